@@ -1,0 +1,26 @@
+# make demo: the whole job on real speech.  make test: everything that is checked.  Both set themselves up.
+PYTHON ?=
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+
+.PHONY: setup demo clean-demo test check
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: setup.cfg pyproject.toml tools/setup_venv.sh
+	PYTHON="$(PYTHON)" tools/setup_venv.sh $(VENV)
+
+demo: setup
+	PATH="$(BIN):$$PATH" recipes/prompts/run.sh
+
+clean-demo:
+	rm -rf exp/prompts
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# One thread per process: the tests run several at a time, and threads that fight for two cores are 16 times slower.
+test: check
+	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10

@@ -1,0 +1,1 @@
+"""Transforms of the second view: draw parameters, then apply them."""

@@ -1,0 +1,241 @@
+"""Where the voice prompts come from: a folder of the user's, the upstream release, or the Debian packages, in that order.
+
+Each source ends as a folder on disk, below which `locate` finds the recordings and their transcripts. Downloads
+continue where they stopped, and an unpacked folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ccc_w2v.errors import InputError
+
+RELEASE = "1.6.1"
+UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases/"
+LANGUAGES = ("en", "es", "fr", "it", "ru")
+TIMEOUT_SECONDS = 5
+ATTEMPTS = 3
+
+
+class SourceUnavailable(Exception):
+    """One source cannot give the recordings; the next one is tried."""
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """One language on disk: the folder of .wav files, the transcript file, and one line on where they came from."""
+
+    language: str
+    origin: str
+    sounds: Path
+    transcripts: Path
+
+
+def find_recordings(
+    language: str, downloads: Path, source: str | Path | None = None, upstream: str = UPSTREAM
+) -> Recordings:
+    """Return one language's recordings, fetched into ``downloads`` unless a ``source`` folder is given.
+
+    Raises InputError when the given folder does not hold them, or when neither upstream nor Debian can be reached.
+    """
+    if source is not None:
+        return locate(Path(source), language, f"folder {Path(source).resolve()}")
+    reasons = []
+    for fetch in (_fetch_release, _fetch_packages):
+        try:
+            folder, origin = fetch(language, downloads, upstream)
+        except SourceUnavailable as reason:
+            print(f"[{language}] {reason}", flush=True)
+            reasons.append(str(reason))
+        else:
+            return locate(folder, language, origin)
+    raise InputError(
+        f"no source of the voice prompts can be reached ({'; '.join(reasons)}): install the Debian packages "
+        f"{' and '.join(_packages(language))} and pass --source /usr/share/asterisk, or unpack {_release(language)} "
+        f"from {UPSTREAM} and pass its folder as --source"
+    )
+
+
+def locate(folder: Path, language: str, origin: str) -> Recordings:
+    """Find the recordings and core-sounds-XX.txt(.gz) below a folder, the latter also above it or in a doc folder near.
+
+    Raises InputError when the folder, the recordings or the transcripts are not there.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; --source takes the folder where the voice prompts were unpacked")
+    sounds = _sounds_folder(folder.resolve(), language)
+    if sounds is None:
+        raise InputError(
+            f"{folder}: no voice prompts of language '{language}' below it (expected .wav files such as "
+            f"digits/1.wav); unpack {_release(language)} there or install {_packages(language)[0]}"
+        )
+    text = _transcript_file(folder.resolve(), sounds, language)
+    if text is None:
+        raise InputError(
+            f"{folder}: holds recordings but no core-sounds-{language}.txt or .txt.gz, in it or in a doc folder beside "
+            f"it; copy that file there (Debian package {_packages(language)[1]}, upstream {_release(language)})"
+        )
+    return Recordings(language, origin, sounds, text)
+
+
+def _sounds_folder(folder: Path, language: str) -> Path | None:
+    """Return the folder that holds digits/*.wav of a language: named for it, or of no language's name if alone."""
+    # The collection also exists with Australian and British speakers: "en" means the one US speaker here.
+    own = re.compile(r"en([_-]US.*)?" if language == "en" else rf"{language}([_-].*)?")
+    other = re.compile(r"[a-z]{2}([_-][A-Z]{2}.*)?")
+    found = sorted({digits.parent for digits in folder.rglob("digits") if any(digits.glob("*.wav"))})
+    names = {sounds: [folder.name, *sounds.relative_to(folder).parts] for sounds in found}
+    named = [sounds for sounds in found if any(own.fullmatch(part) for part in names[sounds])]
+    unnamed = [sounds for sounds in found if not any(other.fullmatch(part) for part in names[sounds])]
+    with_text = [sounds for sounds in unnamed if _beside(sounds, language)]
+    for choice in (with_text, named, unnamed if language == "en" else []):
+        if choice:
+            return choice[0]
+    return None
+
+
+def _beside(folder: Path, language: str) -> Path | None:
+    names = (f"core-sounds-{language}.txt", f"core-sounds-{language}.txt.gz")
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _transcript_file(folder: Path, sounds: Path, language: str) -> Path | None:
+    below = sorted(folder.rglob(f"core-sounds-{language}.txt*"))
+    if below:
+        return below[0]
+    package = _packages(language)[1]
+    for above in (sounds, *sounds.parents):
+        for place in (above, above / "doc" / package, above / "share" / "doc" / package):
+            if found := _beside(place, language):
+                return found
+    return None
+
+
+def _release(language: str) -> str:
+    return f"asterisk-core-sounds-{language}-wav-{RELEASE}.tar.gz"
+
+
+def _packages(language: str) -> tuple[str, str]:
+    """Return the Debian packages of the recordings and of the transcripts."""
+    return f"asterisk-core-sounds-{language}-wav", f"asterisk-core-sounds-{language}"
+
+
+def _fetch_release(language: str, downloads: Path, upstream: str) -> tuple[Path, str]:
+    name = _release(language)
+    folder = downloads / name.removesuffix(".tar.gz")
+    origin = f"upstream release {name}"
+    if folder.is_dir():
+        return folder, origin
+    downloads.mkdir(parents=True, exist_ok=True)
+    archive = _download(upstream + name, downloads / name)
+    partial = _fresh(folder)
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(partial, filter="data")
+    except (tarfile.TarError, EOFError, OSError) as error:
+        archive.unlink()
+        raise SourceUnavailable(f"{name} is damaged ({error})") from error
+    os.replace(partial, folder)
+    return folder, origin
+
+
+def _fetch_packages(language: str, downloads: Path, _upstream: str) -> tuple[Path, str]:
+    folder = downloads / f"debian-{language}"
+    if not folder.is_dir():
+        if not (shutil.which("apt-get") and shutil.which("dpkg")):
+            raise SourceUnavailable("the Debian packages need apt-get and dpkg, which are not on this system")
+        # The folder stays after a kill: apt-get takes up what it finds there, and verifies every hash itself.
+        partial = folder.with_name(f".{folder.name}.partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        names = _packages(language)
+        print(f"[{language}] fetching the Debian packages {' and '.join(names)}", flush=True)
+        options = ["-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
+        _run(["apt-get", *options, "download", *names], partial)
+        for package in sorted(partial.glob("*.deb")):
+            _run(["dpkg", "-x", package.name, "."], partial)
+        os.replace(partial, folder)
+    return folder, "Debian packages " + " and ".join(sorted(package.stem for package in folder.glob("*.deb")))
+
+
+def _run(command: list[str], folder: Path) -> None:
+    result = subprocess.run(command, cwd=folder, env=os.environ | {"LC_ALL": "C"}, capture_output=True, text=True)
+    if result.returncode:
+        errors = [line for line in result.stderr.splitlines() if line.startswith(("E:", "dpkg"))] or ["no message"]
+        lists = "Unable to locate package" in result.stderr or "Can't select" in result.stderr
+        remedy = "; the package lists are missing, run `apt-get update` as root once" if lists else ""
+        raise SourceUnavailable(f"{' '.join(command[:1])} failed ({errors[0].strip()}){remedy}")
+
+
+def _fresh(folder: Path) -> Path:
+    """Return an empty folder beside ``folder``, without what a killed run left in it."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def _download(url: str, path: Path) -> Path:
+    """Fetch a file, going on from a partial one, and compare it with the SHA-1 that upstream publishes beside it."""
+    if path.is_file():
+        return path
+    partial = path.with_name(f".{path.name}.partial")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _append(url, partial)
+            break
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+            # What never began to arrive is not asked for again.
+            if attempt == ATTEMPTS or not partial.is_file():
+                raise SourceUnavailable(f"{url} cannot be fetched ({getattr(error, 'reason', error)})") from error
+    published = _published_sha1(url)
+    if published is None:
+        print(f"{url}.sha1: not to be had; the archive's own checksums must do", flush=True)
+    elif hashlib.sha1(partial.read_bytes()).hexdigest() != published:
+        partial.unlink()
+        raise SourceUnavailable(f"{url}: its SHA-1 is not the published {published}; the download was discarded")
+    os.replace(partial, path)
+    return path
+
+
+def _append(url: str, partial: Path) -> None:
+    """Append to ``partial`` what it lacks of a file; raises OSError when the connection ends before the file does."""
+    start = partial.stat().st_size if partial.is_file() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        # 416: nothing lies beyond what is here, so the whole file had arrived before a kill.
+        if error.code == 416:
+            return
+        raise
+    with response:
+        start = start if response.status == 206 else 0
+        total = start + int(response.headers.get("Content-Length") or 0)
+        bar = tqdm(desc=url.rsplit("/", 1)[1], total=total, initial=start, unit="B", unit_scale=True, leave=False)
+        with open(partial, "ab" if start else "wb") as file, bar:
+            while block := response.read(1 << 16):
+                file.write(block)
+                bar.update(len(block))
+    if partial.stat().st_size < total:
+        raise OSError(f"the connection ended after {partial.stat().st_size} of {total} bytes")
+
+
+def _published_sha1(url: str) -> str | None:
+    try:
+        with urllib.request.urlopen(f"{url}.sha1", timeout=TIMEOUT_SECONDS) as response:
+            match = re.match(rb"[0-9a-f]{40}\b", response.read(1000).strip().lower())
+    except (urllib.error.URLError, http.client.HTTPException, OSError):
+        return None
+    return match.group().decode() if match else None

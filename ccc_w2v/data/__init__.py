@@ -1,0 +1,1 @@
+"""From a manifest line to a batch of two views."""

@@ -1,0 +1,104 @@
+"""From a file or a zip slice to a mono float32 wave at the task's rate; every error names file and manifest line."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from ccc_w2v.errors import InputError
+
+
+def open_slice(path: str) -> str | io.BytesIO:
+    """Resolve ``file.zip:offset:length`` to its bytes in memory; any other path comes back as it is."""
+    base, *slice_ = path.rsplit(":", 2)
+    if len(slice_) != 2 or not all(part.isdecimal() for part in slice_) or not base.endswith(".zip"):
+        return path
+    offset, length = map(int, slice_)
+    with open(base, "rb") as archive:
+        archive.seek(offset)
+        return io.BytesIO(archive.read(length))
+
+
+def read_audio(
+    path: str | Path,
+    sample_rate: int,
+    *,
+    where: str = "",
+    declared_samples: int | None = None,
+    min_samples: int = 1,
+    start: int = 0,
+    frames: int = -1,
+) -> torch.Tensor:
+    """Read one recording, or ``frames`` samples of it from ``start``, as a float32 wave (S,).
+
+    ``where`` ("manifest:line") heads every message. With ``declared_samples`` the file's length must be exactly that.
+
+    Raises InputError for a file that is missing, unreadable, of another rate, not mono, shorter or longer than
+    declared, shorter than ``min_samples``, silent, or holding a sample that is not finite.
+    """
+    name = f"{where}: {path}" if where else str(path)
+    with _open(str(path), name) as recording:
+        _check_header(recording, name, sample_rate, declared_samples, min_samples)
+        try:
+            recording.seek(start)
+            wave = recording.read(frames, dtype="float32")
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise InputError(f"{name}: cannot be decoded ({error}); the file is damaged, replace it") from error
+        expected = recording.frames - start if frames < 0 else frames
+    if len(wave) < expected:
+        raise InputError(f"{name}: truncated, {len(wave)} of {expected} samples could be read; replace the file")
+    check_wave(wave, name)
+    return torch.from_numpy(wave)
+
+
+def check_wave(wave: np.ndarray, name: str) -> None:
+    """Raise InputError when a wave (S,) holds a sample that is not finite, or nothing but silence."""
+    # One pass decides: a NaN or infinity anywhere makes the sum of squares not finite.
+    energy = float(np.dot(wave, wave))
+    if not np.isfinite(energy):
+        raise InputError(f"{name}: holds samples that are NaN or infinite; replace the file")
+    if energy == 0.0:
+        raise InputError(f"{name}: digital silence, every sample is zero; remove the line from the manifest")
+
+
+def audio_samples(path: str | Path, sample_rate: int, *, where: str = "") -> int:
+    """Return a recording's length in samples from its header alone; raises InputError as read_audio does."""
+    name = f"{where}: {path}" if where else str(path)
+    with _open(str(path), name) as recording:
+        _check_header(recording, name, sample_rate, None, 1)
+        return recording.frames
+
+
+def _open(path: str, name: str) -> soundfile.SoundFile:
+    base = path.rsplit(":", 2)[0] if ".zip:" in path else path
+    if not os.path.isfile(base):
+        raise InputError(f"{name}: no such file; check the manifest's root line or prepare the corpus again")
+    try:
+        return soundfile.SoundFile(open_slice(path))
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise InputError(f"{name}: not audio that libsndfile reads ({error}); replace or convert the file") from error
+
+
+def _check_header(
+    recording: soundfile.SoundFile, name: str, sample_rate: int, declared: int | None, min_samples: int
+) -> None:
+    if recording.samplerate != sample_rate:
+        raise InputError(
+            f"{name}: sample rate {recording.samplerate} Hz, expected {sample_rate} Hz; resample the corpus once"
+        )
+    if recording.channels != 1:
+        raise InputError(f"{name}: {recording.channels} channels, expected 1; split or mix down the corpus once")
+    if declared is not None and recording.frames != declared:
+        raise InputError(
+            f"{name}: {recording.frames} samples, the manifest declares {declared}; "
+            "the file is truncated or was replaced, write the manifest again"
+        )
+    if recording.frames < min_samples:
+        raise InputError(
+            f"{name}: {recording.frames} samples, the minimum is {min_samples}; remove the line from the manifest"
+        )

@@ -1,0 +1,51 @@
+"""The time mask and the channel mask of wav2vec 2.0, drawn from a generator that is passed in.
+
+fairseq draws them from a generator that no seed reaches (fairseq-fixed) or from numpy's global one (0.12.2), so that a
+resumed run would see other masks. The distribution is fairseq's `compute_mask_indices` with static span lengths.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def span_mask(
+    lengths: list[int],
+    width: int,
+    prob: float,
+    span: int,
+    generator: torch.Generator,
+    min_spans: int = 0,
+) -> torch.Tensor:
+    """Mask spans of ``span`` positions in each row, the same number of positions in all: bool (rows, width), CPU.
+
+    ``lengths`` are the valid positions of each row, ``prob`` * length / span spans are started in it (rounded at
+    random), spans may overlap, and at least one valid position stays unmasked. Rows with more masked positions than
+    the poorest row lose some at random. Raises ValueError for a row of fewer than two positions.
+    Source: wav2vec 2.0 (arXiv 2006.11477) section 3.1.
+    """
+    if min(lengths) < 2:
+        raise ValueError(f"a row of {min(lengths)} positions cannot be masked; raise task.min_sample_size")
+    mask = torch.zeros(len(lengths), width, dtype=torch.bool)
+    for row, length in zip(mask, lengths, strict=True):
+        row[_span_positions(length, prob, span, generator, min_spans)] = True
+    shared = int(mask.sum(dim=-1).min())
+    for row in mask:
+        masked = row.nonzero().squeeze(-1)
+        surplus = masked.numel() - shared
+        if surplus:
+            row[masked[torch.randperm(masked.numel(), generator=generator)[:surplus]]] = False
+    return mask
+
+
+def _span_positions(length: int, prob: float, span: int, generator: torch.Generator, min_spans: int) -> torch.Tensor:
+    rounding = torch.rand((), generator=generator).item()
+    spans = min(max(min_spans, int(prob * length / span + rounding)), length - 1)
+    starts_from = max(length - span, spans + 1)
+    starts = torch.randperm(starts_from, generator=generator)[:spans]
+    positions = (starts.unsqueeze(-1) + torch.arange(span)).flatten().unique()
+    positions = positions[positions < length]
+    if positions.numel() == length:
+        kept = torch.randint(length, (), generator=generator)
+        positions = positions[positions != kept]
+    return positions

@@ -1,0 +1,34 @@
+"""Errors that a user can mend: one sentence each, and exit code 2 from the tools.
+
+Everything else (an assertion, a KeyError) is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+
+
+class InputError(ValueError):
+    """What was found, where, what was expected and what to do, in one line."""
+
+
+def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
+    """Wrap a tool's ``main``: an InputError or an OS error about a file is one line on stderr and exit code 2."""
+
+    @functools.wraps(main)
+    def wrapped(*args: object, **kwargs: object) -> int:
+        try:
+            return main(*args, **kwargs) or 0
+        except InputError as error:
+            message = str(error)
+        except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+            message = f"{error.filename}: {error.strerror}"
+        except KeyboardInterrupt:
+            print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
+            return 130
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return 2
+
+    return wrapped

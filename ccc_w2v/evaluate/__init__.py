@@ -1,0 +1,1 @@
+"""From a fine-tuned checkpoint to words, error rates and their intervals."""

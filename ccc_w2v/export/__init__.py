@@ -1,0 +1,1 @@
+"""Checkpoints for unmodified fairseq and for Hugging Face transformers."""

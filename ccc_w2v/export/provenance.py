@@ -1,0 +1,59 @@
+"""What a checkpoint knows of its own making, as plain data: it travels in an export and fills the model card."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import ccc_w2v
+from ccc_w2v.data.manifest import read_manifest
+
+
+def provenance(state: dict[str, Any], cfg: dict[str, Any]) -> dict[str, Any]:
+    """Collect updates, hours heard, the objective's settings and the training manifest, each only where it is known.
+
+    ``cfg`` is the checkpoint's configuration as plain data. A state that was exported before keeps what it says.
+    """
+    if "ccc_export" in state:
+        return dict(state["ccc_export"])
+    history = state.get("optimizer_history") or [{}]
+    base = cfg["model"].get("w2v_args") or cfg
+    known: dict[str, Any] = {"package": "ccc_w2v", "version": ccc_w2v.__version__}
+    known["updates"] = int(history[-1].get("num_updates", 0))
+    known["objective"] = _objective(base)
+    samples = (state.get("task_state") or {}).get("counts", {}).get("audio_samples")
+    if samples:
+        known["hours_heard"] = samples / cfg["task"]["sample_rate"] / 3600
+    manifest = _manifest(cfg)
+    if manifest:
+        known["manifest"] = manifest
+    return known
+
+
+def _objective(cfg: dict[str, Any]) -> dict[str, Any]:
+    """The plugin's own settings: all of its criterion's, and its task's augmentation."""
+    objective = {}
+    criterion = cfg.get("criterion") or {}
+    if criterion.get("_name") == "ccc":
+        objective.update({key: value for key, value in criterion.items() if key != "_name"})
+    if cfg["task"].get("_name") == "ccc_pretraining":
+        # A YAML file's path means nothing elsewhere; its name does.
+        objective["augment"] = os.path.basename(str(cfg["task"].get("augment")))
+    return objective
+
+
+def _manifest(cfg: dict[str, Any]) -> dict[str, Any] | None:
+    subset = (cfg.get("dataset") or {}).get("train_subset", "train")
+    path = Path(str(cfg["task"].get("data"))) / f"{subset}.tsv"
+    if not path.is_file():
+        return None
+    manifest = read_manifest(path)
+    samples = sum(entry.samples for entry in manifest.entries)
+    return {
+        "name": f"{path.parent.name}/{path.name}",
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "utterances": len(manifest),
+        "hours": samples / cfg["task"]["sample_rate"] / 3600,
+    }

@@ -1,0 +1,1 @@
+"""Pure functions of tensors: negatives, clustering, the contrastive terms."""

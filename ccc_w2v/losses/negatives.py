@@ -1,0 +1,52 @@
+"""Which masked frames a masked frame is contrasted with, and which of them are really positives.
+
+Letters: B utterances, M masked frames of each, N negatives per frame, G codebook groups.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def sample_negatives(
+    utterances: int,
+    frames: int,
+    count: int,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Draw for each masked frame N others of its utterance, uniformly and never itself: indices (B, M, N) in 0..M-1.
+
+    The indices live on the generator's device. Raises ValueError for fewer than two masked frames, where no negative
+    exists. Source: METHOD.md section 2; wav2vec 2.0 (arXiv 2006.11477) section 3.2.
+    """
+    if frames < 2:
+        raise ValueError(f"an utterance has {frames} masked frames, a contrast needs at least 2; raise min_sample_size")
+    device = generator.device
+    drawn_BMN = torch.randint(frames - 1, (utterances, frames, count), generator=generator, device=device)
+    own_M1 = torch.arange(frames, device=device).unsqueeze(-1)
+    # Skipping its own position shifts every draw at or above it by one.
+    return drawn_BMN + (drawn_BMN >= own_M1)
+
+
+def equal_codes(codes_BMG: torch.Tensor, negatives_BMN: torch.Tensor) -> torch.Tensor:
+    """Tell where a negative has its positive's code in every group: bool (B, M, N).
+
+    Indices are compared, not vectors: the straight-through estimator leaves rounding noise in the vectors, and equal
+    codes would be missed.
+    """
+    groups = [_same(codes_BM, negatives_BMN) for codes_BM in codes_BMG.unbind(-1)]
+    return torch.stack(groups).all(dim=0)
+
+
+def near_positives(labels_BM: torch.Tensor, negatives_BMN: torch.Tensor) -> torch.Tensor:
+    """Tell where a negative lies in its positive's cluster: bool (B, M, N) (METHOD.md section 3)."""
+    return _same(labels_BM, negatives_BMN)
+
+
+def _same(values_BM: torch.Tensor, negatives_BMN: torch.Tensor) -> torch.Tensor:
+    return of_negatives(values_BM.unsqueeze(1), negatives_BMN) == values_BM.unsqueeze(-1)
+
+
+def of_negatives(columns: torch.Tensor, negatives_BMN: torch.Tensor) -> torch.Tensor:
+    """Pick each frame's sampled columns out of (B, M or 1, M): result (B, M, N)."""
+    return torch.gather(columns.expand(-1, negatives_BMN.size(1), -1), 2, negatives_BMN)

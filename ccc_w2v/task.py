@@ -1,0 +1,162 @@
+"""`ccc_pretraining`: a manifest becomes a two-view dataset; the run states its plan and counts what it has heard."""
+
+import fcntl
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import torch.distributed
+from fairseq.dataclass import ChoiceEnum
+from fairseq.logging import metrics
+from fairseq.tasks import register_task
+from fairseq.tasks.audio_pretraining import AudioPretrainingConfig, AudioPretrainingTask
+from omegaconf import II
+
+from ccc_w2v.augment.pipeline import load_pipeline
+from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
+from ccc_w2v.errors import InputError
+from ccc_w2v.model import refuse_unsupported
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class CccPretrainingConfig(AudioPretrainingConfig):
+    """fairseq's audio_pretraining plus the second view."""
+
+    augment: str = field(
+        default="paper", metadata={"help": "augmentation of the second view: a preset's name or a YAML file's path"}
+    )
+    noise_manifest: Optional[str] = field(
+        default=None, metadata={"help": "manifest (.tsv) of noises for transforms that mix one in"}
+    )
+    on_bad_audio: ChoiceEnum(BAD_AUDIO_POLICIES) = field(  # type: ignore[valid-type]
+        default="raise", metadata={"help": "what an unreadable utterance does in the middle of an epoch"}
+    )
+    check_headers: int = field(
+        default=2000, metadata={"help": "how many files' headers are compared with the manifest at start, >= 0"}
+    )
+    # fairseq-fixed would keep its data workers, and with them the first epoch's crops and augmentation, for all epochs.
+    reuse_dataloader: bool = field(default=False, metadata={"help": "must stay false: workers learn the epoch anew"})
+    persistent_workers: bool = field(default=False, metadata={"help": "must stay false: workers learn the epoch anew"})
+    # What the plan line is made of.
+    save_dir: str = II("checkpoint.save_dir")
+    max_tokens: Optional[int] = II("dataset.max_tokens")
+    update_freq: Any = II("optimization.update_freq")
+    max_update: int = II("optimization.max_update")
+    world_size: int = II("distributed_training.distributed_world_size")
+
+
+@register_task("ccc_pretraining", dataclass=CccPretrainingConfig)
+class CccPretrainingTask(AudioPretrainingTask):
+    """Pre-training on an utterance and its augmentation together (arXiv 2210.02592)."""
+
+    cfg: CccPretrainingConfig
+
+    def __init__(self, cfg: CccPretrainingConfig):
+        super().__init__(cfg)
+        # In the task's state, so that the counts survive a resume.
+        self.state.add_factory("counts", lambda: {"audio_samples": 0, "bad_audio": 0})
+
+    def load_dataset(self, split: str, task_cfg: Any = None, **kwargs: Any) -> None:
+        """Read <data>/<split>.tsv and check it; a user's mistake ends the run with one line and exit code 2."""
+        cfg = task_cfg or self.cfg
+        with _one_line_errors():
+            dataset = TwoViewDataset(
+                read_manifest(Path(cfg.data) / f"{split}.tsv"),
+                load_pipeline(cfg.augment, cfg.sample_rate, noise_manifest=cfg.noise_manifest),
+                cfg.sample_rate,
+                cfg.seed,
+                max_sample_size=cfg.max_sample_size,
+                min_sample_size=cfg.min_sample_size or 0,
+                pad=cfg.enable_padding,
+                normalize=cfg.normalize,
+                on_bad_audio=str(cfg.on_bad_audio),
+            )
+            if _rank() == 0:
+                dataset.check_headers(cfg.check_headers)
+                if split == "train":
+                    self._lock = lock_run(cfg.save_dir)
+        self.datasets[split] = dataset
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        """Build the model; for training, refuse settings that two views cannot share or replay."""
+        if not from_checkpoint:
+            with _one_line_errors():
+                refuse_unsupported(cfg)
+        model = super().build_model(cfg, from_checkpoint)
+        if not from_checkpoint:
+            logger.info(self.plan(cfg))
+        return model
+
+    def build_criterion(self, cfg: Any) -> Any:
+        """Build the criterion; a setting out of its range ends the run with one line and exit code 2."""
+        with _one_line_errors():
+            return super().build_criterion(cfg)
+
+    def plan(self, model_cfg: Any) -> str:
+        """Say what the run is about to do: processes, audio per update, hours, views, masking, where it is saved."""
+        cfg = self.cfg
+        accumulated = cfg.update_freq[0] if isinstance(cfg.update_freq, list) or cfg.update_freq else 1
+        seconds = (cfg.max_tokens or math.nan) * cfg.world_size * accumulated / cfg.sample_rate
+        hours = seconds * cfg.max_update / 3600
+        return (
+            f"plan: {cfg.world_size} process(es), up to {seconds:.0f} s of audio per update, {cfg.max_update} updates "
+            f"= up to {hours:.1f} h heard, 2 views, augmentation {cfg.augment}, mask_prob {model_cfg.mask_prob} in "
+            f"spans of {model_cfg.mask_length} frames, checkpoints in {os.path.abspath(cfg.save_dir)}"
+        )
+
+    def train_step(self, sample: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """Run fairseq's step and log how many unreadable utterances the batch lost."""
+        loss, sample_size, logged = super().train_step(sample, *args, **kwargs)
+        logged["bad_audio"] = sample.get("bad_audio", 0)
+        return loss, sample_size, logged
+
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        """Log the criterion's values and the running totals: seconds of audio heard, unreadable utterances."""
+        super().reduce_metrics(logging_outputs, criterion)
+        counts = self.state.counts
+        for key in counts:
+            counts[key] += int(sum(log.get(key, 0) for log in logging_outputs))
+        # Weight 0: a total is shown as it stands, not averaged over the logging interval.
+        metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)
+        metrics.log_scalar("bad_audio", counts["bad_audio"], weight=0)
+
+
+def lock_run(save_dir: str) -> Any:
+    """Hold save_dir for this process until it ends, however it ends; returns the open lock file.
+
+    Raises InputError when another process holds it: two runs would overwrite each other's checkpoints.
+    """
+    folder = Path(save_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / ".lock", "w")  # noqa: SIM115  (the lock lives as long as the file is open)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise InputError(
+            f"{folder.resolve()}: another run is writing here; stop it or set checkpoint.save_dir to another folder"
+        ) from error
+    return lock
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """End the process with one line and exit code 2: hydra would print a page of its own calls around it."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(2) from None

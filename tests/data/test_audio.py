@@ -1,0 +1,83 @@
+import zipfile
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from ccc_w2v.data.audio import audio_samples, read_audio
+from ccc_w2v.errors import InputError
+from tests.fake_corpora import RATE, speech_like
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, wave=None, rate=RATE, **format):
+        path = tmp_path / name
+        soundfile.write(path, speech_like(8000, 0) if wave is None else wave, rate, **format)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_reads_what_soundfile_reads(write, name):
+    path = write(name)
+    expected, _ = soundfile.read(path, dtype="float32")
+    assert np.array_equal(read_audio(path, RATE).numpy(), expected)
+    assert audio_samples(path, RATE) == 8000
+    assert np.array_equal(read_audio(path, RATE, start=100, frames=50).numpy(), expected[100:150])
+
+
+def test_reads_a_slice_of_an_uncompressed_zip(write, tmp_path):
+    path = write("a.flac")
+    packed = tmp_path / "pack.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("first", b"other bytes")
+        archive.write(path, "a.flac")
+        info = archive.getinfo("a.flac")
+    offset = info.header_offset + 30 + len(info.filename)
+    wave = read_audio(f"{packed}:{offset}:{info.file_size}", RATE)
+    assert torch.equal(wave, read_audio(path, RATE))
+
+
+def bad_wave(value):
+    wave = speech_like(8000, 0)
+    wave[4000] = value
+    return wave
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ({"rate": 8000}, {}, "sample rate 8000 Hz, expected 16000 Hz"),
+        ({"wave": np.zeros((100, 2), np.float32)}, {}, "2 channels, expected 1"),
+        ({"wave": np.zeros(8000, np.float32)}, {}, "digital silence"),
+        ({"wave": bad_wave(np.nan), "subtype": "FLOAT"}, {}, "NaN or infinite"),
+        ({"wave": bad_wave(np.inf), "subtype": "FLOAT"}, {}, "NaN or infinite"),
+        ({}, {"declared_samples": 9000}, "8000 samples, the manifest declares 9000"),
+        ({}, {"declared_samples": 7000}, "8000 samples, the manifest declares 7000"),
+        ({}, {"min_samples": 8001}, "8000 samples, the minimum is 8001"),
+    ],
+)
+def test_bad_audio_is_one_line_with_file_and_manifest_line(write, arguments, options, message):
+    path = write("a.wav", **arguments)
+    with pytest.raises(InputError, match=message) as caught:
+        read_audio(path, RATE, where="train.tsv:7", **options)
+    assert str(caught.value).startswith(f"train.tsv:7: {path}: ") and "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_is_reported(write):
+    for name in ("a.flac", "a.wav"):
+        path = write(name)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(InputError, match="truncated|damaged|declares"):
+            read_audio(path, RATE, declared_samples=8000)
+
+
+def test_missing_and_foreign_files_are_reported(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_audio(tmp_path / "none.wav", RATE)
+    (tmp_path / "text.wav").write_text("this is no audio")
+    with pytest.raises(InputError, match="not audio that libsndfile reads"):
+        read_audio(tmp_path / "text.wav", RATE)

@@ -1,0 +1,61 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negatives
+from ccc_w2v.losses.quantization import gumbel_noise, gumbel_quantize
+
+
+@given(st.integers(1, 4), st.integers(2, 40), st.integers(1, 20), st.integers(0, 2**31))
+@settings(deadline=None, max_examples=50)
+def test_negatives_are_other_frames_of_the_same_utterance(utterances, frames, count, seed):
+    drawn = sample_negatives(utterances, frames, count, torch.Generator().manual_seed(seed))
+    assert drawn.shape == (utterances, frames, count)
+    assert drawn.min() >= 0 and drawn.max() < frames
+    assert not (drawn == torch.arange(frames)[:, None]).any()
+
+
+def test_negatives_are_uniform_over_the_other_frames():
+    frames, count = 5, 40_000
+    drawn = sample_negatives(1, frames, count, torch.Generator().manual_seed(3))[0]
+    for own in range(frames):
+        shares = drawn[own].bincount(minlength=frames) / count
+        expected = torch.full((frames,), 1 / (frames - 1)).index_fill(0, torch.tensor(own), 0.0)
+        # Five standard deviations of a binomial share.
+        assert (shares - expected).abs().max() < 5 * (0.25 * 0.75 / count) ** 0.5
+
+
+def test_one_masked_frame_has_no_negative():
+    with pytest.raises(ValueError, match="1 masked frames"):
+        sample_negatives(2, 1, 3, torch.Generator())
+
+
+def test_codes_are_equal_only_when_all_groups_are():
+    codes = torch.tensor([[[1, 2], [1, 2], [1, 3], [0, 2]]])
+    negatives = torch.tensor([[[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]])
+    found = equal_codes(codes, negatives)
+    assert found.tolist() == [[[True, False, False], [True, False, False], [False] * 3, [False] * 3]]
+
+
+def test_equal_codes_are_found_through_float_noise():
+    """The straight-through estimator leaves vectors of one code a few ulps apart; comparing them misses equal codes."""
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 400, 1, 8, generator=draw)
+    noise = gumbel_noise(tuple(logits.shape), draw)
+    quantized = gumbel_quantize(logits, torch.rand(1, 8, 4, generator=draw), 2.0, noise)
+    negatives = sample_negatives(1, 400, 50, draw)
+    codes, vectors = quantized.codes_BMG[0, :, 0], quantized.vectors_BMD[0]
+    same_code = codes[negatives[0]] == codes[:, None]
+    same_vector = (vectors[negatives[0]] == vectors[:, None]).all(-1)
+    assert same_code.sum() > same_vector.sum() > 0  # hard - soft + soft is not always hard
+    assert torch.equal(equal_codes(quantized.codes_BMG, negatives)[0], same_code)
+
+
+def test_near_positives_share_the_cluster_of_their_positive():
+    labels = torch.tensor([[0, 1, 0], [2, 2, 2]])
+    negatives = torch.tensor([[[1, 2], [0, 2], [0, 1]], [[1, 2], [0, 2], [0, 1]]])
+    assert near_positives(labels, negatives).tolist() == [
+        [[False, True], [False, False], [True, False]],
+        [[True, True], [True, True], [True, True]],
+    ]
