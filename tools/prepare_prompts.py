@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ccc_w2v.errors import exit_on_input_error
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -20,28 +22,14 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def table(splits: dict[str, dict[str, float]]) -> str:
-    """Return one line per list: utterances, minutes, words, utterances of more than one word."""
-    lines = [f"{'list':<16}{'utterances':>12}{'minutes':>10}{'words':>8}{'multi-word':>12}"]
-    for name, size in splits.items():
-        words, multi = (size.get(key, "-") for key in ("words", "multi_word"))
-        lines.append(f"{name:<16}{size['utterances']:>12}{size['minutes']:>10.2f}{words:>8}{multi:>12}")
-    return "\n".join(lines)
-
-
-def main() -> int:
+@exit_on_input_error
+def main() -> None:
     options = arguments()
     from ccc_w2v.corpora.prompt_sources import UPSTREAM
     from ccc_w2v.corpora.prompts import prepare
-    from ccc_w2v.errors import exit_on_input_error
 
-    @exit_on_input_error
-    def run() -> None:
-        languages = tuple(name for name in options.languages.replace(" ", "").split(",") if name)
-        upstream = options.upstream or UPSTREAM
-        print(table(prepare(options.out, source=options.source, languages=languages, upstream=upstream)["splits"]))
-
-    return run()
+    languages = tuple(name for name in options.languages.replace(" ", "").split(",") if name)
+    prepare(options.out, source=options.source, languages=languages, upstream=options.upstream or UPSTREAM)
 
 
 if __name__ == "__main__":

@@ -41,18 +41,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for path in (options.ref, options.hyp)
     )
     groups = read_groups(options.groups, list(references)) if options.groups else None
+    resampled = "speakers" if groups else "utterances"
     words, characters = (score(references, hypotheses, unit) for unit in ("word", "char"))
     return {
         "utterances": len(references),
         "wer": rate(words, groups, options.seed),
         "cer": rate(characters, groups, options.seed),
         "ser": words.sentence_error_rate,
-        "bootstrap": {
-            "of": "speakers" if groups else "utterances",
-            "level": LEVEL,
-            "resamples": RESAMPLES,
-            "seed": options.seed,
-        },
+        "bootstrap": {"of": resampled, "level": LEVEL, "resamples": RESAMPLES, "seed": options.seed},
         "normalization": options.normalize,
         "version": f"ccc-w2v {ccc_w2v.__version__}, rapidfuzz {rapidfuzz.__version__}",
     }

@@ -34,19 +34,26 @@ CORRECTIONS = {
 }
 SYMBOLS = {"*": "star", "#": "pound"}
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-# Round numbers are read as numbers, an extension and a password digit by digit. 8500 has two usual readings: refused.
+# In this collection each number of several digits is an extension, a password or a protocol, and a forced alignment
+# with a speech recogniser prefers the reading digit by digit, zeros as "zero", for every one of them.
 NUMBERS = {
-    "500": "five hundred",
-    "600": "six hundred",
+    "500": "five zero zero",
+    "600": "six zero zero",
     "1234": "one two three four",
     "4242": "four two four two",
+    "8500": "eight five zero zero",
     "28.8": "twenty eight point eight",
     "3d": "three d",
     "h.323": "h three two three",
 }
 WEB = {"www.asterisk.org": "w w w dot asterisk dot org"}
-SPELLED = frozenset({"am", "ip", "ivr", "mgcp", "nbs", "pbx", "pm", "usb"})
+SPELLED = frozenset({"am", "iax", "ip", "ivr", "mgcp", "nbs", "pbx", "pm", "usb"})
 SAID_AS_WORDS = frozenset({"dahdi", "sip"})
+# Prompts whose transcript is not what one hears.
+DOUBTFUL = {
+    "spy-iax": "IAX sounds like one syllable here, not like its letters",
+    "spy-iax2": "IAX sounds like one syllable here, not like its letters",
+}
 
 _REMARK = re.compile(r"\[[^]]*\]|\([^)]*\)|<[^>]*>")
 _EDGES = ".,;:!?\"'…"
@@ -82,7 +89,7 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
 
 
 def without_remarks(text: str) -> str:
-    """Drop what stands in brackets; nothing is left of an entry that is no speech ("[beep]", "(1 second of silence)")."""
+    """Drop what stands in brackets; an entry that is no speech leaves nothing: "[beep]", "(1 second of silence)"."""
     return " ".join(_REMARK.sub(" ", text).split())
 
 
@@ -117,3 +124,13 @@ def _read_token(token: str) -> list[str]:
     if lower and (shouted or not _WORD.fullmatch(lower)):
         raise UnknownReading(token)
     return [lower] if lower else []
+
+
+def letters(words: str) -> str:
+    """Return fairseq's letter form: "HELLO WORLD" -> "H E L L O | W O R L D |"."""
+    return " ".join(words.replace(" ", "|") + "|")
+
+
+def letters_per_second(words: str, seconds: float) -> float:
+    """Return the speaking rate; a letter that stands alone counts for three, about as long as its name takes."""
+    return sum(3 if len(word) == 1 else len(word) for word in words.split()) / seconds

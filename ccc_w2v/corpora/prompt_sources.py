@@ -1,4 +1,4 @@
-"""Where the voice prompts come from: a folder of the user's, the upstream release, or the Debian packages, in that order.
+"""Where the voice prompts come from: a folder that is given, the upstream release, or Debian packages, in that order.
 
 Each source ends as a folder on disk, below which `locate` finds the recordings and their transcripts. Downloads
 continue where they stopped, and an unpacked folder appears whole or not at all.
@@ -99,7 +99,7 @@ def _sounds_folder(folder: Path, language: str) -> Path | None:
     names = {sounds: [folder.name, *sounds.relative_to(folder).parts] for sounds in found}
     named = [sounds for sounds in found if any(own.fullmatch(part) for part in names[sounds])]
     unnamed = [sounds for sounds in found if not any(other.fullmatch(part) for part in names[sounds])]
-    with_text = [sounds for sounds in unnamed if _beside(sounds, language)]
+    with_text = [sounds for sounds in found if _beside(sounds, language)]
     for choice in (with_text, named, unnamed if language == "en" else []):
         if choice:
             return choice[0]
@@ -112,9 +112,9 @@ def _beside(folder: Path, language: str) -> Path | None:
 
 
 def _transcript_file(folder: Path, sounds: Path, language: str) -> Path | None:
-    below = sorted(folder.rglob(f"core-sounds-{language}.txt*"))
-    if below:
-        return below[0]
+    for name in (f"core-sounds-{language}.txt", f"core-sounds-{language}.txt.gz"):
+        if below := sorted(folder.rglob(name)):
+            return below[0]
     package = _packages(language)[1]
     for above in (sounds, *sounds.parents):
         for place in (above, above / "doc" / package, above / "share" / "doc" / package):
@@ -195,7 +195,7 @@ def _download(url: str, path: Path) -> Path:
         try:
             _append(url, partial)
             break
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        except (OSError, http.client.HTTPException) as error:
             # What never began to arrive is not asked for again.
             if attempt == ATTEMPTS or not partial.is_file():
                 raise SourceUnavailable(f"{url} cannot be fetched ({getattr(error, 'reason', error)})") from error
@@ -221,6 +221,7 @@ def _append(url: str, partial: Path) -> None:
             return
         raise
     with response:
+        # A server that does not know ranges sends the whole file again.
         start = start if response.status == 206 else 0
         total = start + int(response.headers.get("Content-Length") or 0)
         bar = tqdm(desc=url.rsplit("/", 1)[1], total=total, initial=start, unit="B", unit_scale=True, leave=False)
@@ -236,6 +237,6 @@ def _published_sha1(url: str) -> str | None:
     try:
         with urllib.request.urlopen(f"{url}.sha1", timeout=TIMEOUT_SECONDS) as response:
             match = re.match(rb"[0-9a-f]{40}\b", response.read(1000).strip().lower())
-    except (urllib.error.URLError, http.client.HTTPException, OSError):
+    except (OSError, http.client.HTTPException):
         return None
     return match.group().decode() if match else None

@@ -31,9 +31,7 @@ def bootstrap_interval(
     None where there are fewer than two groups or utterances with words, which say nothing about spread.
     """
     if len(errors) != len(words) or (groups is not None and len(groups) != len(words)):
-        raise ValueError(
-            f"{len(errors)} errors, {len(words)} words and {len(groups or words)} groups are not of one set"
-        )
+        raise ValueError(f"{len(errors)} errors, {len(words)} words and {len(groups or words)} groups do not match")
     if not 0 < level < 1 or resamples < 1:
         raise ValueError(f"expected 0 < level < 1 and resamples >= 1, got {level} and {resamples}")
     names: Sequence[object] = range(len(words)) if groups is None else groups

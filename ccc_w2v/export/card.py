@@ -45,32 +45,31 @@ print(processor.batch_decode(logits.argmax(-1))[0])
 """,
 }
 
-_LICENCE = """The code that trained and exported this model is under the MIT licence. The weights were learnt from recordings \
-that have licences of their own: whoever publishes the weights states which, and checks that they allow it."""
+_LICENCE = """The code that trained and exported this model is under the MIT licence. The weights were learnt from
+recordings with licences of their own: whoever publishes the weights states which, and checks that they allow it."""
 
-_CITATION = """- CCC-wav2vec 2.0: Clustering aided Cross Contrastive Self-supervised learning of speech representations, \
-SLT 2022, arXiv 2210.02592
-- wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Representations, NeurIPS 2020, arXiv 2006.11477"""
+_CITATION = """- arXiv 2210.02592: CCC-wav2vec 2.0: Clustering aided Cross Contrastive Self-supervised learning of
+  speech representations (SLT 2022)
+- arXiv 2006.11477: wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Representations (NeurIPS 2020)"""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A measured score: the name of its file without suffix, and the numbers in it."""
+    """What tools/score.py measured on one set: the set's name and the file's content."""
 
     name: str
     numbers: dict[str, Any]
 
 
 def read_score(path: str | Path) -> Score:
-    """Read a score file (JSON) as tools/score.py writes it; raises InputError where it holds no ``wer``."""
+    """Read a file of ``tools/score.py --json``; raises InputError where it holds no word error rate."""
     path = Path(path)
     try:
         numbers = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a JSON file ({error}); expected one written by tools/score.py") from error
-    if not isinstance(numbers, dict) or not isinstance(numbers.get("wer"), (int, float)):
-        raise InputError(f"{path}: holds no number 'wer'; expected a file written by tools/score.py")
-    return Score(path.stem, numbers)
+        float(numbers["wer"]["rate"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: no word error rate found in it; expected a file of tools/score.py --json") from error
+    return Score("/".join(path.parts[-2:]), numbers)
 
 
 def model_card(plain: dict[str, Any], report: dict[str, Any], name: str, scores: Sequence[Score] = ()) -> str:
@@ -107,11 +106,11 @@ def _summary(cfg: dict[str, Any], encoder: dict[str, Any], finetuned: bool) -> s
 def _training(known: dict[str, Any]) -> str:
     lines = [f"- updates: {known['updates']:,}"]
     if "hours_heard" in known:
-        lines.append(f"- audio heard, repetitions counted: {known['hours_heard']:,.1f} h")
+        lines.append(f"- audio heard, repetitions counted: {known['hours_heard']:,.2f} h")
     manifest = known.get("manifest")
     if manifest:
         lines.append(
-            f"- manifest: `{manifest['name']}`, {manifest['utterances']:,} utterances, {manifest['hours']:,.1f} h, "
+            f"- manifest: `{manifest['name']}`, {manifest['utterances']:,} utterances, {manifest['hours']:,.2f} h, "
             f"SHA-256 `{manifest['sha256']}`"
         )
     else:
@@ -137,17 +136,21 @@ def _fidelity(report: dict[str, Any], normalize: bool) -> str:
 
 
 def _score_table(scores: Sequence[Score]) -> str:
-    rows = ["| set | utterances | words | WER | 95 % interval | CER |", "|---|---|---|---|---|---|"]
+    rows = ["| score | utterances | words | WER | interval | CER | normalisation |", "|---|---|---|---|---|---|---|"]
     for score in scores:
-        numbers = score.numbers
-        has_interval = "wer_low" in numbers and "wer_high" in numbers
-        interval = f"{_number(numbers['wer_low'])} to {_number(numbers['wer_high'])}" if has_interval else "-"
-        cells = [score.name, *(_number(numbers.get(key)) for key in ("utterances", "words", "wer"))]
-        rows.append(f"| {' | '.join(cells)} | {interval} | {_number(numbers.get('cer'))} |")
+        wer, cer = score.numbers["wer"], score.numbers.get("cer") or {}
+        interval = wer.get("interval")
+        level = (score.numbers.get("bootstrap") or {}).get("level", 0.95)
+        cells = [
+            score.name,
+            *(
+                f"{count:,}" if count is not None else "-"
+                for count in (score.numbers.get("utterances"), wer.get("units"))
+            ),
+            f"{wer['rate']:.2%}",
+            f"{interval[0]:.2%} to {interval[1]:.2%} ({level:.0%})" if interval else "-",
+            f"{cer['rate']:.2%}" if "rate" in cer else "-",
+            score.numbers.get("normalization", "-"),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.2f}" if isinstance(value, float) else "-"

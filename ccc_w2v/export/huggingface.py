@@ -35,7 +35,8 @@ def export_huggingface(
     A pre-trained model becomes Wav2Vec2ForPreTraining (Wav2Vec2Model loads it too), a fine-tuned one Wav2Vec2ForCTC
     with its tokenizer. ``sample_audio``: recordings at the task's sample rate to compare the outputs on; ``scores``:
     measured word error rates for the model card. The result holds ``difference`` and ``where`` (the largest difference
-    from fairseq on the same input), ``as_used`` (the same through the folder's own feature extractor) and ``recordings``.
+    from fairseq on the same input), ``as_used`` (the last output's through the folder's own feature extractor) and
+    ``recordings``, their number.
 
     Raises InputError for a checkpoint that cannot be expressed, outputs that differ, audio that is missing or unfit,
     and a target that exists while ``overwrite`` is false. The folder appears whole or not at all.
@@ -106,11 +107,11 @@ def _write_model(folder: Path, model: Any, plain: dict[str, Any]) -> None:
         # Group norm sees the padding anyway and was trained without a mask: transformers asks for none there.
         return_attention_mask=model.config.feat_extract_norm == "layer",
     )
-    if "ccc_dictionary" not in plain:
-        extractor.save_pretrained(folder)
-        return
-    tokenizer = _tokenizer(folder, plain["ccc_dictionary"]["symbols"])
-    Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
+    if "ccc_dictionary" in plain:
+        tokenizer = _tokenizer(folder, plain["ccc_dictionary"]["symbols"])
+        Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
+    # Also beside a processor, which from transformers 5 on holds it too: version 4 looks for this file alone.
+    extractor.save_pretrained(folder)
 
 
 def _tokenizer(folder: Path, symbols: list[str]) -> Any:

@@ -1,4 +1,4 @@
-"""A plain fairseq configuration -> transformers' Wav2Vec2Config; what transformers cannot express is refused by name."""
+"""A plain fairseq configuration -> transformers' Wav2Vec2Config; what it cannot express is refused."""
 
 from __future__ import annotations
 

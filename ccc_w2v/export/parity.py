@@ -146,7 +146,7 @@ def _compare_padded(fairseq_model: Any, hf_model: Any, waves: Sequence[torch.Ten
 def _compare(reference: dict[str, torch.Tensor], exported: dict[str, torch.Tensor], recording: str) -> Difference:
     if reference.keys() != exported.keys():
         raise InputError(f"outputs differ: fairseq has {list(reference)}, transformers {list(exported)}")
-    worst = Difference(0.0, f"every output ({recording})")
+    worst = Difference(0.0, "every output")
     for name, output in reference.items():
         value = distance(output, exported[name])
         if value > worst.value:

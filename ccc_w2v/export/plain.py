@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,12 @@ def load_plain(plain: dict[str, Any], source: str | Path) -> tuple[Any, Any]:
     if "ccc_dictionary" in plain:
         state["task_state"] = {"target_dictionary": load_dictionary(plain["ccc_dictionary"])}
     try:
-        models, _, task = load_model_ensemble_and_task([str(source)], state=state)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can mend
+            models, _, task = load_model_ensemble_and_task([str(source)], state=state)
     except RuntimeError as error:
-        raise InputError(f"{source}: the tensors do not fit the configuration: {error}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{source}: the tensors do not fit the configuration: {reason:.300}") from error
     return models[0].eval(), task
 
 
@@ -146,11 +150,15 @@ def load_dictionary(data: dict[str, list]) -> Any:
     """Build fairseq's Dictionary from ``ccc_dictionary``; raises InputError where its text form would lose a symbol."""
     from fairseq.data.dictionary import Dictionary
 
-    dictionary = Dictionary.load(io.StringIO(_dictionary_text(data)))
-    if dictionary.symbols != data["symbols"]:
+    special = Dictionary().symbols
+    try:
+        dictionary = Dictionary.load(io.StringIO(_dictionary_text(data)))
+    except (RuntimeError, ValueError):
+        dictionary = None
+    if dictionary is None or dictionary.symbols != data["symbols"]:
         raise InputError(
-            f"the dictionary's {len(data['symbols'])} symbols do not survive fairseq's dict.txt, which gives "
-            f"{len(dictionary.symbols)}; expected {dictionary.symbols[:4]} first and no symbol twice"
+            f"the dictionary's symbols {data['symbols'][:8]} ... do not survive fairseq's dict.txt; expected {special} "
+            "first, then no symbol twice"
         )
     return dictionary
 

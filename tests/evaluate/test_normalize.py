@@ -1,0 +1,38 @@
+"""Each rule says exactly what it keeps."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccc_w2v.errors import InputError
+from ccc_w2v.evaluate.normalize import RULES, normalize
+
+
+@pytest.mark.parametrize(
+    ("rules", "text", "expected"),
+    [
+        ("none", "  a  B-c\t7 ", "a B-c 7"),
+        ("librispeech", "Don't stop, well-known Mr. Fox!", "DON'T STOP WELL KNOWN MR FOX"),
+        ("librispeech", "it\u2019s 7 o'clock", "IT'S O'CLOCK"),
+        ("librispeech", "caf\u00e9 stra\u00dfe", "CAF STRASSE"),
+        ("librispeech", "...", ""),
+    ],
+)
+def test_rules(rules: str, text: str, expected: str) -> None:
+    assert normalize(text, rules) == expected
+
+
+@given(st.text())
+def test_librispeech_keeps_only_its_alphabet_and_is_stable(text: str) -> None:
+    normalized = normalize(text, "librispeech")
+    assert re.fullmatch(r"([A-Z']+( [A-Z']+)*)?", normalized)
+    assert normalize(normalized, "librispeech") == normalized
+
+
+def test_unknown_rules_name_the_known() -> None:
+    with pytest.raises(InputError, match=f"unknown normalisation 'whisper'; available: {', '.join(RULES)}"):
+        normalize("A", "whisper")

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ccc_w2v.errors import InputError
+from ccc_w2v.export.card import Score, model_card, read_score
+from ccc_w2v.export.plain import to_plain
+from tests.export.conftest import GONE, OBJECTIVE, finetuned_state, pretrained_state
+
+REPORT = {"difference": 4.2e-7, "where": "layer 2 (recording 1)", "as_used": 3.1e-4, "recordings": 3}
+
+
+def test_card_of_a_pretrained_model_says_how_it_was_trained():
+    card = model_card(to_plain(pretrained_state()), REPORT, "my-model")
+    assert "- updates: 1,000" in card
+    assert "- audio heard, repetitions counted: 2.00 h" in card
+    for key, value in {**OBJECTIVE, "augment": "augment.yaml"}.items():
+        assert f"`{key}`: {value}" in card
+    assert "4.2e-07, at layer 2 (recording 1)" in card
+    assert 'Wav2Vec2Model.from_pretrained("my-model")' in card
+    assert "2210.02592" in card and "2006.11477" in card
+    assert "Word error rate" not in card
+    assert GONE not in card
+
+
+def test_card_front_matter_is_yaml():
+    yaml = pytest.importorskip("yaml")
+    for make, pipeline in ((pretrained_state, "feature-extraction"), (finetuned_state, "automatic-speech-recognition")):
+        _, front, _ = model_card(to_plain(make()), REPORT, "my-model").split("---\n", 2)
+        assert yaml.safe_load(front)["pipeline_tag"] == pipeline
+
+
+def test_snippet_of_the_card_is_python():
+    for make in (pretrained_state, finetuned_state):
+        card = model_card(to_plain(make()), REPORT, "my-model")
+        compile(card.split("```python\n")[1].split("```")[0], "card", "exec")
+
+
+def test_card_tells_the_feature_extractors_difference_only_where_there_is_one():
+    assert "3.1e-04" in model_card(to_plain(finetuned_state("large")), REPORT, "m")
+    assert "3.1e-04" not in model_card(to_plain(finetuned_state("base")), REPORT, "m")
+
+
+def test_scores_are_tabled_and_what_is_unknown_stays_open():
+    full = {
+        "utterances": 2620,
+        "wer": {"rate": 0.055, "units": 52576, "interval": [0.052, 0.058]},
+        "cer": {"rate": 0.018},
+        "bootstrap": {"level": 0.9},
+        "normalization": "librispeech",
+    }
+    scores = [Score("clean", full), Score("other", {"wer": {"rate": 0.124, "interval": None}})]
+    card = model_card(to_plain(finetuned_state()), REPORT, "m", scores)
+    assert "| clean | 2,620 | 52,576 | 5.50% | 5.20% to 5.80% (90%) | 1.80% | librispeech |" in card
+    assert "| other | - | - | 12.40% | - | - | - |" in card
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"wer": 0.1}', json.dumps({"wer": {"rate": None}})])
+def test_file_without_a_word_error_rate_is_refused(text, tmp_path):
+    (tmp_path / "score.json").write_text(text)
+    with pytest.raises(InputError, match=r"score\.json: no word error rate"):
+        read_score(tmp_path / "score.json")
