@@ -106,18 +106,16 @@ def spoken_words(text: str) -> str:
 
 def _read_token(token: str) -> list[str]:
     """Return one written token's spoken words, in lower case; none for punctuation alone."""
-    if token in SYMBOLS:
-        return [SYMBOLS[token]]
     token = token.strip(_EDGES)
     lower = token.lower()
-    for table in (CORRECTIONS, NUMBERS, WEB):
+    for table in (SYMBOLS, CORRECTIONS, NUMBERS, WEB):
         if lower in table:
             return table[lower].split()
     if "-" in token:
         return [word for part in token.split("-") for word in _read_token(part)]
-    letters = lower.replace(".", "")
-    if letters in SPELLED and (token.isupper() or "." in token):
-        return list(letters)
+    initials = lower.replace(".", "")
+    if initials in SPELLED and (token.isupper() or "." in token):
+        return list(initials)
     if len(lower) == 1 and lower.isdecimal():
         return [DIGITS[int(lower)]]
     shouted = len(token) > 1 and token.isupper() and lower not in SAID_AS_WORDS

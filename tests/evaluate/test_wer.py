@@ -57,7 +57,7 @@ def sclite_cost(counts: Counts) -> int:
 
 
 def assert_as_sclite(ours: dict[str, Counts], theirs: dict[str, Counts]) -> None:
-    """The rule: the same counts on every utterance, or an alignment of the same cost with fewer errors; ties are rare."""
+    """The rule: the same counts on every utterance, or an alignment of the same cost with fewer errors (rare)."""
     assert ours.keys() == theirs.keys()
     ties = 0
     for utterance, counts in ours.items():
@@ -121,7 +121,7 @@ def test_counts_are_those_of_an_alignment(reference: list[str], hypothesis: list
 def test_fewest_errors_at_equal_cost() -> None:
     # Three substitutions and a deletion cost sclite as much, 15, as three deletions and two insertions.
     assert count_errors("CCBBCAACA", "CAACBACA") == Counts(3, 1, 0, 9)
-    # Costs of 4, 3 and 3 tell from unit costs: two errors instead of two substitutions.
+    # At unit costs two substitutions would do as well; here a deletion and an insertion are cheaper.
     assert count_errors("AB", "BC") == Counts(0, 1, 1, 2)
 
 

@@ -166,7 +166,7 @@ def test_mask_embedding_survives_a_fine_tuning_without_masks(settings, save, rec
 def test_swapped_tensors_are_refused_and_nothing_is_written(save, recordings, tmp_path, monkeypatch):
     swapped = {"attention.k_proj": "self_attn.v_proj", "attention.v_proj": "self_attn.k_proj"}
     monkeypatch.setattr(huggingface_tensors, "_LAYER", {**huggingface_tensors._LAYER, **swapped})
-    with pytest.raises(InputError, match=r"layer 1 .*differs from fairseq's by \d"):
+    with pytest.raises(InputError, match=r"layer \d .*differs from fairseq's by \d"):
         export_huggingface(save(pretrained_state()), tmp_path / "new" / "out", recordings)
     assert not (tmp_path / "new").exists()
 

@@ -38,7 +38,7 @@ def test_codes_are_equal_only_when_all_groups_are():
 
 
 def test_equal_codes_are_found_where_float_noise_hides_equal_vectors():
-    """Rounding leaves vectors of one code a few ulps apart; comparing them, as the original does, misses equal codes."""
+    """Rounding leaves vectors of one code a few ulps apart; comparing them, as the original does, misses some."""
     draw = torch.Generator().manual_seed(0)
     codes = torch.randint(3, (1, 60, 2), generator=draw)
     rows = torch.rand(9, 8, generator=draw)[codes[0, :, 0] * 3 + codes[0, :, 1]]

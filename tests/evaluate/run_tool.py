@@ -1,0 +1,17 @@
+"""Run a command-line tool inside the test's process: a fresh Python needs seconds to import torch and fairseq."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from unittest import mock
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def run_tool(name: str, **options: object) -> int:
+    """Run tools/<name>.py --option value ... and return its exit code."""
+    arguments = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+    main = runpy.run_path(str(TOOLS / f"{name}.py"))["main"]
+    with mock.patch("sys.argv", [f"{name}.py", *arguments]):
+        return main()

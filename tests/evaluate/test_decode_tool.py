@@ -1,0 +1,203 @@
+"""tools/decode.py: what it writes, how it continues, and how it says no."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.evaluate import decode
+from ccc_w2v.evaluate.wer import read_trn
+from tests.evaluate.run_tool import TOOLS, run_tool
+from tests.evaluate.tiny_ctc import SAMPLES, WORDS
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(checkpoint: Path, test_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("decoded") / "new" / "folder"
+    assert run_tool("decode", checkpoint=checkpoint, manifest=test_set, out=out) == 0
+    return out
+
+
+@pytest.mark.parametrize(("tool", "option"), [("decode", "--labels-dir"), ("score", "--normalize")])
+def test_help_needs_no_torch(tool: str, option: str) -> None:
+    without_torch = (
+        "import runpy, sys; sys.modules['torch'] = sys.modules['fairseq'] = None; sys.argv = ['x', '--help']"
+    )
+    command = f"{without_torch}; runpy.run_path({str(TOOLS / f'{tool}.py')!r}, run_name='__main__')"
+    assert option in subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout
+
+
+def test_writes_hypotheses_and_references(uninterrupted: Path) -> None:
+    assert sorted(path.name for path in uninterrupted.iterdir()) == ["hyp.trn", "ref.trn"]
+    ids = [f"test{index}" for index in range(len(WORDS))]
+    assert list(read_trn(uninterrupted / "ref.trn").items()) == list(zip(ids, WORDS, strict=True))
+    hypotheses = read_trn(uninterrupted / "hyp.trn")
+    assert list(hypotheses) == ids
+    assert all(hypotheses.values())
+
+
+def test_reports_the_real_time_factor(
+    checkpoint: Path, test_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_tool("decode", checkpoint=checkpoint, manifest=test_set, out=tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "6 utterances, 0 of them from an earlier run" in printed
+    assert f"{sum(SAMPLES) / 16000:.1f} s of audio in" in printed
+    assert re.search(r"^real-time factor \d+\.\d{4} ", printed, re.MULTILINE)
+
+
+def test_no_references_no_ref_trn(checkpoint: Path, test_set: Path, tmp_path: Path) -> None:
+    listed = read_manifest(test_set)
+    write_manifest(tmp_path / "other.tsv", listed.root, [(listed.entries[0].path, listed.entries[0].samples)])
+    assert run_tool("decode", checkpoint=checkpoint, manifest=tmp_path / "other.tsv", out=tmp_path / "out") == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["hyp.trn"]
+
+
+def test_an_empty_hypothesis_is_only_its_id(
+    checkpoint: Path, test_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "greedy", lambda log_probs_TV, blank: [])
+    assert run_tool("decode", checkpoint=checkpoint, manifest=test_set, out=tmp_path) == 0
+    assert (tmp_path / "hyp.trn").read_text() == "".join(f" (test{index})\n" for index in range(6))
+
+
+def test_continues_after_a_kill(
+    checkpoint: Path, test_set: Path, tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"checkpoint": checkpoint, "manifest": test_set, "out": tmp_path}
+    transcribe_batch, batches = decode._transcribe_batch, []
+
+    def killed_at_the_third(*args: object) -> list[str]:
+        batches.append(args)
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return transcribe_batch(*args)
+
+    monkeypatch.setattr(decode, "_transcribe_batch", killed_at_the_third)
+    assert run_tool("decode", **options) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["hyp.partial.jsonl"]
+    kept = len((tmp_path / "hyp.partial.jsonl").read_text().splitlines()) - 1
+    assert 0 < kept < len(SAMPLES)
+
+    monkeypatch.setattr(decode, "_transcribe_batch", transcribe_batch)
+    assert run_tool("decode", **options) == 0
+    assert (tmp_path / "hyp.trn").read_bytes() == (uninterrupted / "hyp.trn").read_bytes()
+    assert not (tmp_path / "hyp.partial.jsonl").exists()
+
+
+def write_journal(folder: Path, checkpoint: Path, manifest: Path, rest: str) -> Path:
+    model, listed = decode.load_ctc(checkpoint), read_manifest(manifest)
+    header = json.dumps(decode.decoding_identity(model, checkpoint, listed))
+    (folder / "hyp.partial.jsonl").write_text(f"{header}\n{rest}")
+    return folder / "hyp.partial.jsonl"
+
+
+def test_a_journals_lines_are_kept_and_half_a_line_is_not(
+    checkpoint: Path, test_set: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    rest = '{"id": "test1", "text": "PLANTED"}\n{"id": "test3", "text": "HAL'
+    write_journal(tmp_path, checkpoint, test_set, rest)
+    assert run_tool("decode", checkpoint=checkpoint, manifest=test_set, out=tmp_path) == 0
+    assert read_trn(tmp_path / "hyp.trn") == {**read_trn(uninterrupted / "hyp.trn"), "test1": "PLANTED"}
+
+
+@pytest.mark.parametrize("content", ["", '{"checkpo'])
+def test_a_journal_killed_at_its_first_line(
+    checkpoint: Path, test_set: Path, tmp_path: Path, uninterrupted: Path, content: str
+) -> None:
+    (tmp_path / "hyp.partial.jsonl").write_text(content)
+    assert run_tool("decode", checkpoint=checkpoint, manifest=test_set, out=tmp_path) == 0
+    assert (tmp_path / "hyp.trn").read_bytes() == (uninterrupted / "hyp.trn").read_bytes()
+
+
+def refused(capsys: pytest.CaptureFixture[str], out: Path, **options: object) -> str:
+    """Run the tool, expect exit code 2, one line and no transcripts; return the line."""
+    capsys.readouterr()
+    assert run_tool("decode", out=out, **options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not list(out.glob("*.trn"))
+    return error
+
+
+def test_a_journal_of_another_decoding_is_refused(
+    checkpoint: Path, test_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = write_journal(tmp_path, checkpoint, test_set, '{"id": "test1", "text": "X"}\n')
+    content = journal.read_text().replace('"manifest": "', '"manifest": "0')
+    journal.write_text(content)
+    options = {"checkpoint": checkpoint, "manifest": test_set}
+    assert "unfinished decoding of another checkpoint" in refused(capsys, tmp_path, **options)
+    assert journal.read_text() == content
+    journal.write_text("plain text\n")
+    assert "not a journal of this tool" in refused(capsys, tmp_path, **options)
+
+
+def test_bad_checkpoints(checkpoint: Path, test_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad, out = tmp_path / "bad.pt", tmp_path / "out"
+    assert "bad.pt: no such checkpoint" in refused(capsys, out, checkpoint=bad, manifest=test_set)
+    content = checkpoint.read_bytes()
+    for kept in (0, 1000, len(content) // 2, len(content) - 100):
+        bad.write_bytes(content[:kept])
+        assert "not a readable fairseq checkpoint" in refused(capsys, out, checkpoint=bad, manifest=test_set)
+    bad.write_bytes(pickle.dumps({"model": {}, "cfg": Touch(tmp_path / "ran")}))
+    assert "not a readable fairseq checkpoint" in refused(capsys, out, checkpoint=bad, manifest=test_set)
+    assert not (tmp_path / "ran").exists()
+    assert not out.exists()
+
+
+class Touch:
+    """Unpickled without restraint, this makes a file."""
+
+    def __init__(self, witness: Path):
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.witness), "w")
+
+
+def test_bad_manifests(checkpoint: Path, test_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, manifest = tmp_path / "out", tmp_path / "bad.tsv"
+    options = {"checkpoint": checkpoint, "manifest": manifest}
+    assert "bad.tsv: no such manifest" in refused(capsys, out, **options)
+    write_manifest(manifest, read_manifest(test_set).root, [("test0.wav", 8000), ("test0.flac", 8000)])
+    assert "bad.tsv:3: utterance id 'test0'" in refused(capsys, out, **options)
+    write_manifest(manifest, read_manifest(test_set).root, [("test0.wav", 8000)])
+    (tmp_path / "bad.wrd").write_text("A\nB\n")
+    assert "bad.wrd: 2 lines, the manifest lists 1 utterances" in refused(capsys, out, **options)
+    assert not out.exists()
+
+
+def test_bad_audio_leaves_the_journal(
+    checkpoint: Path, test_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, manifest = tmp_path / "out", tmp_path / "bad.tsv"
+    write_manifest(manifest, read_manifest(test_set).root, [("test3.wav", 12345), ("gone.wav", 8000)])
+    capsys.readouterr()
+    assert run_tool("decode", checkpoint=checkpoint, manifest=manifest, out=out) == 2
+    # Above it stands the progress bar of what was decoded.
+    last_line = capsys.readouterr().err.splitlines()[-1]
+    assert last_line.startswith("error: ")
+    assert "bad.tsv:3" in last_line
+    assert "gone.wav: no such file" in last_line
+    assert [path.name for path in out.iterdir()] == ["hyp.partial.jsonl"]
+
+
+def test_cuda_without_a_gpu(
+    checkpoint: Path,
+    test_set: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    message = refused(capsys, tmp_path, checkpoint=checkpoint, manifest=test_set, device="cuda")
+    assert "torch finds no GPU" in message
