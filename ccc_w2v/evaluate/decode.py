@@ -193,7 +193,7 @@ def _prepared(model: CtcModel, wave_S: torch.Tensor) -> torch.Tensor:
 def greedy(log_probs_TV: torch.Tensor, blank: int) -> list[int]:
     """Return the best symbol of every frame, repeats collapsed, then blanks dropped."""
     best = log_probs_TV.argmax(dim=-1).unique_consecutive()
-    return best[best != -1].tolist()
+    return best[best != blank].tolist()
 
 
 def to_words(ids: Sequence[int], labels: Sequence[str], post_process: str = "letter") -> list[str]:

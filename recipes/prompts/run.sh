@@ -95,5 +95,7 @@ if wanted 7 && [ "$init" = pretrained ]; then
         --manifest "$data/test.tsv" --wer "$finetuned/score.json"
 fi
 if wanted 8 && [ "$init" = pretrained ]; then
-    python tools/summarize.py --pretrain "$run/pretrain" --score "$finetuned/score.json" --exported "$run/huggingface"
+    negatives=$(sed -n "s/^  num_negatives: //p" "$config/pretrain.yaml")
+    python tools/summarize.py --pretrain "$run/pretrain" --negatives "$negatives" \
+        --score "$finetuned/score.json" --exported "$run/huggingface"
 fi

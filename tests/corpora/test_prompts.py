@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,18 @@ def prepared(source, tmp_path_factory):
     out = tmp_path_factory.mktemp("prepared")
     prepare(out, source=source, languages=("fr",))
     return out
+
+
+@pytest.fixture(scope="module")
+def plain(source, tmp_path_factory):
+    out = tmp_path_factory.mktemp("plain") / "out"
+    prepare(out, source=source)
+    return out
+
+
+@pytest.fixture
+def copy(plain, tmp_path):
+    return shutil.copytree(plain, tmp_path / "copy", ignore=shutil.ignore_patterns("audio"))
 
 
 def labels(out):
@@ -66,7 +79,7 @@ def test_labels_are_spoken_words_and_nothing_else_is_labelled(prepared):
 
 
 def test_letters_and_dictionary_are_fairseqs(prepared):
-    from fairseq.data import Dictionary, encoders  # noqa: F401
+    from fairseq.data.dictionary import Dictionary
 
     words = (prepared / "train.wrd").read_text().splitlines()
     spelled = (prepared / "train.ltr").read_text().splitlines()
@@ -152,8 +165,7 @@ def test_a_missing_file_or_other_options_prepare_again(tmp_path, source):
 
 
 @pytest.mark.parametrize("writes", [0, 7, 40])
-def test_a_killed_preparation_and_a_second_call_give_the_same(tmp_path, source, monkeypatch, writes):
-    prepare(tmp_path / "straight", source=source)
+def test_a_killed_preparation_and_a_second_call_give_the_same(tmp_path, source, plain, monkeypatch, writes):
     replace, left = os.replace, iter(range(writes))
 
     def killed(*args):
@@ -167,7 +179,7 @@ def test_a_killed_preparation_and_a_second_call_give_the_same(tmp_path, source, 
     assert not (tmp_path / "killed" / "done.json").exists()
     monkeypatch.setattr(os, "replace", replace)
     prepare(tmp_path / "killed", source=source)
-    assert tree(tmp_path / "killed") == tree(tmp_path / "straight")
+    assert tree(tmp_path / "killed") == tree(plain)
 
 
 def test_both_layouts_give_the_same_corpus(tmp_path, source, prepared):
@@ -180,36 +192,38 @@ def test_both_layouts_give_the_same_corpus(tmp_path, source, prepared):
     assert "Recorded by:\nA Speaker" in licence and "https://creativecommons.org/licenses/by-sa/3.0/" in licence
 
 
-def spoil(out, name, change):
-    path = out / name
-    path.write_text(change(path.read_text().splitlines(keepends=True)))
+def spoil(path, change):
+    path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
 
 
 @pytest.mark.parametrize(
     "name, change, message",
     [
-        ("train.wrd", lambda lines: "".join(lines[1:]), "lines that do not fit train.wrd"),
-        ("train.tsv", lambda lines: "".join(lines[:-1]) + lines[-1].split("\t")[0] + "\t5\n", "declares 5"),
-        ("pretrain.tsv", lambda lines: "".join(lines) + "test", "is in test.tsv too"),
+        ("train.wrd", lambda lines: lines[1:], "lines that do not fit train.wrd"),
+        ("train.tsv", lambda lines: [*lines[:-1], lines[-1].split("\t")[0] + "\t5\n"], "the manifest declares 5"),
+        ("noise.tsv", lambda lines: [*lines, "en/absent.flac\t100\n"], "no such file"),
     ],
 )
-def test_check_finds_what_was_spoiled(tmp_path, source, name, change, message):
-    prepare(tmp_path, source=source)
-    held_out = (tmp_path / "test.tsv").read_text().splitlines()[1]
-    spoil(
-        tmp_path, name, lambda lines: change(lines).replace("test", held_out) if "pretrain" in name else change(lines)
-    )
+def test_check_finds_what_was_spoiled(copy, name, change, message):
+    spoil(copy / name, change)
     with pytest.raises(InputError, match=message):
-        check(tmp_path)
+        check(copy)
 
 
-def test_check_finds_a_shared_text(tmp_path, source):
-    prepare(tmp_path, source=source)
+@pytest.mark.parametrize("name", ["pretrain", "pretrain_valid"])
+def test_check_finds_a_test_recording_in_pretraining(copy, name):
+    tested = (copy / "test.tsv").read_text().splitlines(keepends=True)[1]
+    spoil(copy / f"{name}.tsv", lambda lines: [*lines, tested])
+    with pytest.raises(InputError, match=rf"{name}\.tsv: en/.* is in test\.tsv too"):
+        check(copy)
+
+
+def test_check_finds_a_shared_text(copy):
     for kind in ("wrd", "ltr"):
-        shared = (tmp_path / f"train.{kind}").read_text().splitlines(keepends=True)[0]
-        spoil(tmp_path, f"test.{kind}", lambda lines, shared=shared: shared + "".join(lines[1:]))
+        shared = (copy / f"train.{kind}").read_text().splitlines(keepends=True)[0]
+        spoil(copy / f"test.{kind}", lambda lines, shared=shared: [shared, *lines[1:]])
     with pytest.raises(InputError, match=r"is in train\.wrd too"):
-        check(tmp_path)
+        check(copy)
 
 
 def test_mistakes_are_one_sentence(tmp_path, source):

@@ -148,7 +148,7 @@ def test_bad_checkpoints(checkpoint: Path, test_set: Path, tmp_path: Path, capsy
     for kept in (0, 1000, len(content) // 2, len(content) - 100):
         bad.write_bytes(content[:kept])
         assert "not a readable fairseq checkpoint" in refused(capsys, out, checkpoint=bad, manifest=test_set)
-    bad.write_bytes(pickle.dumps({"model": {}, "cfg": Touch(tmp_path / "ran")}))
+    bad.write_bytes(pickle.dumps({"model": {}, "cfg": Touch(tmp_path / "ran")}, protocol=2))
     assert "not a readable fairseq checkpoint" in refused(capsys, out, checkpoint=bad, manifest=test_set)
     assert not (tmp_path / "ran").exists()
     assert not out.exists()

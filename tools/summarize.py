@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Print what a demo run came to: updates, audio heard, losses beside chance, perplexity, WER, where things are."""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+from ccc_w2v.errors import InputError, exit_on_input_error
+from ccc_w2v.training_log import read_records
+
+
+@exit_on_input_error
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pretrain", type=Path, required=True, help="folder of the pre-training run, with train.log")
+    parser.add_argument("--negatives", type=int, required=True, help="model.num_negatives of the pre-training run")
+    parser.add_argument("--score", type=Path, required=True, help="score.json of the held-out prompts")
+    parser.add_argument("--exported", type=Path, required=True, help="the exported Hugging Face folder")
+    arguments = parser.parse_args()
+    log = arguments.pretrain / "train.log"
+    with open(log, encoding="utf-8") as lines:
+        records = list(read_records(lines, "train_inner"))
+    if not records:
+        raise InputError(f"{log}: holds no line of training statistics; run the pre-training with log_format=json")
+    with open(arguments.score, encoding="utf-8") as file:
+        score = json.load(file)
+    first, last = records[0], records[-1]
+    chance = math.log2(arguments.negatives + 1)
+    rows = [
+        ("pre-training updates", f"{last['num_updates']:.0f}"),
+        ("audio heard", f"{last['audio_seconds'] / 3600:.2f} h, two views of it"),
+        ("contrastive loss", f"{first['loss_contrastive']:.2f} -> {last['loss_contrastive']:.2f} bits"),
+        ("  chance", f"{chance:.2f} bits = log2({arguments.negatives} + 1)"),
+        ("code perplexity", f"{first['code_perplexity']:.1f} -> {last['code_perplexity']:.1f}"),
+        ("held-out WER", _rate(score, "wer")),
+        ("held-out CER", _rate(score, "cer")),
+        ("  measured on", f"{score['utterances']} utterances, {score['wer']['units']} words"),
+        ("exported model", str(arguments.exported)),
+        ("TensorBoard", f"tensorboard --logdir {arguments.pretrain.parent}"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
+    return 0
+
+
+def _rate(score: dict, name: str) -> str:
+    interval = score[name]["interval"]
+    shown = f" (95 % interval {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
+    return f"{score[name]['rate']:.1%}{shown}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
