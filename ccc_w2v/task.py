@@ -48,6 +48,7 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     persistent_workers: bool = field(default=False, metadata={"help": "must stay false: workers learn the epoch anew"})
     # What the plan line is made of.
     save_dir: str = II("checkpoint.save_dir")
+    train_subset: str = II("dataset.train_subset")
     max_tokens: Optional[int] = II("dataset.max_tokens")
     update_freq: Any = II("optimization.update_freq")
     max_update: int = II("optimization.max_update")
@@ -82,7 +83,7 @@ class CccPretrainingTask(AudioPretrainingTask):
             )
             if _rank() == 0:
                 dataset.check_headers(cfg.check_headers)
-                if split == "train":
+                if split == cfg.train_subset:
                     self._lock = lock_run(cfg.save_dir)
         self.datasets[split] = dataset
 

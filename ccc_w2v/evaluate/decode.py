@@ -96,15 +96,15 @@ def _check_kind(state: dict[str, Any], path: str | Path) -> DictConfig:
         raise InputError(
             f"{path}: holds model {model!r} of task {task!r}, expected a fine-tuned wav2vec_ctc of audio_finetuning"
         )
-    if cfg.model.get("w2v_args") is None:
-        base_path = cfg.model.get("w2v_path")
+    if OmegaConf.select(cfg, "model.w2v_args") is None:
+        base_path = OmegaConf.select(cfg, "model.w2v_path")
         if not base_path or not Path(base_path).is_file():
             raise InputError(
                 f"{path}: lacks its base model's configuration (model.w2v_args), and the base model {base_path} "
                 "is no file; put it back there or export the checkpoint where it was trained"
             )
         with open_dict(cfg):
-            cfg.model.w2v_args = load_checkpoint(base_path)["cfg"]
+            cfg.model.w2v_args = OmegaConf.to_container(load_checkpoint(base_path)["cfg"])
     model, task = (OmegaConf.select(cfg, f"model.w2v_args.{key}._name") for key in ("model", "task"))
     if model not in PRETRAINED_MODELS or task not in PRETRAINING_TASKS:
         raise InputError(
@@ -134,7 +134,8 @@ def _find_dictionary(state: dict[str, Any], cfg: DictConfig, data_dir: str | Pat
 
 
 def _post_process(cfg: DictConfig, path: str | Path) -> str:
-    kind = OmegaConf.select(cfg, "criterion.post_process") or "letter"
+    criterion = OmegaConf.select(cfg, "criterion")
+    kind = "letter" if criterion is None else OmegaConf.select(criterion, "post_process") or "letter"
     if kind not in POST_PROCESSES:
         raise InputError(f"{path}: criterion.post_process is {kind!r}, expected {' or '.join(POST_PROCESSES)}")
     return kind

@@ -82,7 +82,7 @@ def model_card(plain: dict[str, Any], report: dict[str, Any], name: str, scores:
     sections = [
         f"{_FRONT.format(pipeline=pipeline)}\n# {name}\n\n{_summary(cfg, encoder, finetuned)}",
         f"## How to use\n\n```python\n{use}```",
-        f"## Training\n\n{_training(plain['ccc_export'])}",
+        f"## Training\n\n{_training(plain['ccc_export'], finetuned)}",
         f"## Fidelity\n\n{_fidelity(report, cfg['task']['normalize'])}",
         *([f"## Word error rate\n\n{_score_table(scores)}"] if scores else []),
         f"## Licence\n\n{_LICENCE}",
@@ -103,20 +103,21 @@ def _summary(cfg: dict[str, Any], encoder: dict[str, Any], finetuned: bool) -> s
     )
 
 
-def _training(known: dict[str, Any]) -> str:
+def _training(known: dict[str, Any], finetuned: bool) -> str:
     lines = [f"- updates: {known['updates']:,}"]
     if "hours_heard" in known:
         lines.append(f"- audio heard, repetitions counted: {known['hours_heard']:,.2f} h")
     manifest = known.get("manifest")
     if manifest:
         lines.append(
-            f"- manifest: `{manifest['name']}`, {manifest['utterances']:,} utterances, {manifest['hours']:,.2f} h, "
-            f"SHA-256 `{manifest['sha256']}`"
+            f"- {'fine-tuning' if finetuned else 'pre-training'} manifest: `{manifest['name']}`, "
+            f"{manifest['utterances']:,} utterances, {manifest['hours']:,.2f} h, SHA-256 `{manifest['sha256']}`"
         )
     else:
         lines.append("- data: not recorded in the checkpoint")
     if known["objective"]:
-        lines.append("- objective of the pre-training (`ccc_w2v`):")
+        dropped = ", less its criterion's, which fairseq drops when it fine-tunes" if finetuned else ""
+        lines.append(f"- settings of the pre-training (`ccc_w2v`){dropped}:")
         lines += [f"  - `{key}`: {value}" for key, value in sorted(known["objective"].items())]
     lines.append(f"- exported by {known['package']} {known['version']}")
     return "\n".join(lines)

@@ -14,12 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-import ccc_w2v
 from ccc_w2v.errors import InputError
 from ccc_w2v.export import plain as module
 from ccc_w2v.export.plain import export_plain, parse_conv_layers, to_plain
-from tests.export.conftest import GONE, LETTERS, OBJECTIVE, STYLES, finetuned_state, pretrained_state, run_fresh
-from tests.fake_corpora import speech_like, write_corpus
+from tests.export.conftest import GONE, LETTERS, STYLES, finetuned_state, pretrained_state, run_fresh
+from tests.fake_corpora import speech_like
 from tests.tiny_models import tiny_ccc
 
 TOOL = Path(__file__).parents[2] / "tools" / "export.py"
@@ -149,20 +148,6 @@ def test_configuration_has_no_field_that_one_of_the_two_fairseqs_lacks():
             assert not one_alone & set(cfg[section] or ())
     assert "layer_type" not in finetuned["model"]
     assert finetuned["model"]["w2v_args"]["model"]["layer_type"] == "transformer"
-
-
-def test_note_tells_what_the_checkpoint_knows(tmp_path):
-    state = pretrained_state()
-    state["cfg"]["task"]["data"] = str(write_corpus(tmp_path / "corpus", [16000, 32000]).parent)
-    note = to_plain(state)["ccc_export"]
-    assert note["version"] == ccc_w2v.__version__
-    assert note["updates"] == 1000
-    assert note["hours_heard"] == 2.0
-    assert note["manifest"]["name"] == "corpus/train.tsv"
-    assert note["manifest"]["utterances"] == 2
-    assert note["manifest"]["hours"] == pytest.approx(3 / 3600)
-    assert len(note["manifest"]["sha256"]) == 64
-    assert note["objective"].items() >= {**OBJECTIVE, "augment": "augment.yaml"}.items()
 
 
 def test_finetuned_export_holds_its_base_and_dictionary_as_plain_data():

@@ -1,0 +1,122 @@
+"""fairseq-hydra-train with the demo's configuration on a small corpus: runs, dies, goes on, refuses bad input."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ccc_w2v.task import lock_run
+from tests.fake_corpora import write_corpus
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = Path(sys.executable).parent / "fairseq-hydra-train"
+TINY = [
+    "model.conv_feature_layers='[(16,10,5)] + [(16,3,2)]*4 + [(16,2,2)]*2'",
+    "model.encoder_layers=2",
+    "model.encoder_embed_dim=32",
+    "model.encoder_ffn_embed_dim=64",
+    "model.encoder_layerdrop=0.2",
+    "model.latent_vars=8",
+    "task.augment=none",
+    "task.noise_manifest=null",
+    "dataset.max_tokens=64000",
+    "dataset.disable_validation=true",
+    "common.log_interval=1",
+    "common.tensorboard_logdir=null",
+]
+
+
+def command(corpus, folder, *overrides):
+    return [
+        str(TRAIN),
+        "--config-dir",
+        str(ROOT / "recipes/prompts/config"),
+        "--config-name",
+        "pretrain",
+        f"common.user_dir={ROOT / 'ccc_w2v'}",
+        f"hydra.run.dir={folder}",
+        f"task.data={corpus}",
+        *TINY,
+        *overrides,
+    ]
+
+
+def train(corpus, folder, *overrides):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(corpus, folder, *overrides), env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoints" / "checkpoint_last.pt", weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder, [16000 + 500 * i for i in range(12)], "pretrain")
+    write_corpus(folder, [16000, 18000], "pretrain_valid", seed=50)
+    return folder
+
+
+def test_a_run_killed_and_resumed_equals_the_uninterrupted_one(corpus, tmp_path):
+    updates = "optimization.max_update=9"
+    straight = train(corpus, tmp_path / "straight", updates)
+    assert straight.returncode == 0, straight.stderr[-2000:]
+    folder = tmp_path / "killed"
+    overrides = (updates, "checkpoint.save_interval_updates=2")
+    process = subprocess.Popen(
+        command(corpus, folder, *overrides),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    last = folder / "checkpoints" / "checkpoint_last.pt"
+    until = time.monotonic() + 200
+    while not last.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert last.exists()
+    resumed = train(corpus, folder, *overrides)
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    expected, found = weights(tmp_path / "straight"), weights(folder)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("broken", ["missing manifest", "missing file", "augmentation", "criterion", "locked"])
+def test_a_users_mistake_is_one_line_and_exit_code_2(corpus, tmp_path, broken):
+    data, overrides, message = tmp_path / "data", ["optimization.max_update=1"], ""
+    shutil.copytree(corpus, data)
+    manifest = data / "pretrain.tsv"
+    manifest.write_text(manifest.read_text().replace(str(corpus), str(data)))
+    lock = None
+    if broken == "missing manifest":
+        manifest.unlink()
+        message = "no such manifest"
+    elif broken == "missing file":
+        (data / "audio" / "pretrain3.wav").unlink()
+        message = f"{manifest}:5: "
+    elif broken == "augmentation":
+        overrides.append("task.augment=papper")
+        message = "papper"
+    elif broken == "criterion":
+        overrides.append("+criterion.scale_factor=3")
+        message = "criterion.scale_factor"
+    else:
+        lock = lock_run(str(tmp_path / "run" / "checkpoints"))
+        message = "another run is writing here"
+    found = train(data, tmp_path / "run", *overrides)
+    if lock:
+        lock.close()
+    lines = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
+    assert found.returncode == 2, found.stderr[-2000:]
+    assert len(lines) == 1 and message in lines[0]
+    assert "Traceback" not in found.stderr
