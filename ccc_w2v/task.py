@@ -85,6 +85,9 @@ class CccPretrainingTask(AudioPretrainingTask):
                 dataset.check_headers(cfg.check_headers)
                 if split == cfg.train_subset:
                     self._lock = lock_run(cfg.save_dir)
+            if split == cfg.train_subset:
+                # Before the data workers are forked: each would otherwise simulate the rooms for itself, every epoch.
+                dataset.pipeline.prepare()
         self.datasets[split] = dataset
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:

@@ -155,6 +155,17 @@ def test_base_model_from_its_path(checkpoint: Path, test_set: Path, tmp_path: Pa
     assert torch.equal(emit(load_ctc(needs_base), waves)[0], emit(load_ctc(checkpoint), waves)[0])
 
 
+def test_a_base_model_of_ours_decodes_as_fairseqs(checkpoint: Path, test_set: Path, tmp_path: Path) -> None:
+    state = raw_state(checkpoint)
+    base = state["cfg"]["model"]["w2v_args"]
+    base["model"]["_name"], base["task"] = "ccc_wav2vec2", {"_name": "ccc_pretraining", "normalize": False}
+    base["task"].update(data="gone", tpu=False, save_dir="gone", max_tokens=1, update_freq=[1], max_update=1)
+    base["task"].update(world_size=1, noise_manifest="gone.tsv")
+    waves = read_waves(test_set)[:1]
+    ours = load_ctc(save(state, tmp_path / "ours.pt"))
+    assert torch.equal(emit(ours, waves)[0], emit(load_ctc(checkpoint), waves)[0])
+
+
 def test_refuses_other_models_and_settings(checkpoint: Path, tmp_path: Path) -> None:
     changes = {
         ("model", "_name"): ("wav2vec_seq2seq", "holds model 'wav2vec_seq2seq'"),
