@@ -46,6 +46,8 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     # fairseq-fixed would keep its data workers, and with them the first epoch's crops and augmentation, for all epochs.
     reuse_dataloader: bool = field(default=False, metadata={"help": "must stay false: workers learn the epoch anew"})
     persistent_workers: bool = field(default=False, metadata={"help": "must stay false: workers learn the epoch anew"})
+    # fairseq 0.12.2 has no such field in its own task configuration.
+    seed: int = II("common.seed")
     # What the plan line is made of.
     save_dir: str = II("checkpoint.save_dir")
     train_subset: str = II("dataset.train_subset")
