@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ccc_w2v.errors import InputError
+from ccc_w2v.errors import InputError, one_line_errors
 
 
 def prepare() -> None:
     """Mend what stops fairseq's own trainer on torch 2.11 and on a CPU; harmless when called again."""
     allow_fairseq_checkpoints()
     train_on_cpu_processes()
+    name_unknown_settings()
 
 
 def allow_fairseq_checkpoints() -> None:
@@ -94,6 +98,39 @@ def _drop_device_ids_on_cpu() -> None:
             super().__init__(*args, **kwargs)
 
     module.DistributedDataParallel = CpuDistributedDataParallel
+
+
+def name_unknown_settings() -> None:
+    """Turn omegaconf's traceback about a misspelt key of a task, model, criterion or optimiser into one line, exit 2.
+
+    fairseq merges a run's configuration into the registered dataclasses right after it imports the plugin and before it
+    calls any of its code, so that the plugin has no other place to say it.
+    """
+    import fairseq.dataclass.utils
+    import fairseq.models
+    import fairseq.registry
+    import fairseq.tasks
+
+    for module in (fairseq.dataclass.utils, fairseq.models, fairseq.registry, fairseq.tasks):
+        if not hasattr(module.merge_with_parent, "__wrapped__"):
+            module.merge_with_parent = _naming_unknown_settings(module.merge_with_parent)
+
+
+def _naming_unknown_settings(merge: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(merge)
+    def wrapped(dc: Any, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        # A checkpoint of another version may hold keys that are gone: fairseq removes those itself.
+        from_checkpoint = args[0] if args else any(kwargs.values())
+        known = {field.name for field in dataclasses.fields(dc)} if dataclasses.is_dataclass(dc) else set(cfg)
+        unknown = sorted(set(cfg) - known)
+        if unknown and not from_checkpoint:
+            close = difflib.get_close_matches(unknown[0], known, n=1)
+            remedy = f"did you mean '{close[0]}'?" if close else f"it knows {', '.join(sorted(known))}"
+            with one_line_errors():
+                raise InputError(f"'{cfg.get('_name')}' has no setting '{unknown[0]}'; {remedy}")
+        return merge(dc, cfg, *args, **kwargs)
+
+    return wrapped
 
 
 # What only one of the two fairseqs has in its configuration: 0.12.2 refuses to load any field that it does not know.

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -32,3 +33,13 @@ def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
         return 2
 
     return wrapped
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End a training process with one line and exit code 2: hydra would print a page of its own calls around it."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(2) from None

@@ -4,9 +4,6 @@ import fcntl
 import logging
 import math
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -21,7 +18,7 @@ from omegaconf import II
 from ccc_w2v.augment.pipeline import load_pipeline
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
-from ccc_w2v.errors import InputError
+from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.model import refuse_unsupported
 
 logger = logging.getLogger(__name__)
@@ -71,7 +68,7 @@ class CccPretrainingTask(AudioPretrainingTask):
     def load_dataset(self, split: str, task_cfg: Any = None, **kwargs: Any) -> None:
         """Read <data>/<split>.tsv and check it; a user's mistake ends the run with one line and exit code 2."""
         cfg = task_cfg or self.cfg
-        with _one_line_errors():
+        with one_line_errors():
             dataset = TwoViewDataset(
                 read_manifest(Path(cfg.data) / f"{split}.tsv"),
                 load_pipeline(cfg.augment, cfg.sample_rate, noise_manifest=cfg.noise_manifest),
@@ -95,7 +92,7 @@ class CccPretrainingTask(AudioPretrainingTask):
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build the model; for training, refuse settings that two views cannot share or replay."""
         if not from_checkpoint:
-            with _one_line_errors():
+            with one_line_errors():
                 refuse_unsupported(cfg)
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint:
@@ -104,7 +101,7 @@ class CccPretrainingTask(AudioPretrainingTask):
 
     def build_criterion(self, cfg: Any) -> Any:
         """Build the criterion; a setting out of its range ends the run with one line and exit code 2."""
-        with _one_line_errors():
+        with one_line_errors():
             return super().build_criterion(cfg)
 
     def plan(self, model_cfg: Any) -> str:
@@ -156,13 +153,3 @@ def lock_run(save_dir: str) -> Any:
 
 def _rank() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """End the process with one line and exit code 2: hydra would print a page of its own calls around it."""
-    try:
-        yield
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(2) from None

@@ -93,7 +93,12 @@ def test_a_run_killed_and_resumed_equals_the_uninterrupted_one(corpus, tmp_path)
 
 def test_two_processes_equal_one_that_accumulates_two_batches(corpus, tmp_path):
     # Every draw belongs to an utterance, so that sharing batches out changes only the order of sums.
-    overrides = ["optimization.max_update=3", "model.encoder_layerdrop=0", "+model.dropout=0", "dataset.max_tokens=32000"]
+    overrides = [
+        "optimization.max_update=3",
+        "model.encoder_layerdrop=0",
+        "+model.dropout=0",
+        "dataset.max_tokens=32000",
+    ]
     overrides.append("lr_scheduler.warmup_updates=0")
     alone = train(corpus, tmp_path / "alone", *overrides, "+optimization.update_freq=[2]")
     assert alone.returncode == 0, alone.stderr[-2000:]
@@ -117,7 +122,9 @@ def test_it_trains_in_bf16(corpus, tmp_path):
     assert all(value.isfinite().all() for value in weights(tmp_path).values())
 
 
-@pytest.mark.parametrize("broken", ["missing manifest", "missing file", "augmentation", "criterion", "locked"])
+@pytest.mark.parametrize(
+    "broken", ["missing manifest", "missing file", "augmentation", "criterion", "misspelt key", "locked"]
+)
 def test_a_users_mistake_is_one_line_and_exit_code_2(corpus, tmp_path, broken):
     data, overrides, message = tmp_path / "data", ["optimization.max_update=1"], ""
     shutil.copytree(corpus, data)
@@ -136,6 +143,9 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(corpus, tmp_path, broken):
     elif broken == "criterion":
         overrides.append("+criterion.scale_factor=3")
         message = "criterion.scale_factor"
+    elif broken == "misspelt key":
+        overrides.append("+task.agument=none")
+        message = "'ccc_pretraining' has no setting 'agument'; did you mean 'augment'?"
     else:
         lock = lock_run(str(tmp_path / "run" / "checkpoints"))
         message = "another run is writing here"
