@@ -30,8 +30,9 @@ finetuned=$run/finetune
 config=$PWD/recipes/prompts/config
 plugin=$(python -m ccc_w2v)
 
-# Two threads for two cores; more only fight for them.
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+# Two cores: two processes of one thread each, as two GPUs would be used. Matrices this small gain nothing from threads.
+processes=2
+export OMP_NUM_THREADS=1
 
 wanted() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 
@@ -53,7 +54,7 @@ train() {  # title, folder, config name, then overrides
     mkdir -p "$folder"
     updates=$(sed -n 's/^  max_update: //p' "$config/$name.yaml")
     run_once "$folder/.done" python tools/follow.py --title "$title" --updates "$updates" --log "$folder/train.log" -- \
-        fairseq-hydra-train --config-dir "$config" --config-name "$name" common.user_dir="$plugin" \
+        recipes/launch/one_node.sh $processes --config-dir "$config" --config-name "$name" common.user_dir="$plugin" \
         hydra.run.dir="$folder" task.data="$data" common.seed="$seed" "$@"
 }
 
