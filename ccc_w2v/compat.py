@@ -12,6 +12,8 @@ import dataclasses
 import difflib
 import functools
 import os
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,15 +53,25 @@ def load_checkpoint(path: str | Path, **overrides: Any) -> dict[str, Any]:
         raise InputError(f"{path}: no such checkpoint")
     allow_fairseq_checkpoints()
     try:
-        state = load_checkpoint_to_cpu(str(path), overrides or None)
+        with warnings.catch_warnings():
+            # torch warns about a foreign pickle's protocol before it refuses it: the refusal below says all.
+            warnings.filterwarnings("ignore", message=".*pickle protocol.*")
+            state = load_checkpoint_to_cpu(str(path), overrides or None)
     except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... for one damaged file
-        reason = str(error).strip().splitlines()
-        raise InputError(
-            f"{path}: not a readable fairseq checkpoint ({type(error).__name__}: {reason[0] if reason else ''})"
-        ) from error
+        raise InputError(f"{path}: not a readable fairseq checkpoint ({_why_unreadable(error)})") from error
     if not isinstance(state, dict) or "model" not in state or not (state.get("cfg") or state.get("args")):
         raise InputError(f"{path}: not a fairseq checkpoint, it lacks 'model' or 'cfg'")
     return state
+
+
+def _why_unreadable(error: Exception) -> str:
+    """Say why torch.load failed, without its advice to turn safety off."""
+    lines = str(error).strip().splitlines() or [""]
+    if found := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)|got (?:an )?unsupported (\S+)", str(error)):
+        return f"it pickles {found[1] or found[2]}, which could run code; only tensors and plain data are loaded"
+    if "weights_only" in lines[0] or "Weights only" in lines[0]:
+        return "its pickle holds more than tensors and plain data"
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def train_on_cpu_processes() -> None:

@@ -117,10 +117,16 @@ class CccPretrainingTask(AudioPretrainingTask):
         )
 
     def train_step(self, sample: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, Any, dict[str, Any]]:
-        """Run fairseq's step and log how many unreadable utterances the batch lost."""
+        """Run fairseq's step and log how many unreadable utterances the batch lost; end the run if it must end."""
+        _end_on_bad_audio(sample)
         loss, sample_size, logged = super().train_step(sample, *args, **kwargs)
         logged["bad_audio"] = sample.get("bad_audio", 0)
         return loss, sample_size, logged
+
+    def valid_step(self, sample: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """Run fairseq's validation step; end the run if the batch holds an unreadable utterance that must end it."""
+        _end_on_bad_audio(sample)
+        return super().valid_step(sample, *args, **kwargs)
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Log the criterion's values and the running totals: seconds of audio heard, unreadable utterances."""
@@ -131,6 +137,12 @@ class CccPretrainingTask(AudioPretrainingTask):
         # Weight 0: a total is shown as it stands, not averaged over the logging interval.
         metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)
         metrics.log_scalar("bad_audio", counts["bad_audio"], weight=0)
+
+
+def _end_on_bad_audio(sample: dict[str, Any]) -> None:
+    if "error" in sample:
+        with one_line_errors():
+            raise InputError(f"{sample['error']}; or set task.on_bad_audio=skip")
 
 
 def lock_run(save_dir: str) -> Any:

@@ -15,7 +15,7 @@ import torchaudio
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import read_audio
-from ccc_w2v.data.manifest import read_manifest, write_manifest, write_whole
+from ccc_w2v.data.manifest import LABEL_KINDS, read_labels, read_manifest, write_manifest, write_whole
 from ccc_w2v.errors import InputError
 
 MIN_FACTOR, MAX_FACTOR = 0.5, 2.0
@@ -36,7 +36,7 @@ def perturb_speed(manifest: str | Path, factors: tuple[float, ...], out: str | P
         raise InputError(f"speed factors {', '.join(f'{f:g}' for f in factors)}: expected each once, at least one")
     if out == Path(manifest).resolve():
         raise InputError(f"{out}: is the manifest that is read; name another file to write")
-    labels = {kind: _labels(Path(manifest).with_suffix(kind), len(given)) for kind in (".wrd", ".ltr")}
+    labels = {kind: read_labels(given, kind) for kind in LABEL_KINDS}
     audio = out.with_suffix("")
     entries = []
     with tqdm(total=len(factors) * len(given), desc="changing speed", unit="utterance") as bar:
@@ -58,15 +58,6 @@ def perturb_speed(manifest: str | Path, factors: tuple[float, ...], out: str | P
             write_whole(out.with_suffix(kind), "".join(f"{line}\n" for line in lines) * len(factors))
     write_manifest(out, root, [(str(path.relative_to(root)), samples) for path, samples in entries])
     return len(entries)
-
-
-def _labels(path: Path, utterances: int) -> list[str] | None:
-    if not path.is_file():
-        return None
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if len(lines) != utterances:
-        raise InputError(f"{path}: {len(lines)} lines for {utterances} utterances; write the labels again")
-    return lines
 
 
 def _write_copy(wave_S: torch.Tensor, sample_rate: int, factor: float, target: Path) -> None:

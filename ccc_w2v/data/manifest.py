@@ -13,6 +13,9 @@ from pathlib import Path
 
 from ccc_w2v.errors import InputError
 
+# Transcripts beside a manifest, one line for each utterance: words, letters.
+LABEL_KINDS = (".wrd", ".ltr")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -71,6 +74,20 @@ def _parse_line(path: Path, number: int, line: str) -> Entry:
             f"found {line.rstrip()!r}; write the manifest again"
         )
     return Entry(fields[0], int(fields[1]), number)
+
+
+def read_labels(manifest: Manifest, kind: str) -> list[str] | None:
+    """Read the labels beside a manifest (``kind`` is their suffix), one line per utterance; None where there are none.
+
+    Raises InputError where their number is not that of the utterances.
+    """
+    path = Path(manifest.source).with_suffix(kind)
+    if not path.is_file():
+        return None
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if len(lines) != len(manifest):
+        raise InputError(f"{path}: {len(lines)} lines for {len(manifest)} utterances; write the labels again")
+    return lines
 
 
 def write_manifest(path: str | Path, root: str | Path, entries: Iterable[tuple[str, int]]) -> None:

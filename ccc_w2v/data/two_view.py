@@ -27,7 +27,8 @@ class TwoViewDataset(RawAudioDataset):
     Batches are cut as fairseq cuts them: by audio length, all utterances cropped to the shortest (or padded to the
     longest with ``pad``). The crop is drawn before the augmentation, so nothing is augmented to be thrown away, and
     both views share it. An utterance that turns out unreadable in the middle of an epoch follows ``on_bad_audio``:
-    "raise" ends the run with the file's name, "skip" leaves it out of its batch, logs it and counts it.
+    "raise" hands the message on in its batch, for the task to end the run with; "skip" leaves the utterance out of its
+    batch, logs it and counts it.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class TwoViewDataset(RawAudioDataset):
         return True
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Read one utterance: {"id": its index, "source": wave (S,) or None where it was skipped}."""
+        """Read one utterance: {"id": its index, "source": wave (S,)}; unreadable ones have None and perhaps "error"."""
         entry = self.entries[index]
         try:
             wave_S = read_audio(
@@ -97,7 +98,8 @@ class TwoViewDataset(RawAudioDataset):
             )
         except InputError as error:
             if self.on_bad_audio == "raise":
-                raise
+                # Raised here, in a data worker, it would reach the user as two tracebacks.
+                return {"id": index, "source": None, "error": str(error)}
             logger.warning("skipped bad audio: %s", error)
             return {"id": index, "source": None}
         return {"id": index, "source": wave_S}
@@ -105,8 +107,12 @@ class TwoViewDataset(RawAudioDataset):
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """Crop or pad to one length, augment, normalise: a fairseq batch whose net_input holds both views.
 
-        net_input: source and source_aug (B, S), padding_mask (B, S) where padded, seed (one per batch).
+        net_input: source and source_aug (B, S), padding_mask (B, S) where padded, seed (one per batch). A batch with an
+        utterance that must end the run is its message alone: {"error": message}.
         """
+        errors = [sample["error"] for sample in samples if "error" in sample]
+        if errors:
+            return {"error": errors[0]}
         read = [sample for sample in samples if sample["source"] is not None]
         if not read:
             return {}

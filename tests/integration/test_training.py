@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 
 from ccc_w2v.task import lock_run
-from tests.fake_corpora import write_corpus
+from tests.fake_corpora import RATE, speech_like, write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = Path(sys.executable).parent / "fairseq-hydra-train"
@@ -122,21 +123,69 @@ def test_it_trains_in_bf16(corpus, tmp_path):
     assert all(value.isfinite().all() for value in weights(tmp_path).values())
 
 
+def damaged(kind):
+    """A wave of 16000 samples that its header does not give away."""
+    wave = speech_like(16000, 0)
+    if kind == "silent":
+        return wave * 0
+    wave[8000] = float("nan")
+    return wave
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("silent", 0), ("not finite", 2)])
+def test_audio_that_turns_out_bad_ends_the_run_or_is_skipped(corpus, tmp_path, kind, workers):
+    data = tmp_path / "data"
+    shutil.copytree(corpus, data)
+    manifest = data / "pretrain.tsv"
+    manifest.write_text(manifest.read_text().replace(str(corpus), str(data)))
+    soundfile.write(data / "audio" / "pretrain0.wav", damaged(kind), RATE, subtype="FLOAT")
+    overrides = ["optimization.max_epoch=1", "optimization.max_update=50", f"dataset.num_workers={workers}"]
+    ended = train(data, tmp_path / "ended", *overrides)
+    errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr, ended.stderr[-2000:]
+    assert len(errors) == 1 and f"{manifest}:2: " in errors[0] and "task.on_bad_audio=skip" in errors[0]
+    skipped = train(data, tmp_path / "skipped", *overrides, "task.on_bad_audio=skip")
+    assert skipped.returncode == 0, skipped.stderr[-2000:]
+    assert '"train_bad_audio": "1"' in skipped.stdout + skipped.stderr
+
+
 @pytest.mark.parametrize(
-    "broken", ["missing manifest", "missing file", "augmentation", "criterion", "misspelt key", "locked"]
+    "broken",
+    [
+        *("missing manifest", "empty manifest", "missing file", "truncated", "longer than declared", "rate", "stereo"),
+        *("too short", "augmentation", "criterion", "misspelt key", "locked"),
+    ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(corpus, tmp_path, broken):
     data, overrides, message = tmp_path / "data", ["optimization.max_update=1"], ""
     shutil.copytree(corpus, data)
     manifest = data / "pretrain.tsv"
     manifest.write_text(manifest.read_text().replace(str(corpus), str(data)))
-    lock = None
+    file, lock = data / "audio" / "pretrain3.wav", None
     if broken == "missing manifest":
         manifest.unlink()
         message = "no such manifest"
+    elif broken == "empty manifest":
+        manifest.write_text(f"{data}/audio\n")
+        message = "lists no audio"
     elif broken == "missing file":
-        (data / "audio" / "pretrain3.wav").unlink()
+        file.unlink()
         message = f"{manifest}:5: "
+    elif broken == "truncated":
+        file.write_bytes(file.read_bytes()[:9000])
+        message = f"{manifest}:5: "
+    elif broken == "longer than declared":
+        soundfile.write(file, speech_like(20000, 0), RATE)
+        message = f"{manifest}:5: {file}: 20000 samples, the manifest declares 17500"
+    elif broken == "rate":
+        soundfile.write(file, speech_like(17500, 0), 8000)
+        message = f"{manifest}:5: {file}: sample rate 8000 Hz"
+    elif broken == "stereo":
+        soundfile.write(file, speech_like(35000, 0).reshape(-1, 2), RATE)
+        message = f"{manifest}:5: {file}: 2 channels"
+    elif broken == "too short":
+        overrides.append("task.min_sample_size=50000")
+        message = "shorter than task.min_sample_size=50000"
     elif broken == "augmentation":
         overrides.append("task.augment=papper")
         message = "papper"
