@@ -142,7 +142,7 @@ class CccPretrainingTask(AudioPretrainingTask):
 def _end_on_bad_audio(sample: dict[str, Any]) -> None:
     if "error" in sample:
         with one_line_errors():
-            raise InputError(f"{sample['error']}; or set task.on_bad_audio=skip")
+            raise InputError(f"{sample['error']}; or set on_bad_audio: skip under task")
 
 
 def lock_run(save_dir: str) -> Any:
