@@ -116,17 +116,30 @@ class CccPretrainingTask(AudioPretrainingTask):
             f"spans of {model_cfg.mask_length} frames, checkpoints in {os.path.abspath(cfg.save_dir)}"
         )
 
-    def train_step(self, sample: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, Any, dict[str, Any]]:
+    def train_step(
+        self,
+        sample: dict[str, Any],
+        model: Any,
+        criterion: Any,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
+    ) -> tuple[Any, Any, dict[str, Any]]:
         """Run fairseq's step and log how many unreadable utterances the batch lost; end the run if it must end."""
         _end_on_bad_audio(sample)
-        loss, sample_size, logged = super().train_step(sample, *args, **kwargs)
-        logged["bad_audio"] = sample.get("bad_audio", 0)
-        return loss, sample_size, logged
+        # A dummy batch (ignore_grad) is a copy of an earlier one, whose losses are counted already.
+        bad_audio = 0 if ignore_grad else sample.get("bad_audio", 0)
+        stepped = super().train_step(
+            sample, model, criterion, optimizer, update_num, ignore_grad or sample.get("lost", False)
+        )
+        loss, sample_size, logged = _nothing(stepped) if sample.get("lost") else stepped
+        return loss, sample_size, {**logged, "bad_audio": bad_audio}
 
-    def valid_step(self, sample: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, Any, dict[str, Any]]:
+    def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> tuple[Any, Any, dict[str, Any]]:
         """Run fairseq's validation step; end the run if the batch holds an unreadable utterance that must end it."""
         _end_on_bad_audio(sample)
-        return super().valid_step(sample, *args, **kwargs)
+        stepped = super().valid_step(sample, model, criterion)
+        return _nothing(stepped) if sample.get("lost") else stepped
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Log the criterion's values and the running totals: seconds of audio heard, unreadable utterances."""
@@ -137,6 +150,12 @@ class CccPretrainingTask(AudioPretrainingTask):
         # Weight 0: a total is shown as it stands, not averaged over the logging interval.
         metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)
         metrics.log_scalar("bad_audio", counts["bad_audio"], weight=0)
+
+
+def _nothing(stepped: tuple[Any, Any, dict[str, Any]]) -> tuple[Any, Any, dict[str, Any]]:
+    """Make a step's result weigh nothing: zero samples, zero logged."""
+    loss, sample_size, logged = stepped
+    return loss * 0, sample_size * 0, {key: value * 0 for key, value in logged.items()}
 
 
 def _end_on_bad_audio(sample: dict[str, Any]) -> None:

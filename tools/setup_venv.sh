@@ -43,6 +43,7 @@ else
     # Build against the torch just installed: an isolated build would fetch another one of several GB.
     pip --no-build-isolation fairseq-fixed==0.12.3.1
 fi
-pip --no-build-isolation -e ".[dev]"
+# Isolated: where editdistance has no wheel (Python 3.13) its build needs a backend of its own.
+pip -e ".[dev]"
 touch "$venv/.ready"
 echo "ready: $venv"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import threading
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -28,7 +31,7 @@ class TwoViewDataset(RawAudioDataset):
     longest with ``pad``). The crop is drawn before the augmentation, so nothing is augmented to be thrown away, and
     both views share it. An utterance that turns out unreadable in the middle of an epoch follows ``on_bad_audio``:
     "raise" hands the message on in its batch, for the task to end the run with; "skip" leaves the utterance out of its
-    batch, logs it and counts it.
+    batch, logs it and counts it; a batch that is lost whole becomes noise, marked as "lost".
     """
 
     def __init__(
@@ -61,6 +64,10 @@ class TwoViewDataset(RawAudioDataset):
         self.epoch = 1
         self.on_bad_audio = on_bad_audio
         self.set_bucket_info(0)
+        # Without data workers, fairseq reads ahead in a daemon thread. An interpreter that ends while that thread is
+        # inside torch aborts ("terminate called without an active exception"), so at its end no batch may be begun.
+        self._at_work = threading.Lock()
+        atexit.register(self._at_work.acquire)
 
     def check_headers(self, most: int) -> None:
         """Open up to ``most`` files, evenly spread over the manifest, and compare their headers with it.
@@ -86,8 +93,16 @@ class TwoViewDataset(RawAudioDataset):
         """The order of utterances changes from epoch to epoch, their batches need not."""
         return True
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the lock behind: a spawned data worker has no such thread and needs none."""
+        return {**self.__dict__, "_at_work": nullcontext()}
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Read one utterance: {"id": its index, "source": wave (S,)}; unreadable ones have None and perhaps "error"."""
+        with self._at_work:
+            return self._read(index)
+
+    def _read(self, index: int) -> dict[str, Any]:
         entry = self.entries[index]
         try:
             wave_S = read_audio(
@@ -108,14 +123,21 @@ class TwoViewDataset(RawAudioDataset):
         """Crop or pad to one length, augment, normalise: a fairseq batch whose net_input holds both views.
 
         net_input: source and source_aug (B, S), padding_mask (B, S) where padded, seed (one per batch). A batch with an
-        utterance that must end the run is its message alone: {"error": message}.
+        utterance that must end the run is its message alone: {"error": message}. One without any readable utterance is
+        noise and has "lost": every process must take part in an update, and this one counts for nothing.
         """
+        with self._at_work:
+            return self._collate(samples)
+
+    def _collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         errors = [sample["error"] for sample in samples if "error" in sample]
         if errors:
             return {"error": errors[0]}
+        if not samples:
+            return {}
         read = [sample for sample in samples if sample["source"] is not None]
         if not read:
-            return {}
+            return self._lost(samples)
         ids = [sample["id"] for sample in read]
         sizes = [sample["source"].numel() for sample in read]
         target = min(max(sizes) if self.pad else min(sizes), self.max_sample_size)
@@ -130,6 +152,17 @@ class TwoViewDataset(RawAudioDataset):
             lengths_B1 = torch.tensor([[wave.numel()] for wave in waves])
             net_input["padding_mask"] = torch.arange(target) >= lengths_B1
         return {"id": torch.tensor(ids), "net_input": net_input, "bad_audio": len(samples) - len(read)}
+
+    def _lost(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        ids = [sample["id"] for sample in samples]
+        generator = generator_for(self.seed, "lost", self.epoch, *ids)
+        length = min(int(self.sizes[ids].min()), self.max_sample_size)
+        noise_BS = torch.randn(len(ids), length, generator=generator)
+        seed = seed_for(self.seed, "batch", self.epoch, *ids)
+        net_input: dict[str, Any] = {"source": noise_BS, "source_aug": noise_BS, "seed": seed}
+        if self.pad:
+            net_input["padding_mask"] = torch.zeros(noise_BS.shape, dtype=torch.bool)
+        return {"id": torch.tensor(ids), "net_input": net_input, "bad_audio": len(ids), "lost": True}
 
     def _augment(self, waves: list[torch.Tensor], generators: list[torch.Generator]) -> list[torch.Tensor]:
         if not self.pad:

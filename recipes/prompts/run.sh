@@ -79,7 +79,7 @@ if wanted 4; then
     if [ "$init" = pretrained ]; then
         train fine-tuning "$finetuned" finetune model.w2v_path="$run/pretrain/plain.pt"
     else
-        train fine-tuning "$finetuned" finetune model.w2v_path="$run/pretrain/plain.pt" model.no_pretrained_weights=true
+        train fine-tuning "$finetuned" finetune model.w2v_path="$run/pretrain/plain.pt" +model.no_pretrained_weights=true
     fi
 fi
 if wanted 5; then

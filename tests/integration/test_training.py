@@ -132,15 +132,17 @@ def damaged(kind):
     return wave
 
 
-@pytest.mark.parametrize(("kind", "workers"), [("silent", 0), ("not finite", 2)])
-def test_audio_that_turns_out_bad_ends_the_run_or_is_skipped(corpus, tmp_path, kind, workers):
+@pytest.mark.parametrize(
+    ("kind", "workers", "alone"), [("silent", 0, False), ("silent", 0, True), ("not finite", 2, False)]
+)
+def test_audio_that_turns_out_bad_ends_the_run_or_is_skipped(corpus, tmp_path, kind, workers, alone):
     data = tmp_path / "data"
     shutil.copytree(corpus, data)
     manifest = data / "pretrain.tsv"
     manifest.write_text(manifest.read_text().replace(str(corpus), str(data)))
-    # Shares its batch with others: of a batch that is lost whole, fairseq makes an empty update.
     soundfile.write(data / "audio" / "pretrain5.wav", damaged(kind), RATE, subtype="FLOAT")
     overrides = ["optimization.max_epoch=1", "optimization.max_update=50", f"dataset.num_workers={workers}"]
+    overrides += ["+dataset.batch_size=1"] * alone
     ended = train(data, tmp_path / "ended", *overrides)
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert ended.returncode == 2 and "Traceback" not in ended.stderr, ended.stderr[-2000:]
