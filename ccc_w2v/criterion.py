@@ -13,10 +13,12 @@ from fairseq.logging import metrics
 
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
+from ccc_w2v.losses.bank import POINTS_PER_CENTROID, TargetBank, empty_bank, require_faiss
 from ccc_w2v.losses.contrastive import NEAR_POSITIVE_MODES, contrastive_term, cosine_logits, weigh_negatives
-from ccc_w2v.losses.kmeans import cluster_count, cosine_kmeans, draw_starts
+from ccc_w2v.losses.kmeans import cluster_count, cosine_kmeans, draw_starts, nearest
 from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negatives
 
+CLUSTER_SCOPES = ("batch", "utterance", "global")
 # The three terms by the name they are logged under: whose context, whose targets.
 TERMS = {"contrastive": ("", ""), "cross": ("", "_aug"), "cross_aug": ("_aug", "")}
 
@@ -29,7 +31,19 @@ class CccCriterionConfig(FairseqDataclass):
     beta: float = field(default=0.5, metadata={"help": "weight of L_cross: original context, augmented targets, >= 0"})
     gamma: float = field(default=0.5, metadata={"help": "weight of L'_cross: augmented context, other targets, >= 0"})
     cluster_factor: int = field(default=16, metadata={"help": "masked frames per cluster, >= 1; K = max(2, M // it)"})
-    kmeans_iterations: int = field(default=15, metadata={"help": "Lloyd iterations in each step, >= 1"})
+    cluster_scope: ChoiceEnum(CLUSTER_SCOPES) = field(  # type: ignore[valid-type]
+        default="batch",
+        metadata={"help": "targets that are clustered together: the local batch's, one utterance's, or a bank's"},
+    )
+    kmeans_iterations: int = field(default=25, metadata={"help": "Lloyd iterations in each step, >= 1"})
+    kmeans_restarts: int = field(
+        default=3,
+        metadata={"help": "starts that get a third of the iterations each, the best gets the rest, >= 1"},
+    )
+    bank_clusters: int = field(default=500, metadata={"help": "clusters of cluster_scope=global, >= 2"})
+    bank_size: int = field(default=50000, metadata={"help": "targets that the bank keeps, >= 39 x bank_clusters"})
+    bank_points: int = field(default=1024, metadata={"help": "targets that each process adds per batch, >= 1"})
+    bank_refit_updates: int = field(default=200, metadata={"help": "updates between two clusterings of the bank, >= 1"})
     near_positives: ChoiceEnum(NEAR_POSITIVE_MODES) = field(  # type: ignore[valid-type]
         default="scale_similarity",
         metadata={"help": "how a negative from its positive's cluster is weakened"},
@@ -51,12 +65,16 @@ class CccCriterion(FairseqCriterion):
         super().__init__(task)
         _check(cfg)
         self.cfg = cfg
+        self._scope = str(cfg.cluster_scope)
+        if self._scope == "global":
+            # In the task's state, which checkpoints keep: a resumed run has the same clusters.
+            task.state.add_factory("target_bank", empty_bank)
         self.weights = {"contrastive": cfg.alpha, "cross": cfg.beta, "cross_aug": cfg.gamma}
 
     def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[torch.Tensor, int, dict]:
         """Return the loss summed over masked frames (nats), the number of these frames, and what is logged.
 
-        The sample's ``negatives`` and ``negatives_aug`` (B, M, N) and ``kmeans_starts`` (1, K), where given, replace
+        The sample's ``negatives`` and ``negatives_aug`` (B, M, N) and ``kmeans_starts`` (U, R, K), where given, replace
         the draws from the batch's seed.
         """
         output = model(**sample["net_input"])
@@ -100,7 +118,13 @@ class CccCriterion(FairseqCriterion):
         """
         seed = sample["net_input"].get("seed", 0)
         negatives, near, equal = {}, {}, {}
+        if self._scope == "global" and model.training:
+            self._bank().refit(model.num_updates)
         labels, clusters = self._cluster(output, seed, sample.get("kmeans_starts"))
+        if self._scope == "global" and model.training:
+            # A lost batch is noise: its processes take part, its targets are not kept.
+            targets_2BMD = torch.stack([output["target"], output["target_aug"]]) * (not sample.get("lost", False))
+            self._bank().add(targets_2BMD.flatten(0, 2), generator_for(seed, "bank"))
         for view in ("", "_aug"):
             codes = output["codes" + view]
             drawn = sample.get("negatives" + view)
@@ -131,15 +155,39 @@ class CccCriterion(FairseqCriterion):
     def _cluster(
         self, output: dict[str, Any], seed: int, starts: torch.Tensor | None
     ) -> tuple[dict[str, torch.Tensor], int]:
-        """Cluster the targets of both views and of the whole local batch together; labels (B, M) of each view."""
-        target, target_aug = output["target"].detach(), output["target_aug"].detach()
-        points = torch.cat([target, target_aug]).flatten(0, 1).unsqueeze(0)
-        if starts is None:
-            clusters = cluster_count(target.size(1), self.cfg.cluster_factor)
-            starts = draw_starts(1, points.size(1), clusters, generator_for(seed, "kmeans"))
-        labels = cosine_kmeans(points, starts, self.cfg.kmeans_iterations)
-        original, augmented = labels.view(2, *target.shape[:2])
-        return {"": original, "_aug": augmented}, starts.size(1)
+        """Cluster the targets of both views together within the scope; labels (B, M) of each view and the number K.
+
+        Scope ``global`` clusters like ``batch`` until the bank has been clustered for the first time.
+        """
+        target_2BMD = torch.stack([output["target"], output["target_aug"]]).detach()
+        _, utterances, frames, width = target_2BMD.shape
+        centroids_KD = self._bank().centroids(target_2BMD.device) if self._scope == "global" else None
+        if centroids_KD is not None:
+            labels = nearest(target_2BMD.float().view(1, -1, width), centroids_KD.unsqueeze(0))
+            clusters = len(centroids_KD)
+        else:
+            # One problem for each utterance, or a single one; within a problem the original view's points come first.
+            apart = self._scope == "utterance"
+            points_UPD = target_2BMD.transpose(0, 1).flatten(1, 2) if apart else target_2BMD.view(1, -1, width)
+            if starts is None:
+                clusters = cluster_count(frames, self.cfg.cluster_factor)
+                starts = draw_starts(points_UPD, clusters, self.cfg.kmeans_restarts, generator_for(seed, "kmeans"))
+            labels = cosine_kmeans(points_UPD, starts, self.cfg.kmeans_iterations)
+            labels = labels.view(utterances, 2, frames).transpose(0, 1) if apart else labels
+            clusters = starts.size(-1)
+        original, augmented = labels.reshape(2, utterances, frames)
+        return {"": original, "_aug": augmented}, clusters
+
+    def _bank(self) -> TargetBank:
+        cfg = self.cfg
+        return TargetBank(
+            self.task.state.target_bank,
+            cfg.bank_size,
+            cfg.bank_points,
+            cfg.bank_clusters,
+            cfg.bank_refit_updates,
+            self.task.cfg.seed,
+        )
 
     def _over_views(self, values: list[torch.Tensor]) -> torch.Tensor:
         return values[0] if str(self.cfg.extra_losses_on) == "original" else (values[0] + values[1]) / 2
@@ -178,8 +226,18 @@ def _check(cfg: CccCriterionConfig) -> None:
     for name in ("alpha", "beta", "gamma", "diversity_weight", "penalty_weight"):
         if getattr(cfg, name) < 0:
             raise InputError(f"criterion.{name}={getattr(cfg, name)}: a loss weight must not be negative")
-    for name in ("cluster_factor", "kmeans_iterations"):
+    for name in ("cluster_factor", "kmeans_iterations", "kmeans_restarts", "bank_points", "bank_refit_updates"):
         if getattr(cfg, name) < 1:
             raise InputError(f"criterion.{name}={getattr(cfg, name)}: must be a whole number of at least 1")
     if not 0 <= cfg.scale_factor <= 1:
         raise InputError(f"criterion.scale_factor={cfg.scale_factor}: must be between 0 (remove) and 1 (no influence)")
+    if cfg.bank_clusters < 2:
+        raise InputError(f"criterion.bank_clusters={cfg.bank_clusters}: must be a whole number of at least 2")
+    needed = POINTS_PER_CENTROID * cfg.bank_clusters
+    if cfg.bank_size < needed:
+        raise InputError(
+            f"criterion.bank_size={cfg.bank_size}: {cfg.bank_clusters} clusters need at least {needed} targets "
+            f"({POINTS_PER_CENTROID} each); raise bank_size or lower bank_clusters"
+        )
+    if str(cfg.cluster_scope) == "global":
+        require_faiss()

@@ -30,6 +30,13 @@ class CccWav2Vec2Config(Wav2Vec2Config):
 class CccWav2Vec2Model(Wav2Vec2Model):
     """wav2vec 2.0 that can look at an utterance and its augmentation together (arXiv 2210.02592)."""
 
+    num_updates = 0
+
+    def set_num_updates(self, num_updates: int) -> None:
+        """Remember how many updates were made, for schedules of the criterion; fairseq calls it before each one."""
+        super().set_num_updates(num_updates)
+        self.num_updates = num_updates
+
     def forward(
         self,
         source: torch.Tensor,

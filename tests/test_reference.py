@@ -43,7 +43,7 @@ def sample_of(reference):
         # The fixture counts rows of the whole batch, we count frames of one utterance.
         "negatives": reference["neg_idxs"].view(utterances, frames, -1) % frames,
         "negatives_aug": reference["neg_aug_idxs"].view(utterances, frames, -1) % frames,
-        "kmeans_starts": reference["kmeans_init_idx"].unsqueeze(0),
+        "kmeans_starts": reference["kmeans_init_idx"].view(1, 1, -1),
     }
 
 

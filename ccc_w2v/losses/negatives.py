@@ -16,12 +16,13 @@ def sample_negatives(
 ) -> torch.Tensor:
     """Draw for each masked frame N others of its utterance, uniformly and never itself: indices (B, M, N) in 0..M-1.
 
-    The indices live on the generator's device. Raises ValueError for fewer than two masked frames, where no negative
-    exists. Source: METHOD.md section 2; wav2vec 2.0 (arXiv 2006.11477) section 3.2.
+    The indices live on the generator's device. A single masked frame has no other: its draws are itself, which
+    equal_codes masks out, so that its loss is zero. Source: METHOD.md section 2; wav2vec 2.0 (arXiv 2006.11477)
+    section 3.2.
     """
-    if frames < 2:
-        raise ValueError(f"an utterance has {frames} masked frames, a contrast needs at least 2; raise min_sample_size")
     device = generator.device
+    if frames == 1:
+        return torch.zeros(utterances, 1, count, dtype=torch.long, device=device)
     drawn_BMN = torch.randint(frames - 1, (utterances, frames, count), generator=generator, device=device)
     own_M1 = torch.arange(frames, device=device).unsqueeze(-1)
     # Skipping its own position shifts every draw at or above it by one.
