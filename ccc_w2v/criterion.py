@@ -10,6 +10,7 @@ from fairseq import utils
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
+from torch.profiler import record_function
 
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
@@ -35,7 +36,7 @@ class CccCriterionConfig(FairseqDataclass):
         default="batch",
         metadata={"help": "targets that are clustered together: the local batch's, one utterance's, or a bank's"},
     )
-    kmeans_iterations: int = field(default=25, metadata={"help": "Lloyd iterations in each step, >= 1"})
+    kmeans_iterations: int = field(default=18, metadata={"help": "Lloyd iterations in each step, >= 1"})
     kmeans_restarts: int = field(
         default=3,
         metadata={"help": "starts that get a third of the iterations each, the best gets the rest, >= 1"},
@@ -119,30 +120,32 @@ class CccCriterion(FairseqCriterion):
         seed = sample["net_input"].get("seed", 0)
         negatives, near, equal = {}, {}, {}
         if self._scope == "global" and model.training:
-            self._bank().refit(model.num_updates)
-        labels, clusters = self._cluster(output, seed, sample.get("kmeans_starts"))
-        if self._scope == "global" and model.training:
-            # A lost batch is noise: its processes take part, its targets are not kept.
+            # A lost batch is noise: its process takes part, its targets are not kept.
             targets_2BMD = torch.stack([output["target"], output["target_aug"]]) * (not sample.get("lost", False))
             self._bank().add(targets_2BMD.flatten(0, 2), generator_for(seed, "bank"))
-        for view in ("", "_aug"):
-            codes = output["codes" + view]
-            drawn = sample.get("negatives" + view)
-            if drawn is None:
-                generator = generator_for(seed, "negatives" + view, device=codes.device)
-                drawn = sample_negatives(codes.size(0), codes.size(1), model.n_negatives, generator)
-            negatives[view] = drawn
-            near[view] = near_positives(labels[view], drawn)
-            equal[view] = equal_codes(codes, drawn)
-        logits = {}
-        for name, (context, target) in TERMS.items():
-            raw = cosine_logits(
-                output["context" + context], output["target" + target], negatives[target], model.logit_temp
-            )
-            mode, factor = str(self.cfg.near_positives), self.cfg.scale_factor
-            logits[name] = weigh_negatives(raw, near[target], equal[target], mode, factor)
+            self._bank().refit(model.num_updates)
+        with record_function("ccc.clustering"):
+            labels, clusters = self._cluster(output, seed, sample.get("kmeans_starts"))
+        with record_function("ccc.negatives_and_logits"):
+            for view in ("", "_aug"):
+                codes = output["codes" + view]
+                drawn = sample.get("negatives" + view)
+                if drawn is None:
+                    generator = generator_for(seed, "negatives" + view, device=codes.device)
+                    drawn = sample_negatives(codes.size(0), codes.size(1), model.n_negatives, generator)
+                negatives[view] = drawn
+                near[view] = near_positives(labels[view], drawn)
+                equal[view] = equal_codes(codes, drawn)
+            logits = {}
+            for name, (context, target) in TERMS.items():
+                raw = cosine_logits(
+                    output["context" + context], output["target" + target], negatives[target], model.logit_temp
+                )
+                mode, factor = str(self.cfg.near_positives), self.cfg.scale_factor
+                logits[name] = weigh_negatives(raw, near[target], equal[target], mode, factor)
+            terms = {name: contrastive_term(values) for name, values in logits.items()}
         return {
-            "terms": {name: contrastive_term(values) for name, values in logits.items()},
+            "terms": terms,
             "logits": logits,
             "labels": labels[""],
             "labels_aug": labels["_aug"],

@@ -7,13 +7,14 @@ D projected width, G codebook groups, V codes in each.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from fairseq.data import data_utils
 from fairseq.models import register_model
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
+from torch.profiler import record_function
 
 from ccc_w2v.data.masking import span_mask
 from ccc_w2v.data.randomness import generator_for
@@ -25,12 +26,24 @@ from ccc_w2v.losses.quantization import Quantized, gumbel_noise, gumbel_quantize
 class CccWav2Vec2Config(Wav2Vec2Config):
     """fairseq's wav2vec 2.0 configuration; what is new in ccc-wav2vec 2.0 is configured in the criterion."""
 
+    compile_layers: bool = field(
+        default=False,
+        metadata={"help": "run the Transformer's layers through torch.compile; the first updates take minutes longer"},
+    )
+
 
 @register_model("ccc_wav2vec2", dataclass=CccWav2Vec2Config)
 class CccWav2Vec2Model(Wav2Vec2Model):
     """wav2vec 2.0 that can look at an utterance and its augmentation together (arXiv 2210.02592)."""
 
     num_updates = 0
+
+    def __init__(self, cfg: CccWav2Vec2Config):
+        super().__init__(cfg)
+        if cfg.compile_layers:
+            for layer in self.encoder.layers:
+                # In place, so that the state dict keeps its names; dynamic, since every batch has its own length.
+                layer.compile(dynamic=True)
 
     def set_num_updates(self, num_updates: int) -> None:
         """Remember how many updates were made, for schedules of the criterion; fairseq calls it before each one."""
@@ -61,22 +74,25 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             raise TypeError(f"two views take no further arguments, got {args or sorted(kwargs)}")
         mask_indices = kwargs.get("mask_indices")
         if mask_indices is None:
-            mask_indices = self._draw_mask(source, padding_mask, seed)
-        mask_indices = mask_indices.to(source.device)
-        context, features, penalties = self._encode_views(source, source_aug, padding_mask, mask_indices, seed)
-        targets = [
-            self._quantize(view, noise, generator_for(seed, purpose, device=source.device))
-            for view, noise, purpose in zip(features, (gumbel, gumbel_aug), ("gumbel", "gumbel_aug"), strict=True)
-        ]
-        result: dict[str, Any] = {"mask_indices": mask_indices, "temp": self.quantizer.curr_temp}
+            mask_indices = self.draw_mask(source, padding_mask, seed)
+        context, features, raw = self._encode_views(source, source_aug, padding_mask, mask_indices, seed)
+        with record_function("ccc.quantizer"):
+            targets = [
+                self.quantize(view, noise, generator_for(seed, purpose, device=source.device))
+                for view, noise, purpose in zip(
+                    features.chunk(2), (gumbel, gumbel_aug), ("gumbel", "gumbel_aug"), strict=True
+                )
+            ]
+            projected = [self.project_q(target.vectors_BMD) for target in targets]
+        result: dict[str, Any] = {"mask_indices": mask_indices.to(source.device), "temp": self.quantizer.curr_temp}
         result["num_vars"] = self.quantizer.num_vars * self.quantizer.groups
-        for suffix, view_context, target, penalty in zip(("", "_aug"), context, targets, penalties, strict=True):
-            result["context" + suffix] = view_context
-            result["target" + suffix] = self.project_q(target.vectors_BMD)
-            result["codes" + suffix] = target.codes_BMG
-            result["code_perplexity" + suffix] = target.code_perplexity
-            result["prob_perplexity" + suffix] = target.prob_perplexity
-            result["features_pen" + suffix] = penalty
+        for index, suffix in enumerate(("", "_aug")):
+            result["context" + suffix] = context.chunk(2)[index]
+            result["target" + suffix] = projected[index]
+            result["codes" + suffix] = targets[index].codes_BMG
+            result["code_perplexity" + suffix] = targets[index].code_perplexity
+            result["prob_perplexity" + suffix] = targets[index].prob_perplexity
+            result["features_pen" + suffix] = raw.chunk(2)[index].float().pow(2).mean()
         return result
 
     def _encode_views(
@@ -86,29 +102,61 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         padding_mask: torch.Tensor | None,
         mask_indices: torch.Tensor,
         seed: int,
-    ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...], list[torch.Tensor]]:
-        """Run fairseq's forward once over 2B; return context and features at masked frames and each view's penalty."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Encode both views in one pass over 2B, the original views first; see encode."""
         both_padding = None if padding_mask is None else torch.cat([padding_mask, padding_mask])
-        both_mask = torch.cat([mask_indices, mask_indices])
+        channels = self._draw_channel_mask(mask_indices, seed)
+        if channels is not None:
+            channels = torch.cat([channels, channels]).to(source.device)
+        waves = torch.cat([source, source_aug])
+        return self.encode(waves, both_padding, torch.cat([mask_indices, mask_indices]), channels, seed)
+
+    def encode(
+        self,
+        source: torch.Tensor,
+        padding_mask: torch.Tensor | None,
+        mask_indices: torch.Tensor,
+        mask_channel_indices: torch.Tensor | None,
+        seed: int,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Run fairseq's forward once over waves (B, S) with the masks given; layer drop follows ``seed``.
+
+        Returns context (B, M, D), features before masking (B, M, C) and the feature encoder's output (B, T, C').
+        """
+        # From a mask on the CPU, where it is drawn, a GPU need not be waited for.
+        masked = tuple(index.to(source.device) for index in mask_indices.nonzero(as_tuple=True))
         # Layer drop draws from numpy's global generator: seed it for this pass and leave it as it was.
         with data_utils.numpy_seed(seed % 2**32), _captured_input(self.layer_norm) as encoder_output:
             output = super().forward(
-                torch.cat([source, source_aug]),
-                both_padding,
+                source,
+                padding_mask,
                 features_only=True,
-                mask_indices=both_mask,
-                mask_channel_indices=self._draw_channel_mask(mask_indices, seed),
+                mask_indices=mask_indices.to(source.device),
+                mask_channel_indices=mask_channel_indices,
             )
-        penalties = [view.float().pow(2).mean() for view in encoder_output[0].chunk(2)]
-        masked = both_mask.nonzero(as_tuple=True)
-        shape = (both_mask.size(0), -1)
+        shape = (source.size(0), -1)
         context = self.final_proj(output["x"][masked]).unflatten(0, shape)
-        features = output["features"][masked].unflatten(0, shape)
-        return context.chunk(2), features.chunk(2), penalties
+        return context, output["features"][masked].unflatten(0, shape), encoder_output[0]
 
-    def _quantize(
-        self, features_BMC: torch.Tensor, noise: torch.Tensor | None, generator: torch.Generator
-    ) -> Quantized:
+    def apply_mask(
+        self,
+        x: torch.Tensor,
+        padding_mask: torch.Tensor | None,
+        mask_indices: torch.Tensor | None = None,
+        mask_channel_indices: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Mask features (B, T, C) as fairseq does; masks that are given are applied by selection.
+
+        fairseq indexes with the mask, for which it has to wait for a GPU, and which autocast's two dtypes break.
+        """
+        if mask_indices is None or (self.mask_channel_prob > 0 and mask_channel_indices is None):
+            return super().apply_mask(x, padding_mask, mask_indices, mask_channel_indices)
+        x = torch.where(mask_indices.unsqueeze(-1), self.mask_emb.to(x.dtype), x)
+        if mask_channel_indices is not None:
+            x = x.masked_fill(mask_channel_indices, 0)
+        return x, mask_indices
+
+    def quantize(self, features_BMC: torch.Tensor, noise: torch.Tensor | None, generator: torch.Generator) -> Quantized:
         quantizer = self.quantizer
         groups, codes = quantizer.groups, quantizer.num_vars
         logits_BMGV = quantizer.weight_proj(features_BMC).unflatten(-1, (groups, codes))
@@ -117,7 +165,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             noise = gumbel_noise(tuple(logits_BMGV.shape), generator)
         return gumbel_quantize(logits_BMGV, codebook_GVd, quantizer.curr_temp, noise)
 
-    def _draw_mask(self, source: torch.Tensor, padding_mask: torch.Tensor | None, seed: int) -> torch.Tensor:
+    def draw_mask(self, source: torch.Tensor, padding_mask: torch.Tensor | None, seed: int) -> torch.Tensor:
         sizes = torch.full(source.shape[:1], source.size(1))
         if padding_mask is not None:
             sizes = (~padding_mask).sum(dim=-1).cpu()
@@ -143,7 +191,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             self.mask_channel_length,
             generator_for(seed, "channel_mask"),
         )
-        return mask_BC.repeat(2, 1).unsqueeze(1).expand(-1, frames, -1).to(mask_indices.device)
+        return mask_BC.unsqueeze(1).expand(-1, frames, -1)
 
 
 @contextmanager

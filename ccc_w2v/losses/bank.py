@@ -9,6 +9,7 @@ of a batch, D width, K clusters.
 from __future__ import annotations
 
 import importlib.util
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,8 @@ def require_faiss() -> None:
 
 def spherical_kmeans(points_PD: torch.Tensor, clusters: int, seed: int, iterations: int = 20) -> torch.Tensor:
     """Cluster unit vectors with faiss, on its GPUs where it has any; returns unit centroids (K, D)."""
+    # It tells of every build for another processor that it tried before the one that it loads.
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     import faiss
 
     on_gpu = faiss.get_num_gpus() > 0

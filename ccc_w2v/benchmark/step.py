@@ -1,0 +1,207 @@
+"""`step`: forward and backward of one batch by fairseq's wav2vec 2.0, by ours, and by an un-fused formulation."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from fairseq.criterions.wav2vec_criterion import Wav2vecCriterion
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
+from torch.utils.flop_counter import FlopCounterMode
+
+from ccc_w2v.benchmark import measure
+from ccc_w2v.benchmark.unfused import TwoPassModel, UnfusedCriterion
+from ccc_w2v.compat import keep_freed_memory
+from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.losses.contrastive import contrastive_term, cosine_logits, weigh_negatives
+from ccc_w2v.losses.negatives import equal_codes, sample_negatives
+from ccc_w2v.model import CccWav2Vec2Config, CccWav2Vec2Model
+
+RATE = 16000
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# METHOD.md section 7, with layer drop off: it would give every step another number of layers.
+BASE = {
+    "quantize_targets": True,
+    "final_dim": 256,
+    "latent_temp": (2.0, 0.5, 0.999995),
+    "encoder_layerdrop": 0.0,
+    "dropout_input": 0.1,
+    "dropout_features": 0.1,
+    "feature_grad_mult": 0.1,
+}
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {**BASE, "encoder_layers": 2, "encoder_embed_dim": 96, "encoder_ffn_embed_dim": 192, "final_dim": 64}
+    | {"encoder_attention_heads": 4, "conv_feature_layers": "[(64,10,5)] + [(64,3,2)]*4 + [(64,2,2)]*2"},
+    "base": BASE,
+    "large": {**BASE, "extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True, "final_dim": 768}
+    | {"encoder_layers": 24, "encoder_embed_dim": 1024, "encoder_ffn_embed_dim": 4096, "encoder_attention_heads": 16}
+    | {"dropout": 0.0, "attention_dropout": 0.0, "feature_grad_mult": 1.0, "latent_temp": (2.0, 0.1, 0.999995)},
+}
+WAV2VEC2, ONE_VIEW, OURS, UNFUSED = "fairseq wav2vec 2.0", "ours, one view", "ours, two views", "un-fused, two views"
+OBJECTIVE, UNFUSED_OBJECTIVE = "objective alone", "un-fused objective alone"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `tools/benchmark.py step`."""
+    parser.add_argument("--size", choices=("tiny", "base", "large"), default="base", help="model (default: base)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of weights and inputs")
+    parser.add_argument("--utterances", type=int, default=4, help="in the batch (default: 4)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each utterance (default: 10)")
+    parser.add_argument("--negatives", type=int, default=100, help="per masked frame (default: 100)")
+    parser.add_argument("--rounds", type=int, default=5, help="measured calls of each (default: 5)")
+    parser.add_argument("--checkpoint-activations", action="store_true", help="compute activations again for backward")
+    parser.add_argument("--compile", action="store_true", help="run our Transformer's layers through torch.compile")
+    parser.add_argument("--no-unfused", action="store_true", help="leave out the un-fused formulation")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print a table and a breakdown, and return the ratios that docs/benchmarks.md keeps."""
+    keep_freed_memory()
+    bench = Bench(args)
+    steps = {WAV2VEC2: bench.wav2vec2, ONE_VIEW: bench.one_view, OURS: bench.ours}
+    steps[OBJECTIVE] = bench.objective(bench.model, bench.criterion)
+    if not args.no_unfused:
+        steps[UNFUSED] = bench.unfused
+        steps[UNFUSED_OBJECTIVE] = bench.objective(bench.two_pass, bench.unfused_criterion)
+    print(f"{args.size}, {args.utterances} x {args.seconds:g} s, {args.negatives} negatives, {args.precision}")
+    print(f"on {measure.machine(bench.device)}")
+    seconds = measure.interleaved(steps, args.rounds, bench.device)
+    peaks = {name: measure.peak_memory(step, bench.device) for name, step in steps.items()}
+    print(f"{'':26}{'median':>10}{'of wav2vec 2.0':>16}{'peak memory':>14}")
+    for name, taken in seconds.items():
+        ratio = measure.median_ratio(taken, seconds[WAV2VEC2])
+        print(f"{name:26}{statistics.median(taken):8.3f} s{ratio:16.4f}{peaks[name] / 2**20:10.0f} MiB")
+    bench.print_breakdown()
+    bench.print_utilisation(statistics.median(seconds[OURS]))
+    result = {
+        "step_ratio_vs_wav2vec2": measure.median_ratio(seconds[OURS], seconds[WAV2VEC2]),
+        "step_ratio_vs_one_view": measure.median_ratio(seconds[OURS], seconds[ONE_VIEW]),
+        "objective_share": measure.median_ratio(seconds[OBJECTIVE], seconds[OURS]),
+    }
+    if not args.no_unfused:
+        result["unfused_ratio_vs_ours"] = measure.median_ratio(seconds[UNFUSED], seconds[OURS])
+        result["objective_peak_ratio"] = peaks[OBJECTIVE] / peaks[UNFUSED_OBJECTIVE]
+    return {name: round(value, 4) for name, value in result.items()}
+
+
+class Bench:
+    """The models, the batch and one function for each thing that is measured."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.device, self.dtype = torch.device(args.device), DTYPES[args.precision]
+        shared = {**SIZES[args.size], "num_negatives": args.negatives}
+        shared["checkpoint_activations"] = args.checkpoint_activations
+        self.fairseq_model = self._place(Wav2Vec2Model(Wav2Vec2Config(**shared)))
+        ours = CccWav2Vec2Config(**shared, compile_layers=args.compile)
+        self.model = self._place(CccWav2Vec2Model(ours))
+        self.two_pass = self.model if args.no_unfused else self._place(TwoPassModel(CccWav2Vec2Config(**shared)))
+        self.criterion = CccCriterion(CccCriterionConfig(), task=None)
+        self.unfused_criterion = UnfusedCriterion(CccCriterionConfig(), task=None)
+        self.fairseq_criterion = Wav2vecCriterion(None, infonce=True, loss_weights=[0.1, 10])
+        generator = torch.Generator().manual_seed(0)
+        source_BS = torch.randn(args.utterances, int(args.seconds * RATE), generator=generator)
+        noise_BS = torch.randn(source_BS.shape, generator=generator)
+        views = [view.to(self.device, self.dtype) for view in (source_BS, source_BS + 0.1 * noise_BS)]
+        self.sample = {
+            "id": torch.arange(args.utterances),
+            "net_input": {"source": views[0], "source_aug": views[1], "seed": 1},
+        }
+
+    def _place(self, model: Any) -> Any:
+        return model.to(self.device, self.dtype).train()
+
+    def _backward(self, model: Any, loss: torch.Tensor) -> None:
+        loss.backward()
+        model.zero_grad()
+
+    def wav2vec2(self) -> None:
+        """Run fairseq's model and criterion on one view."""
+        plain = {"id": self.sample["id"], "net_input": {"source": self.sample["net_input"]["source"]}}
+        self._backward(self.fairseq_model, self.fairseq_criterion(self.fairseq_model, plain)[0])
+
+    def ours(self) -> None:
+        """Run our model and criterion on both views."""
+        self._backward(self.model, self.criterion(self.model, self.sample)[0])
+
+    def unfused(self) -> None:
+        """Run the un-fused formulation on both views."""
+        self._backward(self.two_pass, self.unfused_criterion(self.two_pass, self.sample)[0])
+
+    def one_view(self) -> None:
+        """Run wav2vec 2.0's loss on one view through our code: the same encoder pass, quantizer and logits."""
+        model, source, seed = self.model, self.sample["net_input"]["source"], 1
+        mask = model.draw_mask(source, None, seed)
+        context, features, raw = model.encode(source, None, mask, None, seed)
+        target = model.quantize(features, None, generator_for(seed, "gumbel", device=self.device))
+        drawn = generator_for(seed, "negatives", device=self.device)
+        negatives = sample_negatives(*context.shape[:2], model.n_negatives, drawn)
+        logits = cosine_logits(context, model.project_q(target.vectors_BMD), negatives, model.logit_temp)
+        equal = equal_codes(target.codes_BMG, negatives)
+        loss = contrastive_term(weigh_negatives(logits, equal, equal, "scale_similarity", 1.0)).loss
+        self._backward(model, loss - target.prob_perplexity + raw.float().pow(2).mean())
+
+    def objective(self, model: Any, criterion: CccCriterion) -> Callable[[], None]:
+        """Return a function that runs clustering, negatives, logits and their backward on contexts and targets."""
+        with torch.no_grad():
+            output = model(**self.sample["net_input"])
+        leaves = {name: output[name].requires_grad_() for name in ("context", "context_aug", "target", "target_aug")}
+
+        def run_objective() -> None:
+            terms = criterion.objective(model, output, self.sample)["terms"]
+            torch.autograd.grad(sum(term.loss for term in terms.values()), list(leaves.values()))
+
+        return run_objective
+
+    def print_breakdown(self) -> None:
+        """Print where a step of ours spends its time."""
+        handles = []
+        for name, module in (("feature encoder", self.model.feature_extractor), ("Transformer", self.model.encoder)):
+            handles += _ranged(module, name)
+        names = ["feature encoder", "Transformer", "ccc.quantizer", "ccc.clustering", "ccc.negatives_and_logits"]
+
+        def step() -> None:
+            with torch.profiler.record_function("step"):
+                with torch.profiler.record_function("forward"):
+                    loss = self.criterion(self.model, self.sample)[0]
+                with torch.profiler.record_function("backward"):
+                    self._backward(self.model, loss)
+
+        found = measure.range_seconds(step, [*names, "backward", "forward"], self.device)
+        for handle in handles:
+            handle.remove()
+        forward = found.pop("forward")
+        total = forward + found["backward"]
+        found["rest of forward"] = forward - sum(found[name] for name in names)
+        print("ours, two views, by the profiler:")
+        for name, taken in found.items():
+            print(f"  {name.removeprefix('ccc.').replace('_', ' '):24}{taken:8.3f} s{taken / total:8.2%}")
+
+    def print_utilisation(self, seconds: float) -> None:
+        """Print the share of the device's measured matmul rate that a step of ours reaches."""
+        with FlopCounterMode(display=False) as counter:
+            self.ours()
+        width = 8192 if self.device.type == "cuda" else 2048
+        limit = measure.matmul_flops_per_second(self.dtype, self.device, width)
+        reached = counter.get_total_flops() / seconds
+        print(
+            f"model FLOPs utilisation {reached / limit:.1%}: {reached / 1e12:.3f} of {limit / 1e12:.3f} TFLOP/s, "
+            f"the rate of a {width} x {width} matrix product here"
+        )
+
+
+def _ranged(module: torch.nn.Module, name: str) -> list[Any]:
+    ranges: list[Any] = []
+
+    def enter(*_: Any) -> None:
+        ranges.append(torch.profiler.record_function(name))
+        ranges[-1].__enter__()
+
+    return [
+        module.register_forward_pre_hook(enter),
+        module.register_forward_hook(lambda *_: ranges.pop().__exit__(None, None, None)),
+    ]

@@ -1,0 +1,101 @@
+"""criterion.cluster_scope: whose targets are clustered together."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.tasks.fairseq_task import StatefulContainer
+
+from ccc_w2v.criterion import CLUSTER_SCOPES, CccCriterion, CccCriterionConfig
+from ccc_w2v.errors import InputError
+from ccc_w2v.losses.kmeans import cosine_kmeans
+from tests.tiny_models import NO_DROPOUT, tiny_ccc
+
+BANK = {"bank_clusters": 3, "bank_size": 200, "bank_points": 60, "bank_refit_updates": 4}
+
+
+def task(seed=1):
+    return SimpleNamespace(state=StatefulContainer(), cfg=SimpleNamespace(seed=seed))
+
+
+def criterion(scope, owner=None, **settings):
+    return CccCriterion(CccCriterionConfig(cluster_scope=scope, **settings), owner or task())
+
+
+def sample(seed=1, utterances=3, samples=16000):
+    draw = torch.Generator().manual_seed(seed)
+    source = torch.randn(utterances, samples, generator=draw)
+    other = source + 0.1 * torch.randn(source.shape, generator=draw)
+    return {"id": torch.arange(utterances), "net_input": {"source": source, "source_aug": other, "seed": seed}}
+
+
+@pytest.mark.parametrize("scope", CLUSTER_SCOPES)
+@pytest.mark.parametrize("mode", ["scale_similarity", "log_weight", "remove"])
+def test_every_scope_trains_in_every_mode(scope, mode):
+    model, ours = tiny_ccc().train(), criterion(scope, near_positives=mode, **BANK)
+    for update in range(6):
+        model.set_num_updates(update)
+        loss, _, logged = ours(model, sample(update))
+    loss.backward()
+    assert torch.isfinite(loss) and 0 < logged["near_positives"] < logged["negatives"]
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+def test_each_utterance_is_clustered_with_its_own_pair():
+    model, batch = tiny_ccc(**NO_DROPOUT).eval(), sample()
+    output = model(**batch["net_input"])
+    frames = output["target"].size(1)
+    draw = torch.Generator().manual_seed(0)
+    batch["kmeans_starts"] = torch.stack([torch.randperm(2 * frames, generator=draw)[:3] for _ in range(3)]).unsqueeze(
+        1
+    )
+    found = criterion("utterance").objective(model, output, batch)
+    assert found["clusters"] == 3
+    for index in range(3):
+        alone = torch.cat([output["target"][index], output["target_aug"][index]])
+        labels = cosine_kmeans(alone[None], batch["kmeans_starts"][index : index + 1], 18)[0]
+        assert torch.equal(torch.cat([found["labels"][index], found["labels_aug"][index]]), labels)
+
+
+def test_global_is_like_batch_until_the_bank_was_clustered_and_then_takes_its_centroids():
+    model, owner = tiny_ccc(**NO_DROPOUT).train(), task()
+    ours = criterion("global", owner, **BANK)
+    bank = owner.state.target_bank
+    for update in range(4):
+        model.set_num_updates(update)
+        output = model(**sample(update)["net_input"])
+        found = ours.objective(model, output, sample(update))
+        if bank["centroids"] is None:
+            plain = criterion("batch").objective(model, output, sample(update))
+            assert torch.equal(found["labels"], plain["labels"])
+    assert bank["fitted_at"] == 1  # 117 targets are needed: two batches of 60
+    assert found["clusters"] == 3
+    labels = torch.nn.functional.normalize(output["target"], dim=-1) @ bank["centroids"].T
+    assert torch.equal(found["labels"], labels.argmax(-1))
+
+
+def test_the_bank_is_kept_in_the_tasks_state_and_never_in_the_models():
+    model, owner = tiny_ccc().train(), task()
+    names = list(model.state_dict())
+    ours = criterion("global", owner, **BANK)
+    ours(model, sample())
+    assert list(model.state_dict()) == names and not list(ours.parameters()) and not list(ours.buffers())
+    assert owner.state.state_dict["target_bank"]["filled"] == 60
+
+
+def test_validation_and_lost_batches_leave_the_bank_as_it_is():
+    model, owner = tiny_ccc(), task()
+    ours = criterion("global", owner, **BANK)
+    ours(model.eval(), sample())
+    assert owner.state.target_bank["filled"] == 0
+    ours(model.train(), {**sample(), "lost": True})
+    assert not owner.state.target_bank["points"].any()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"bank_clusters": 1}, {"bank_size": 116}, {"bank_points": 0}, {"bank_refit_updates": 0}, {"kmeans_restarts": 0}],
+)
+def test_settings_that_cannot_work_are_refused_when_the_criterion_is_built(settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        criterion("global", **{**BANK, **settings})
