@@ -30,6 +30,7 @@ def prepare() -> None:
     train_on_cpu_processes()
     name_unknown_settings()
     keep_freed_memory()
+    keep_task_state()
 
 
 def allow_fairseq_checkpoints() -> None:
@@ -126,6 +127,37 @@ def keep_freed_memory() -> None:
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # glibc's malloc.h
     for parameter, value in ((mmap_max, 0), (trim_threshold, -1), (top_pad, 64 << 20)):
         libc.mallopt(parameter, value)
+
+
+def keep_task_state() -> None:
+    """Make fairseq 0.12.2 save and restore what a task gives, as fairseq-fixed does.
+
+    Both write `task_state` into a checkpoint and neither reads it when a training goes on. fairseq-fixed has
+    `task.get_checkpoint_dict` and `task.set_checkpoint_dict` for that; 0.12.2 is given the same two calls here.
+    """
+    from fairseq import checkpoint_utils
+    from fairseq.trainer import Trainer
+
+    if "get_checkpoint_dict" in checkpoint_utils.save_checkpoint.__code__.co_names:
+        return
+    if hasattr(Trainer.save_checkpoint, "__wrapped__"):
+        return
+    save, load = Trainer.save_checkpoint, checkpoint_utils.load_checkpoint
+
+    @functools.wraps(save)
+    def save_checkpoint(self: Any, filename: str, extra_state: dict[str, Any]) -> Any:
+        given = self.task.get_checkpoint_dict() if hasattr(self.task, "get_checkpoint_dict") else {}
+        return save(self, filename, {**extra_state, **given})
+
+    @functools.wraps(load)
+    def load_checkpoint(cfg: Any, trainer: Any, **passthrough: Any) -> Any:
+        extra_state, epoch_iterator = load(cfg, trainer, **passthrough)
+        found = (extra_state or {}).get(type(trainer.task).__name__)
+        if found and hasattr(trainer.task, "set_checkpoint_dict"):
+            trainer.task.set_checkpoint_dict(found)
+        return extra_state, epoch_iterator
+
+    Trainer.save_checkpoint, checkpoint_utils.load_checkpoint = save_checkpoint, load_checkpoint
 
 
 def name_unknown_settings() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch.distributed
+from fairseq import utils
 from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from fairseq.tasks import register_task
@@ -62,8 +63,16 @@ class CccPretrainingTask(AudioPretrainingTask):
 
     def __init__(self, cfg: CccPretrainingConfig):
         super().__init__(cfg)
-        # In the task's state, so that the counts survive a resume.
+        # In the task's state: see get_checkpoint_dict.
         self.state.add_factory("counts", lambda: {"audio_samples": 0, "bad_audio": 0})
+
+    def get_checkpoint_dict(self) -> dict[str, Any]:
+        """Give the task's state to the checkpoint, by the name that fairseq looks for when a training goes on."""
+        return {type(self).__name__: utils.move_to_cpu(dict(self.state.state_dict))}
+
+    def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
+        """Take the task's state from the checkpoint that a training goes on from."""
+        self.state.merge_state_dict(state)
 
     def load_dataset(self, split: str, task_cfg: Any = None, **kwargs: Any) -> None:
         """Read <data>/<split>.tsv and check it; a user's mistake ends the run with one line and exit code 2."""

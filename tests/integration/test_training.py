@@ -1,11 +1,11 @@
 """fairseq-hydra-train with the demo's configuration on a small corpus: runs, dies, goes on, refuses bad input."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 from ccc_w2v.task import lock_run
+from ccc_w2v.training_log import parse_line
 from tests.fake_corpora import RATE, speech_like, write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,8 +56,12 @@ def train(corpus, folder, *overrides):
     )
 
 
+def state(folder):
+    return torch.load(folder / "checkpoints" / "checkpoint_last.pt", weights_only=True)
+
+
 def weights(folder):
-    return torch.load(folder / "checkpoints" / "checkpoint_last.pt", weights_only=True)["model"]
+    return state(folder)["model"]
 
 
 @pytest.fixture(scope="module")
@@ -67,29 +72,40 @@ def corpus(tmp_path_factory):
     return folder
 
 
-def test_a_run_killed_and_resumed_equals_the_uninterrupted_one(corpus, tmp_path):
-    updates = "optimization.max_update=9"
-    straight = train(corpus, tmp_path / "straight", updates)
+@pytest.mark.parametrize("scope", ["batch", "global"])
+def test_a_run_killed_at_any_update_and_resumed_equals_the_uninterrupted_one(corpus, tmp_path, scope):
+    overrides = ["optimization.max_update=9", "checkpoint.save_interval_updates=2", f"+criterion.cluster_scope={scope}"]
+    # A bank that is clustered for the first time at the third update, and again at every second one.
+    overrides += ["+criterion.bank_clusters=4", "+criterion.bank_size=200", "+criterion.bank_points=60"]
+    overrides += ["+criterion.bank_refit_updates=2"]
+    straight = train(corpus, tmp_path / "straight", *overrides)
     assert straight.returncode == 0, straight.stderr[-2000:]
-    folder = tmp_path / "killed"
-    overrides = (updates, "checkpoint.save_interval_updates=2")
-    process = subprocess.Popen(
+    folder, killed_at = tmp_path / "killed", random.SystemRandom().randint(2, 9)
+    print(f"killed at update {killed_at}")
+    with subprocess.Popen(
         command(corpus, folder, *overrides),
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    last = folder / "checkpoints" / "checkpoint_last.pt"
-    until = time.monotonic() + 200
-    while not last.exists() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert last.exists()
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            tag, values = parse_line(line) or ("", {})
+            if tag == "train_inner" and values["num_updates"] >= killed_at:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
     resumed = train(corpus, folder, *overrides)
     assert resumed.returncode == 0, resumed.stderr[-2000:]
-    expected, found = weights(tmp_path / "straight"), weights(folder)
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    expected, found = state(tmp_path / "straight"), state(folder)
+    assert all(torch.equal(found["model"][name], value) for name, value in expected["model"].items())
+    tasks = [one["extra_state"]["CccPretrainingTask"] for one in (expected, found)]
+    assert tasks[0]["counts"] == tasks[1]["counts"] and tasks[0]["counts"]["audio_samples"] > 0
+    if scope == "global":
+        bank, found_bank = (one["target_bank"] for one in tasks)
+        assert bank["fitted_at"] >= 6 and bank["fitted_at"] == found_bank["fitted_at"]
+        assert torch.equal(bank["centroids"], found_bank["centroids"])
+        assert torch.equal(bank["points"], found_bank["points"])
 
 
 def test_two_processes_equal_one_that_accumulates_two_batches(corpus, tmp_path):
@@ -117,10 +133,17 @@ def test_two_processes_equal_one_that_accumulates_two_batches(corpus, tmp_path):
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_it_trains_in_bf16(corpus, tmp_path):
-    found = train(corpus, tmp_path, "optimization.max_update=2", "common.bf16=true")
+@pytest.mark.parametrize(
+    "precision",
+    # fairseq's usual fp16 optimiser asks for a GPU; the other one has the same loss scaler and runs anywhere.
+    [["common.bf16=true"], ["common.fp16=true", "common.memory_efficient_fp16=true", "common.fp16_init_scale=8"]],
+    ids=["bf16", "fp16"],
+)
+def test_it_trains_in_low_precision(corpus, tmp_path, precision):
+    found = train(corpus, tmp_path, "optimization.max_update=3", *precision)
     assert found.returncode == 0, found.stderr[-2000:]
     assert all(value.isfinite().all() for value in weights(tmp_path).values())
+    assert '"train_num_updates": "3"' in found.stdout + found.stderr
 
 
 def damaged(kind):
