@@ -157,6 +157,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         return x, mask_indices
 
     def quantize(self, features_BMC: torch.Tensor, noise: torch.Tensor | None, generator: torch.Generator) -> Quantized:
+        """Quantise features (B, M, C); in training with the Gumbel noise (B, M, G, V) given, else drawn."""
         quantizer = self.quantizer
         groups, codes = quantizer.groups, quantizer.num_vars
         logits_BMGV = quantizer.weight_proj(features_BMC).unflatten(-1, (groups, codes))
@@ -166,6 +167,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         return gumbel_quantize(logits_BMGV, codebook_GVd, quantizer.curr_temp, noise)
 
     def draw_mask(self, source: torch.Tensor, padding_mask: torch.Tensor | None, seed: int) -> torch.Tensor:
+        """Draw the time mask of a batch of waves (B, S): bool (B, T) on the CPU, as many frames in each utterance."""
         sizes = torch.full(source.shape[:1], source.size(1))
         if padding_mask is not None:
             sizes = (~padding_mask).sum(dim=-1).cpu()
