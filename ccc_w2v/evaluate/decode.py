@@ -257,12 +257,13 @@ def _transcribe_batch(model: CtcModel, manifest: Manifest, ids: Sequence[str], p
 def decoding_identity(model: CtcModel, checkpoint_path: str | Path, manifest: Manifest) -> dict[str, str]:
     """Return the hashes of all that decides a transcript: checkpoint, manifest, dictionary."""
     contents = {"checkpoint": Path(checkpoint_path), "manifest": Path(manifest.source)}
-    identity = {name: _sha256(path) for name, path in contents.items()}
+    identity = {name: sha256(path) for name, path in contents.items()}
     identity["labels"] = hashlib.sha256("\n".join(model.labels).encode()).hexdigest()
     return identity
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

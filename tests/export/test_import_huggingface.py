@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Wav2Vec2ForCTC
+
+from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.errors import InputError
+from ccc_w2v.export import huggingface_tensors, import_huggingface
+from ccc_w2v.export.huggingface import export_huggingface
+from ccc_w2v.export.import_any import import_any
+from ccc_w2v.export.parity import fairseq_outputs, transformers_outputs
+from ccc_w2v.export.plain import load_plain, to_plain
+from tests.export.conftest import STYLES, finetuned_state, pretrained_state
+
+MAKERS = {"pretrained": pretrained_state, "finetuned": finetuned_state}
+
+
+@pytest.fixture
+def exported(request, save, recordings, tmp_path):
+    """A folder of the requested kind and style."""
+    kind, style = getattr(request, "param", ("pretrained", "base"))
+    export_huggingface(save(MAKERS[kind](style)), tmp_path / "folder", recordings[:1])
+    return tmp_path / "folder"
+
+
+@pytest.mark.parametrize("exported", [(kind, style) for kind in MAKERS for style in STYLES], indirect=True)
+def test_round_trip_gives_identical_tensors_and_settings(exported, recordings, tmp_path, request):
+    kind, style = request.node.callspec.params["exported"]
+    imported, difference, written = import_any(exported, tmp_path / "new" / "back.pt", sample_audio=recordings)
+    assert imported.kind.startswith("transformers folder") and difference.value <= 1e-5
+    original = to_plain(MAKERS[kind](style))
+    found = torch.load(written[0], weights_only=True)
+    assert found["model"].keys() == original["model"].keys()
+    assert all(torch.equal(found["model"][name], tensor) for name, tensor in original["model"].items())
+    assert found["cfg"]["task"]["normalize"] == original["cfg"]["task"]["normalize"]
+    assert found["cfg"]["model"].get("w2v_path", "") == ""
+    if kind == "finetuned":
+        assert found["ccc_dictionary"]["symbols"] == original["ccc_dictionary"]["symbols"]
+    export_huggingface(written[0], tmp_path / "again", recordings[:1])
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (exported / name).read_bytes()
+
+
+@pytest.mark.parametrize("exported", [("finetuned", "base")], indirect=True)
+def test_output_layer_in_another_order_gives_the_same_logits_by_symbol(exported, recordings, tmp_path):
+    vocabulary = json.loads((exported / "vocab.json").read_text())
+    tensors = load_file(exported / "model.safetensors")
+    order = torch.randperm(len(vocabulary), generator=torch.Generator().manual_seed(1))
+    for name in ("lm_head.weight", "lm_head.bias"):
+        tensors[name] = tensors[name][order].contiguous()
+    save_file(tensors, exported / "model.safetensors", metadata={"format": "pt"})
+    shuffled = {token: order.tolist().index(index) for token, index in vocabulary.items()}
+    (exported / "vocab.json").write_text(json.dumps(shuffled))
+    config = json.loads((exported / "config.json").read_text())
+    config.update(pad_token_id=shuffled["<pad>"])
+    (exported / "config.json").write_text(json.dumps(config))
+    _, _, (out, _) = import_any(exported, tmp_path / "new" / "back.pt", sample_audio=recordings[:1])
+    model, task = load_plain(to_plain(load_checkpoint(out)), out)
+    wave = 0.1 * torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
+    theirs = transformers_outputs(Wav2Vec2ForCTC.from_pretrained(exported).eval(), wave)["logits"]
+    ours = fairseq_outputs(model, wave)["logits"]
+    traded = {"<pad>": "<s>", "<s>": "<pad>"}
+    for token, index in shuffled.items():
+        torch.testing.assert_close(
+            ours[..., task.target_dictionary.index(traded.get(token, token))], theirs[..., index]
+        )
+
+
+def test_imported_encoder_differs_where_a_tensor_was_swapped(exported, recordings, tmp_path, monkeypatch):
+    swapped = {"attention.k_proj": "self_attn.v_proj", "attention.v_proj": "self_attn.k_proj"}
+    monkeypatch.setattr(huggingface_tensors, "_LAYER", {**huggingface_tensors._LAYER, **swapped})
+    with pytest.raises(InputError, match="differs from fairseq's"):
+        import_any(exported, tmp_path / "new" / "back.pt", sample_audio=recordings)
+    assert not (tmp_path / "new").exists()
+
+
+class Payload:
+    """Unpickling it would write a file."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)
+
+
+def test_payload_in_a_pickled_weights_file_never_runs(exported, recordings, tmp_path):
+    tensors = load_file(exported / "model.safetensors")
+    (exported / "model.safetensors").unlink()
+    torch.save(tensors, exported / "pytorch_model.bin")
+    import_huggingface.import_huggingface(exported, recordings[:1])  # pickled weights as such are read
+    torch.save({**tensors, "x": Payload(tmp_path / "ran")}, exported / "pytorch_model.bin")
+    with pytest.raises(InputError, match="cannot load it"):
+        import_huggingface.import_huggingface(exported, recordings[:1])
+    assert not (tmp_path / "ran").exists()
+
+
+CHANGES = {
+    "model_type": ("hubert", "type 'hubert'"),
+    "architectures": (["Wav2Vec2Model"], "an encoder alone has no codebook"),
+    "add_adapter": (True, "missing, left over|add_adapter"),
+    "layer_norm_eps": (1e-3, "layer_norm_eps: fairseq knows only 1e-05"),
+    "feat_extract_activation": ("relu", "feat_extract_activation"),
+    "hidden_act": ("gelu_new", "hidden_act: expected one of gelu, relu"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_fairseq_cannot_express_is_refused(name, exported, recordings):
+    value, message = CHANGES[name]
+    config = json.loads((exported / "config.json").read_text())
+    (exported / "config.json").write_text(json.dumps({**config, name: value}))
+    with pytest.raises(InputError, match=message):
+        import_huggingface.import_huggingface(exported, recordings[:1])
+
+
+def test_damaged_folders_are_refused(exported, recordings, tmp_path):
+    weights = exported / "model.safetensors"
+    whole = weights.read_bytes()
+    tensors = load_file(weights)
+    weights.write_bytes(whole[:-1000])
+    with pytest.raises(InputError, match="transformers cannot load it"):
+        import_huggingface.import_huggingface(exported, recordings[:1])
+    save_file({name: t for name, t in tensors.items() if name != "quantizer.codevectors"}, weights, {"format": "pt"})
+    with pytest.raises(InputError, match=r"missing.*quantizer\.codevectors"):
+        import_huggingface.import_huggingface(exported, recordings[:1])
+    weights.write_bytes(whole)
+    with pytest.raises(InputError, match="--audio"):
+        import_huggingface.import_huggingface(exported, [])
+    (exported / "config.json").write_text("{")
+    with pytest.raises(InputError, match="not a transformers configuration"):
+        import_huggingface.import_huggingface(exported, recordings[:1])
+    shutil.rmtree(exported)
+    exported.mkdir()
+    with pytest.raises(InputError, match=r"no config\.json"):
+        import_huggingface.import_huggingface(exported, recordings[:1])
