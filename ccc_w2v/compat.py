@@ -95,7 +95,9 @@ def _holds_namespace(settings: Any) -> bool:
 def _why_unreadable(error: Exception) -> str:
     """Say why torch.load failed, without its advice to turn safety off."""
     lines = str(error).strip().splitlines() or [""]
-    if found := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)|got (?:an )?unsupported (\S+)", str(error)):
+    if found := re.search(
+        r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) (\S+)|got (?:an )?unsupported (\S+)", str(error)
+    ):
         return f"it pickles {found[1] or found[2]}, which could run code; only tensors and plain data are loaded"
     if "weights_only" in lines[0] or "Weights only" in lines[0]:
         return "its pickle holds more than tensors and plain data"

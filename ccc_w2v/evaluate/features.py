@@ -22,10 +22,10 @@ from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import Entry, Manifest, write_whole
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.decode import equal_length_batches
+from ccc_w2v.evaluate.decode import equal_length_batches, sha256
 from ccc_w2v.evaluate.wer import utterance_ids
 from ccc_w2v.export import parity
-from ccc_w2v.export.plain import load_plain, parse_conv_layers, to_plain
+from ccc_w2v.export.plain import load_plain, parse_conv_layers, receptive_field, to_plain
 from ccc_w2v.export.whole import whole
 
 INDEX_COLUMNS = ("utterance", "shard", "first_row", "rows", "first_frame", "frames")
@@ -66,15 +66,13 @@ def load_encoder(checkpoint: str | Path, device: str = "cpu") -> Encoder:
     model, _ = load_plain(plain, checkpoint)
     network = model.w2v_encoder.w2v_model if hasattr(model, "w2v_encoder") else model
     cfg = plain["cfg"]["model"].get("w2v_args") or plain["cfg"]
-    samples = 1
-    for _, kernel, stride in reversed(parse_conv_layers(cfg["model"]["conv_feature_layers"])):
-        samples = (samples - 1) * stride + kernel
+    min_samples = receptive_field(parse_conv_layers(cfg["model"]["conv_feature_layers"]))
     task = plain["cfg"]["task"]
     layers = len(network.encoder.layers)
-    return Encoder(network.to(device), layers, task["sample_rate"], bool(task["normalize"]), samples)
+    return Encoder(network.to(device), layers, task["sample_rate"], bool(task["normalize"]), min_samples)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def hidden_states(encoder: Encoder, waves_BS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return what enters the Transformer and each layer's output, (B, T, 1 + L, D), and the codes (B, T, G) or None."""
     network, entering = encoder.network, []
@@ -100,7 +98,7 @@ def extract(encoder: Encoder, manifest: Manifest, out: Path, wanted: Wanted, ide
     layers = _check(encoder, wanted)
     ids = utterance_ids(manifest)
     out.mkdir(parents=True, exist_ok=True)
-    _claim(out, {"checkpoint": identity, "manifest": [manifest.root, ids], **asdict(wanted), "layers": layers})
+    _claim(out, {"checkpoint": identity, "manifest": sha256(Path(manifest.source)), **asdict(wanted), "layers": layers})
     starts = range(0, len(ids), wanted.shard_utterances)
     done = 0
     with tqdm(total=len(ids), unit="utt", desc="extracting") as bar:

@@ -59,8 +59,9 @@ def export_measured(
         lines = [f"largest difference from fairseq on {len(waves)} recording(s), alone and padded: {difference:.1e}"]
         if manifest is not None:
             onnx_graph.quantize(graph, partial)
-            rates = [word_error_rate(path, plain, manifest, references) for path in (graph, partial)]
-            sizes = [path.stat().st_size / 1e6 for path in (graph, partial)]
+            graphs = {"fp32": graph, "int8": partial}
+            rates = [word_error_rate(path, plain, manifest, references, name) for name, path in graphs.items()]
+            sizes = [path.stat().st_size / 1e6 for path in graphs.values()]
             lines.append(
                 f"int8: WER {rates[0]:.2%} before, {rates[1]:.2%} after on {len(manifest)} utterances; "
                 f"{sizes[0]:.1f} MB before, {sizes[1]:.1f} MB after"
@@ -68,13 +69,15 @@ def export_measured(
     return "\n".join([*lines, f"wrote {out}"])
 
 
-def word_error_rate(graph: Path, plain: dict[str, Any], manifest: Manifest, references: dict[str, str]) -> float:
+def word_error_rate(
+    graph: Path, plain: dict[str, Any], manifest: Manifest, references: dict[str, str], name: str = "onnx"
+) -> float:
     """Decode ``manifest`` greedily with a graph, each utterance by itself; returns the errors per reference word."""
     session = onnx_graph.open_graph(graph)
     task, symbols = plain["cfg"]["task"], plain["ccc_dictionary"]["symbols"]
     texts = {}
     entries = zip(utterance_ids(manifest), manifest.entries, strict=True)
-    for utterance, entry in tqdm(entries, total=len(manifest), unit="utt", desc=f"decoding with {graph.name}"):
+    for utterance, entry in tqdm(entries, total=len(manifest), unit="utt", desc=f"decoding, {name}"):
         wave_S = read_audio(manifest.audio_path(entry), task["sample_rate"], where=manifest.where(entry))
         logits_TV = onnx_graph.graph_logits(session, parity.normalized(wave_S, task["normalize"])[None])[0]
         texts[utterance] = " ".join(to_words(greedy(logits_TV, BLANK), symbols, onnx_graph.post_process(plain)))

@@ -15,7 +15,7 @@ from ccc_w2v.export import card, parity
 from ccc_w2v.export.huggingface_config import transformers_config
 from ccc_w2v.export.huggingface_tensors import fill
 from ccc_w2v.export.huggingface_tokenizer import letter_tokenizer, piece_tokenizer
-from ccc_w2v.export.plain import load_plain, to_plain
+from ccc_w2v.export.plain import load_plain, receptive_field, to_plain
 from ccc_w2v.export.whole import refuse_existing, whole
 
 
@@ -82,15 +82,9 @@ def read_samples(paths: Sequence[str | Path] | None, config: Any, sample_rate: i
     """Read the recordings to compare two models on; raises InputError where there is none or one does not fit."""
     if not paths:
         raise InputError("no recording to compare the models on; give some with --audio or --manifest")
-    return [read_audio(path, sample_rate, min_samples=_receptive_field(config)) for path in paths]
-
-
-def _receptive_field(config: Any) -> int:
-    """Samples that the convolutions need to give one frame."""
-    samples = 1
-    for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
-        samples = (samples - 1) * stride + kernel
-    return samples
+    layers = zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
+    min_samples = receptive_field(layers)
+    return [read_audio(path, sample_rate, min_samples=min_samples) for path in paths]
 
 
 def _write_model(folder: Path, model: Any, plain: dict[str, Any], sentencepiece: str | Path | None) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ccc_w2v.compat import field_defaults, known_fields, load_untrusted
+from ccc_w2v.compat import known_fields, load_untrusted
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.old_settings import in_sections, sections_within
 from ccc_w2v.export.plain import FINETUNED_MODEL, PRETRAINED_MODELS, load_plain, to_plain
@@ -55,7 +55,7 @@ def import_fairseq(path: str | Path, dictionary: str | Path | None = None) -> Im
             raise InputError("the fine-tuned checkpoint does not hold its base model's settings (model.w2v_args)")
         unknown, origin = sorted(_unknown(cfg)), _origin(state, base)
         objective = _objective(base) if origin == ORIGINAL_CCC else {}
-        state = {**state, "args": None, "cfg": _with_defaults(cfg)}
+        state = {**state, "args": None, "cfg": cfg}
         if name == FINETUNED_MODEL:
             state["task_state"] = {"target_dictionary": _dictionary(state, dictionary)}
         plain = to_plain(state)
@@ -118,20 +118,6 @@ def _unknown(cfg: dict[str, Any]) -> Iterator[str]:
 
 def _is_ours(section: dict[str, Any]) -> bool:
     return str(section.get("_name")) in ("ccc_wav2vec2", "ccc_pretraining", "ccc")
-
-
-def _with_defaults(cfg: dict[str, Any]) -> dict[str, Any]:
-    """Fill in the settings that a later fairseq added: with its default each does what was done before it."""
-    filled = {
-        place: section if _is_ours(section) else {**field_defaults(config_class), **section}
-        for place, section, config_class in _sections(cfg)
-    }
-    if cfg["model"]["_name"] != FINETUNED_MODEL:
-        return {**cfg, **filled}
-    base = {**cfg["model"]["w2v_args"]}
-    base.update({name: filled.pop(f"model.w2v_args.{name}") for name in base if f"model.w2v_args.{name}" in filled})
-    filled["model"]["w2v_args"] = base
-    return {**cfg, **filled}
 
 
 def _dictionary(state: dict[str, Any], path: str | Path | None) -> Any:

@@ -11,13 +11,14 @@ import ast
 import dataclasses
 import io
 import warnings
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ccc_w2v.compat import load_checkpoint, shared_fields
+from ccc_w2v.compat import field_defaults, load_checkpoint, shared_fields
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.provenance import provenance
 from ccc_w2v.export.whole import refuse_existing, whole
@@ -47,7 +48,6 @@ def export_plain(checkpoint: str | Path, out: str | Path, *, overwrite: bool = F
 def write_plain(plain: dict[str, Any], out: Path, *, overwrite: bool = False) -> list[Path]:
     """Write a plain state, and beside it the dictionary of a fine-tuned one; returns the files written."""
     with ExitStack() as targets:
-        partial = targets.enter_context(whole(out, overwrite=overwrite))
         written = [out]
         if "ccc_dictionary" in plain:
             written.append(dictionary := out.parent / f"dict.{plain['cfg']['task']['labels']}.txt")
@@ -55,6 +55,7 @@ def write_plain(plain: dict[str, Any], out: Path, *, overwrite: bool = False) ->
             if not (dictionary.is_file() and dictionary.read_text(encoding="utf-8") == text):
                 beside = targets.enter_context(whole(dictionary, overwrite=overwrite))
                 beside.write_text(text, encoding="utf-8")
+        partial = targets.enter_context(whole(out, overwrite=overwrite))
         # Through a file of ours: torch's own hides why the system refused a write.
         with open(partial, "wb") as file:
             torch.save(plain, file)
@@ -152,6 +153,15 @@ def parse_conv_layers(spec: str) -> list[tuple[int, int, int]]:
         ) from error
 
 
+def receptive_field(layers: Iterable[tuple[int, int, int]]) -> int:
+    """Return the samples that convolutions (dim, kernel, stride) need to give one frame."""
+    samples, step = 1, 1
+    for _, kernel, stride in layers:
+        samples += (kernel - 1) * step
+        step *= stride
+    return samples
+
+
 def load_dictionary(data: dict[str, list]) -> Any:
     """Build fairseq's Dictionary from ``ccc_dictionary``; raises InputError where its text form would lose a symbol."""
     from fairseq.data.dictionary import Dictionary
@@ -245,8 +255,10 @@ def _refuse_layer_type(model: dict[str, Any], allowed: tuple[str, ...]) -> None:
 
 
 def _section(values: dict[str, Any], config_class: type, **replaced: Any) -> dict[str, Any]:
+    """Reduce to shared fields; one that came later than the checkpoint gets its default: what was done before."""
     known = shared_fields(config_class)
-    return {**{key: value for key, value in values.items() if key in known}, **replaced}
+    complete = {**field_defaults(config_class), **values}
+    return {**{key: value for key, value in complete.items() if key in known}, **replaced}
 
 
 def _run_cfg(cfg: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def whole(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 def _publish(partial: Path, out: Path) -> None:
     """Rename; a folder cannot be replaced, so the old one is moved aside first."""
     old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    if out.is_dir():
+    if out.is_dir() or (out.exists() and partial.is_dir()):
         os.replace(out, old)
     os.replace(partial, out)
     _remove(old)

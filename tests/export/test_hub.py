@@ -22,7 +22,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "export.py"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The five requests of one upload: make the repository, ask how to send, send large files, commit."""
+    """The requests of one upload: make the repository, check the card, ask how to send, send large files, commit."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -33,6 +33,9 @@ class Hub(BaseHTTPRequestHandler):
         if self.path == "/api/repos/create":
             kept["created"] = json.loads(body)
             return self.answer({"url": f"{self.server.url}/me/model", "id": "me/model", "name": "me/model"})
+        if self.path == "/api/validate-yaml":
+            kept["card"] = json.loads(body)["content"]
+            return self.answer({"errors": [], "warnings": []})
         if self.path.endswith("/preupload/main"):
             files = [file["path"] for file in json.loads(body)["files"]]
             modes = {path: "lfs" if path.endswith(".safetensors") else "regular" for path in files}
@@ -44,7 +47,8 @@ class Hub(BaseHTTPRequestHandler):
                 for each in json.loads(body)["objects"]
             ]
             return self.answer({"transfer": "basic", "objects": objects})
-        assert "/commit/main" in self.path, self.path
+        if "/commit/main" not in self.path:
+            return self.answer({"error": f"unknown {self.path}"}, 404)
         for line in map(json.loads, body.decode().splitlines()):
             if line["key"] == "file":
                 kept["files"][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
@@ -103,7 +107,8 @@ def test_push_sends_every_file_of_the_folder(hub, save, recordings, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"pushed {hub.url}/me/model/commit/0" in done.stdout
     assert hub.kept["files"] == {path.name: path.read_bytes() for path in out.iterdir()}
-    assert hub.kept["created"]["private"] is True and hub.kept["tokens"] == {"Bearer hf_test"}
+    assert hub.kept["created"]["visibility"] == "private" and hub.kept["tokens"] == {"Bearer hf_test"}
+    assert hub.kept["card"] == (out / "README.md").read_text() and "DEBUG" not in done.stderr
     hub.refuses = True
     done = run(hub, "--checkpoint", source, "--out", out, "--audio", recordings[0], "--push", "me/model", "--overwrite")
     assert done.returncode == 2 and "Traceback" not in done.stderr

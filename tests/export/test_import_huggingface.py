@@ -57,6 +57,10 @@ def test_output_layer_in_another_order_gives_the_same_logits_by_symbol(exported,
     save_file(tensors, exported / "model.safetensors", metadata={"format": "pt"})
     shuffled = {token: order.tolist().index(index) for token, index in vocabulary.items()}
     (exported / "vocab.json").write_text(json.dumps(shuffled))
+    settings = json.loads((exported / "tokenizer_config.json").read_text())
+    added = settings["added_tokens_decoder"].values()
+    settings["added_tokens_decoder"] = {str(shuffled[token["content"]]): token for token in added}
+    (exported / "tokenizer_config.json").write_text(json.dumps(settings))
     config = json.loads((exported / "config.json").read_text())
     config.update(pad_token_id=shuffled["<pad>"])
     (exported / "config.json").write_text(json.dumps(config))
