@@ -69,7 +69,7 @@ def _encoder_names(config: Any, base: str) -> Iterator[tuple[str, str]]:
 
 
 def fill(model: Any, tensors: dict[str, torch.Tensor], finetuned: bool) -> None:
-    """Copy fairseq's tensors into a transformers model, in place, as float32.
+    """Put fairseq's tensors into a transformers model, in place, as float32.
 
     Raises InputError naming every tensor that one side has and the other lacks, or that differs in shape.
     """
@@ -90,7 +90,8 @@ def fill(model: Any, tensors: dict[str, torch.Tensor], finetuned: bool) -> None:
     ]
     if problems:
         raise InputError(f"the tensors cannot all be mapped to transformers: {'; '.join(problems)}")
-    model.load_state_dict(filled, strict=True)
+    # Taken over, not copied: a third copy of the weights would be the largest thing in memory.
+    model.load_state_dict(filled, strict=True, assign=True)
 
 
 def gather(model: Any, finetuned: bool) -> dict[str, torch.Tensor]:

@@ -43,11 +43,19 @@ def whole(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 def _publish(partial: Path, out: Path) -> None:
     """Rename; a folder cannot be replaced, so the old one is moved aside first."""
+    _open_to_others(partial)
     old = out.with_name(f".{out.name}.{os.getpid()}.old")
     if out.is_dir() or (out.exists() and partial.is_dir()):
         os.replace(out, old)
     os.replace(partial, out)
     _remove(old)
+
+
+def _open_to_others(path: Path) -> None:
+    """Give files the rights that the user's umask gives: safetensors makes them readable for their owner alone."""
+    os.umask(mask := os.umask(0))
+    for file in path.iterdir() if path.is_dir() else [path]:
+        file.chmod(0o666 & ~mask)
 
 
 def _remove(path: Path) -> None:

@@ -73,6 +73,12 @@ def test_original_finetuned_checkpoint(save, tmp_path):
     assert same_tensors(plain["model"], expected)
 
 
+def test_checkpoint_of_this_package_is_recognised_too(save):
+    imported = import_fairseq(save(pretrained_state()))
+    assert imported.kind == "ccc_w2v checkpoint, pre-training" and imported.unknown == []
+    assert imported.plain["cfg"] == to_plain(pretrained_state())["cfg"]
+
+
 def flat_settings(finetuned: bool) -> Namespace:
     """The settings of a checkpoint of the years before hydra, made by fairseq's own command line."""
     parser = options.get_training_parser("audio_pretraining")

@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2ForCTC
 
@@ -13,9 +15,10 @@ from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.errors import InputError
 from ccc_w2v.export import huggingface_tensors, import_huggingface
 from ccc_w2v.export.huggingface import export_huggingface
+from ccc_w2v.export.huggingface_config import fairseq_settings, transformers_config
 from ccc_w2v.export.import_any import import_any
 from ccc_w2v.export.parity import fairseq_outputs, transformers_outputs
-from ccc_w2v.export.plain import load_plain, to_plain
+from ccc_w2v.export.plain import load_plain, parse_conv_layers, to_plain
 from tests.export.conftest import STYLES, finetuned_state, pretrained_state
 
 MAKERS = {"pretrained": pretrained_state, "finetuned": finetuned_state}
@@ -82,6 +85,45 @@ def test_imported_encoder_differs_where_a_tensor_was_swapped(exported, recording
     with pytest.raises(InputError, match="differs from fairseq's"):
         import_any(exported, tmp_path / "new" / "back.pt", sample_audio=recordings)
     assert not (tmp_path / "new").exists()
+
+
+settings = st.fixed_dictionaries(
+    {
+        "extractor_mode": st.sampled_from(["default", "layer_norm"]),
+        "layer_norm_first": st.booleans(),
+        "conv_bias": st.booleans(),
+        "activation_fn": st.sampled_from(["gelu", "relu"]),
+        "conv_feature_layers": st.sampled_from(
+            ["[(8,10,5)] + [(8,3,2)]*4", "[(512,10,5)] + [(512,3,2)]*4 + [(512,2,2)]*2"]
+        ),
+        "encoder_layers": st.integers(1, 24),
+        "encoder_attention_heads": st.sampled_from([1, 2, 4]),
+        "encoder_ffn_embed_dim": st.integers(1, 4096),
+        "final_dim": st.integers(0, 256),
+        "latent_dim": st.integers(0, 256),
+        "latent_vars": st.integers(2, 320),
+        "mask_prob": st.sampled_from([0.0, 0.5, 0.65]),
+        "mask_channel_prob": st.sampled_from([0.0, 0.25]),
+        "dropout_input": st.sampled_from([0.0, 0.1]),
+        "logit_temp": st.sampled_from([0.1, 0.2]),
+    }
+)
+
+
+@given(settings)
+def test_settings_come_back_from_transformers_as_they_went(changed):
+    cfg = to_plain(pretrained_state())["cfg"]
+    cfg["model"].update(changed)
+    config = transformers_config(cfg)
+    back = fairseq_settings(config, finetuned=False, normalize=False, sample_rate=16000)
+    expected = {**changed, "conv_feature_layers": parse_conv_layers(changed["conv_feature_layers"])}
+    # 0 stands for another width there, and names it here.
+    projected = expected["final_dim"] or cfg["model"]["encoder_embed_dim"]
+    expected.update(final_dim=projected, latent_dim=expected["latent_dim"] or projected)
+    found = {name: back["model"][name] for name in changed}
+    assert {**found, "conv_feature_layers": parse_conv_layers(found["conv_feature_layers"])} == expected
+    again = transformers_config({**back, "model": {**cfg["model"], **back["model"]}})
+    assert again.to_dict() == config.to_dict()
 
 
 class Payload:

@@ -58,6 +58,13 @@ def test_folder_takes_the_place_of_a_file_and_of_a_folder(tmp_path):
         pass
 
 
+def test_files_have_the_rights_of_the_umask(save, recordings, tmp_path):
+    export_huggingface(save(finetuned_state()), tmp_path / "out", recordings[:1])
+    (tmp_path / "ordinary").touch()
+    rights = (tmp_path / "ordinary").stat().st_mode
+    assert {path.stat().st_mode for path in (tmp_path / "out").iterdir()} == {rights}
+
+
 def test_error_of_our_own_keeps_its_traceback(tmp_path):
     with pytest.raises(ZeroDivisionError), whole(tmp_path / "out") as partial:
         partial.write_text(str(1 / 0))
