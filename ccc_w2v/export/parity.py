@@ -93,18 +93,21 @@ def transformers_outputs(
 ) -> dict[str, torch.Tensor]:
     """Return the same outputs of a transformers model, by the same names."""
     attention_mask = None if padding_BS is None else (~padding_BS).long()
-    seen: list[torch.Tensor] = []
+    layers: list[torch.Tensor] = []
+    encoded: list[Any] = []
     hooks = [
-        layer.register_forward_hook(lambda _, __, output: seen.append(output if torch.is_tensor(output) else output[0]))
+        layer.register_forward_hook(
+            lambda _, __, output: layers.append(output if torch.is_tensor(output) else output[0])
+        )
         for layer in model.wav2vec2.encoder.layers
     ]
+    hooks.append(model.wav2vec2.register_forward_hook(lambda _, __, output: encoded.append(output)))
     try:
-        encoder = model.wav2vec2(waves_BS, attention_mask=attention_mask)
-        layers = list(seen)
         result = model(waves_BS, attention_mask=attention_mask)
     finally:
         for hook in hooks:
             hook.remove()
+    encoder = encoded[0]
     outputs = {"features": encoder.extract_features}
     outputs.update({f"layer {i}": output for i, output in enumerate(layers, start=1)})
     outputs["context"] = encoder.last_hidden_state
