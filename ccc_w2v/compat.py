@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import difflib
 import functools
+import logging
 import os
 import re
 import warnings
@@ -48,6 +49,13 @@ def allow_fairseq_checkpoints() -> None:
     )
 
 
+def silence_debugging() -> None:
+    """Undo that importing fairseq-fixed turns on every library's debug messages: a page for each file that is sent."""
+    root = logging.getLogger()
+    if root.level == logging.DEBUG:
+        root.setLevel(logging.WARNING)
+
+
 def load_untrusted(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint file on the CPU as it is, with weights_only=True whatever the environment says.
 
@@ -56,6 +64,7 @@ def load_untrusted(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint")
     allow_fairseq_checkpoints()
+    silence_debugging()
     try:
         with warnings.catch_warnings():
             # torch warns about a foreign pickle's protocol before it refuses it: the refusal below says all.

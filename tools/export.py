@@ -70,7 +70,7 @@ def main() -> int:
     if arguments.push:
         hub.check_repository(arguments.push)
     scores = [card.read_score(path) for path in arguments.wer]
-    notes = card.Notes(arguments.data, arguments.recipe, arguments.licence, scores)
+    notes = card.Notes(arguments.push, arguments.data, arguments.recipe, arguments.licence, scores)
     report = export_huggingface(
         source, out, audio, notes=notes, sentencepiece=arguments.sentencepiece, overwrite=overwrite
     )

@@ -69,8 +69,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Notes:
-    """What the person who exports adds to the card: the data in words, the recipe's name, a licence, the scores."""
+    """What the person who exports adds to the card: the model's name, data in words, recipe, licence, scores."""
 
+    name: str | None = None
     data: str | None = None
     recipe: str | None = None
     licence: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from ccc_w2v.errors import InputError
@@ -29,10 +28,6 @@ def push(folder: Path, repository: str) -> str:
     from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
 
     api = huggingface_hub.HfApi()
-    # Importing fairseq turns every library's debug messages on: a page for each file that is sent.
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.WARNING)
     try:
         api.create_repo(repository, private=True, exist_ok=True)
         commit = api.upload_folder(
@@ -43,6 +38,4 @@ def push(folder: Path, repository: str) -> str:
             f"--push {repository}: the folder is written, the upload failed ({str(error).splitlines()[0]}); "
             "upload it again with: hf upload " + f"{repository} {folder}"
         ) from error
-    finally:
-        root.setLevel(level)
     return str(commit.commit_url)

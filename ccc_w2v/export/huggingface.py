@@ -60,7 +60,7 @@ def export_huggingface(
             "as_used": as_used,
             "recordings": len(waves),
         }
-        text = card.model_card(plain, report, out_dir.name, notes)
+        text = card.model_card(plain, report, (notes and notes.name) or out_dir.name, notes)
         (partial / "README.md").write_text(text, encoding="utf-8")
     return report
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ccc_w2v.compat import known_fields, load_untrusted
 from ccc_w2v.errors import InputError
-from ccc_w2v.export.old_settings import in_sections, sections_within
+from ccc_w2v.export.old_settings import in_sections, sections_within, unknown_settings
 from ccc_w2v.export.plain import FINETUNED_MODEL, PRETRAINED_MODELS, load_plain, to_plain
 
 ORIGINAL_CCC = "original ccc-wav2vec 2.0"
@@ -45,15 +45,15 @@ def import_fairseq(path: str | Path, dictionary: str | Path | None = None) -> Im
     """
     state = load_untrusted(path)
     try:
-        cfg = in_sections(state["args"]) if isinstance(state.get("args"), Namespace) else state["cfg"]
-        cfg = sections_within(cfg)
+        flat = state["args"] if isinstance(state.get("args"), Namespace) else None
+        cfg = sections_within(in_sections(flat) if flat else state["cfg"])
         name = (cfg.get("model") or {}).get("_name")
         if name not in (*PRETRAINED_MODELS, FINETUNED_MODEL):
             raise InputError(f"model {name!r} cannot be imported; expected a wav2vec 2.0, pre-trained or fine-tuned")
         base = cfg["model"].get("w2v_args") if name == FINETUNED_MODEL else cfg
         if not base:
             raise InputError("the fine-tuned checkpoint does not hold its base model's settings (model.w2v_args)")
-        unknown, origin = sorted(_unknown(cfg)), _origin(state, base)
+        unknown, origin = unknown_settings(flat) if flat else sorted(_unknown(cfg)), _origin(state, base)
         objective = _objective(base) if origin == ORIGINAL_CCC else {}
         state = {**state, "args": None, "cfg": cfg}
         if name == FINETUNED_MODEL:

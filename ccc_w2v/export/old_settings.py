@@ -6,16 +6,15 @@ fairseq's own converter composes them with hydra and fails on the installed one 
 from __future__ import annotations
 
 import ast
-import dataclasses
 from argparse import Namespace
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from ccc_w2v.compat import field_defaults, known_fields
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.plain import FINETUNED_MODEL
 
-# Old names of what is called otherwise today.
-_ARCHITECTURES = {"wav2vec2": "wav2vec2", "wav2vec_ctc": FINETUNED_MODEL}
+_ARCHITECTURES = ("wav2vec2", FINETUNED_MODEL)
 _TASKS = ("audio_pretraining", "speech_pretraining", "audio_finetuning")
 
 
@@ -24,12 +23,32 @@ def in_sections(args: Namespace) -> dict[str, Any]:
 
     Raises InputError for a model or task that is no wav2vec 2.0.
     """
+    from fairseq.dataclass.configs import CommonConfig, DatasetConfig, DistributedTrainingConfig, OptimizationConfig
+    from fairseq.optim.adam import FairseqAdamConfig
+
+    cfg = {
+        "common": _section(args, CommonConfig),
+        "dataset": _section(args, DatasetConfig),
+        "distributed_training": _section(args, DistributedTrainingConfig),
+        "optimization": _section(args, OptimizationConfig),
+        "optimizer": {"_name": getattr(args, "optimizer", None), **_section(args, FairseqAdamConfig)},
+        "lr_scheduler": {"_name": getattr(args, "lr_scheduler", None)},
+    }
+    finetuned = args.arch == FINETUNED_MODEL
+    names = (FINETUNED_MODEL, "audio_finetuning", "ctc") if finetuned else ("wav2vec2", "audio_pretraining", "wav2vec")
+    for section, config_class, name in zip(("model", "task", "criterion"), _classes(args), names, strict=True):
+        cfg[section] = {**_section(args, config_class), "_name": name}
+    if finetuned:
+        cfg["model"]["w2v_args"] = getattr(args, "w2v_args", None)
+    return cfg
+
+
+def _classes(args: Namespace) -> tuple[type, type, type]:
+    """Return the dataclasses of its model, task and criterion."""
     from fairseq.criterions.ctc import CtcCriterionConfig
     from fairseq.criterions.wav2vec_criterion import Wav2VecCriterionConfig
-    from fairseq.dataclass.configs import CommonConfig, DatasetConfig, DistributedTrainingConfig, OptimizationConfig
     from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
     from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2CtcConfig
-    from fairseq.optim.adam import FairseqAdamConfig
     from fairseq.tasks.audio_finetuning import AudioFinetuningConfig
     from fairseq.tasks.audio_pretraining import AudioPretrainingConfig
 
@@ -39,24 +58,23 @@ def in_sections(args: Namespace) -> dict[str, Any]:
             f"model {architecture!r} of task {task!r} cannot be imported; expected {' or '.join(_ARCHITECTURES)} of "
             f"{', '.join(_TASKS)}"
         )
-    finetuned = architecture == "wav2vec_ctc"
-    cfg = {
-        "common": _section(args, CommonConfig),
-        "dataset": _section(args, DatasetConfig),
-        "distributed_training": _section(args, DistributedTrainingConfig),
-        "optimization": _section(args, OptimizationConfig),
-        "optimizer": {"_name": getattr(args, "optimizer", None), **_section(args, FairseqAdamConfig)},
-        "lr_scheduler": {"_name": getattr(args, "lr_scheduler", None)},
-    }
-    classes = (Wav2Vec2CtcConfig, AudioFinetuningConfig, CtcCriterionConfig)
-    if not finetuned:
-        classes = (Wav2Vec2Config, AudioPretrainingConfig, Wav2VecCriterionConfig)
-    names = (FINETUNED_MODEL, "audio_finetuning", "ctc") if finetuned else ("wav2vec2", "audio_pretraining", "wav2vec")
-    for section, config_class, name in zip(("model", "task", "criterion"), classes, names, strict=True):
-        cfg[section] = {**_section(args, config_class), "_name": name}
-    if finetuned:
-        cfg["model"]["w2v_args"] = getattr(args, "w2v_args", None)
-    return cfg
+    if architecture == FINETUNED_MODEL:
+        return Wav2Vec2CtcConfig, AudioFinetuningConfig, CtcCriterionConfig
+    return Wav2Vec2Config, AudioPretrainingConfig, Wav2VecCriterionConfig
+
+
+def unknown_settings(args: Namespace) -> list[str]:
+    """Name the flat settings that no part of today's fairseq knows, of those that this model, task and run consist of."""
+    from fairseq.dataclass.configs import FairseqConfig
+    from fairseq.registry import REGISTRIES
+
+    parts = [
+        field.default if isinstance(field.default, type) else type(field.default) for field in fields(FairseqConfig)
+    ]
+    parts += [registry["dataclass_registry"].get(getattr(args, name, None)) for name, registry in REGISTRIES.items()]
+    known = {"arch", "task", "w2v_args", "no_progress_bar", *REGISTRIES}
+    known.update(*(known_fields(part) for part in [*parts, *_classes(args)] if is_dataclass(part)))
+    return sorted(vars(args).keys() - known)
 
 
 def sections_within(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +86,7 @@ def sections_within(cfg: dict[str, Any]) -> dict[str, Any]:
 
 
 def _section(args: Namespace, config_class: type) -> dict[str, Any]:
-    types = {field.name: field.type for field in dataclasses.fields(config_class)}
+    types = {field.name: field.type for field in fields(config_class)}
     given = {name: value for name, value in vars(args).items() if name in known_fields(config_class)}
     return {
         **field_defaults(config_class),

@@ -70,7 +70,7 @@ def _refusal_of_the_disk(error: BaseException) -> str | None:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError):
-            return seen.strerror or str(seen)
+            return os.strerror(seen.errno) if seen.errno else str(seen)
         if "os error" in str(seen):
             return str(seen).partition("I/O error: ")[2] or str(seen)
         seen = seen.__cause__ or seen.__context__

@@ -17,6 +17,7 @@ from ccc_w2v.evaluate.features import Wanted, extract, hidden_states, load_encod
 from ccc_w2v.export.huggingface import export_huggingface
 from ccc_w2v.export.parity import fairseq_outputs
 from tests.export.conftest import STYLES, finetuned_state, pretrained_state
+from tests.export.test_whole import file_size_limit
 from tests.fake_corpora import RATE, write_corpus
 
 TOOL = Path(__file__).parents[2] / "tools" / "extract_features.py"
@@ -130,6 +131,16 @@ def test_stopped_extraction_goes_on_and_equals_an_undisturbed_one(styled, corpus
     for identity, changed in (("y", wanted), ("x", Wanted(shard_utterances=2, mean=True))):
         with pytest.raises(InputError, match="another checkpoint, manifest or setting"):
             extract(encoder, corpus, tmp_path / "stopped", changed, identity)
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_full_disk_leaves_no_half_a_shard_and_the_rest_goes_on(kind, styled, corpus, tmp_path):
+    encoder, _ = styled
+    with file_size_limit(20_000), pytest.raises(InputError, match="shard-00000.*cannot be written"):
+        extract(encoder, corpus, tmp_path, Wanted(format=kind), "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+    assert extract(encoder, corpus, tmp_path, Wanted(format=kind), "x") == 0
+    assert len(rows_of(tmp_path, LOADERS[kind])) == len(corpus)
 
 
 def test_finetuned_encoder_gives_layers_and_refuses_codes(corpus, tmp_path):

@@ -108,6 +108,7 @@ def test_push_sends_every_file_of_the_folder(hub, save, recordings, tmp_path):
     assert f"pushed {hub.url}/me/model/commit/0" in done.stdout
     assert hub.kept["files"] == {path.name: path.read_bytes() for path in out.iterdir()}
     assert hub.kept["created"]["visibility"] == "private" and hub.kept["tokens"] == {"Bearer hf_test"}
+    assert 'from_pretrained("me/model")' in hub.kept["card"]
     assert hub.kept["card"] == (out / "README.md").read_text() and "DEBUG" not in done.stderr
     hub.refuses = True
     done = run(hub, "--checkpoint", source, "--out", out, "--audio", recordings[0], "--push", "me/model", "--overwrite")

@@ -112,6 +112,7 @@ def test_flat_settings_of_a_public_pretraining_checkpoint(save, tmp_path):
     expected = dict(state["model"])
     imported, _, (out,) = import_any(save(state), tmp_path / "new" / "plain.pt")
     assert imported.kind == "fairseq wav2vec 2.0 checkpoint, pre-training"
+    assert imported.unknown == ["long_gone_switch"]
     cfg = torch.load(out, weights_only=True)["cfg"]
     assert cfg["model"]["latent_temp"] == [2, 0.5, 0.999995]
     assert cfg["model"]["conv_feature_layers"] == TINY["conv_feature_layers"]

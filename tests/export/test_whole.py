@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 from contextlib import contextmanager
 
 import pytest
 
-from ccc_w2v.errors import InputError
+from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.evaluate.onnx_wer import export_measured
 from ccc_w2v.export.huggingface import export_huggingface
 from ccc_w2v.export.import_any import import_any
@@ -56,6 +57,15 @@ def test_folder_takes_the_place_of_a_file_and_of_a_folder(tmp_path):
     assert list(tmp_path.iterdir()) == [out]
     with pytest.raises(InputError, match="exists already"), whole(out):
         pass
+
+
+def test_full_disk_elsewhere_ends_a_tool_with_one_line_and_code_2(capsys):
+    @exit_on_input_error
+    def main():
+        raise OSError(errno.ENOSPC, "No space left on device", "index.tsv")
+
+    assert main() == 2
+    assert capsys.readouterr().err == "error: index.tsv: cannot be written (No space left on device); free some space\n"
 
 
 def test_files_have_the_rights_of_the_umask(save, recordings, tmp_path):
