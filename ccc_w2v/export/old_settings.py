@@ -64,15 +64,14 @@ def _classes(args: Namespace) -> tuple[type, type, type]:
 
 
 def unknown_settings(args: Namespace) -> list[str]:
-    """Name the flat settings that no part of today's fairseq knows, of those that this model, task and run consist of."""
+    """Name the flat settings that no part of today's fairseq knows, of those that this model and run consist of."""
     from fairseq.dataclass.configs import FairseqConfig
     from fairseq.registry import REGISTRIES
 
-    parts = [
-        field.default if isinstance(field.default, type) else type(field.default) for field in fields(FairseqConfig)
-    ]
+    sections = [field.default for field in fields(FairseqConfig)]
+    parts = [section if isinstance(section, type) else type(section) for section in sections]
     parts += [registry["dataclass_registry"].get(getattr(args, name, None)) for name, registry in REGISTRIES.items()]
-    known = {"arch", "task", "w2v_args", "no_progress_bar", *REGISTRIES}
+    known = {"arch", "task", "w2v_args", *REGISTRIES}
     known.update(*(known_fields(part) for part in [*parts, *_classes(args)] if is_dataclass(part)))
     return sorted(vars(args).keys() - known)
 
