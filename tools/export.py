@@ -25,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--out", required=True, help="the file (fairseq, onnx) or folder (huggingface) to write")
     add("--overwrite", action="store_true", help="replace what is there")
     add("--sentencepiece", metavar="MODEL", help="the .model that cut the labels into pieces, where they are pieces")
-    add("--push", metavar="USER/NAME", help="upload the folder to this repository of the Hugging Face Hub")
+    add("--push", metavar="USER/NAME", help="upload the folder to this repository of the Hub; a new one is private")
     add("--int8", action="store_true", help="onnx: int8 weights; prints the WER on --manifest before and after")
     both.add_argument("--audio", nargs="+", default=[], metavar="F", help="recordings to compare the outputs on")
     both.add_argument("--manifest", metavar="TSV", help="compare on the first utterances of this manifest too")

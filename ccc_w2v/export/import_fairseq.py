@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ccc_w2v.compat import known_fields, load_untrusted
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.old_settings import in_sections, sections_within, unknown_settings
@@ -47,11 +49,14 @@ def import_fairseq(path: str | Path, dictionary: str | Path | None = None) -> Im
     try:
         flat = state["args"] if isinstance(state.get("args"), Namespace) else None
         cfg = sections_within(in_sections(flat) if flat else state["cfg"])
-        name = (cfg.get("model") or {}).get("_name")
+        _check_shape(cfg, state["model"])
+        name = cfg["model"].get("_name")
         if name not in (*PRETRAINED_MODELS, FINETUNED_MODEL):
             raise InputError(f"model {name!r} cannot be imported; expected a wav2vec 2.0, pre-trained or fine-tuned")
         base = cfg["model"].get("w2v_args") if name == FINETUNED_MODEL else cfg
-        if not base:
+        if isinstance(base, dict):
+            _check_shape(base, state["model"])
+        else:
             raise InputError("the fine-tuned checkpoint does not hold its base model's settings (model.w2v_args)")
         unknown, origin = unknown_settings(flat) if flat else sorted(_unknown(cfg)), _origin(state, base)
         objective = _objective(base) if origin == ORIGINAL_CCC else {}
@@ -67,6 +72,15 @@ def import_fairseq(path: str | Path, dictionary: str | Path | None = None) -> Im
     plain["ccc_export"].setdefault("imported_from", f"{Path(path).name}, {kind}")
     load_plain(plain, path)
     return Imported(plain, kind, unknown)
+
+
+def _check_shape(cfg: Any, tensors: Any) -> None:
+    """Raise InputError where a file that was read safely does not hold sections of settings and tensors by name."""
+    sections = {"model": (dict,), "task": (dict,), "criterion": (dict, type(None))}
+    if not isinstance(cfg, dict) or not all(isinstance(cfg.get(name), kinds) for name, kinds in sections.items()):
+        raise InputError(f"its settings are not fairseq's; expected sections {', '.join(sections)}")
+    if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
+        raise InputError("its 'model' is not a table of tensors by name")
 
 
 def _origin(state: dict[str, Any], base: dict[str, Any]) -> str:

@@ -78,7 +78,8 @@ def unknown_settings(args: Namespace) -> list[str]:
 
 def sections_within(cfg: dict[str, Any]) -> dict[str, Any]:
     """Return ``cfg`` with the base model's settings in sections too, where they are still flat."""
-    base = (cfg.get("model") or {}).get("w2v_args")
+    model = cfg.get("model") if isinstance(cfg, dict) else None
+    base = model.get("w2v_args") if isinstance(model, dict) else None
     if isinstance(base, Namespace):
         return {**cfg, "model": {**cfg["model"], "w2v_args": {**in_sections(base), "criterion": None}}}
     return cfg

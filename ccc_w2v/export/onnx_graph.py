@@ -43,12 +43,12 @@ def write_graph(model: Any, plain: dict[str, Any], path: Path) -> None:
     wave_BS = 0.1 * torch.randn(2, 16001, generator=torch.Generator().manual_seed(0))
     mask_BS = torch.ones(2, 16001, dtype=torch.long)
     mask_BS[1, 9001:] = 0
-    with warnings.catch_warnings(), open(path, "wb") as file:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about traced shapes: largest_difference is the judge of these
         torch.onnx.export(
             _Logits(model).eval(),
             (wave_BS, mask_BS),
-            file,
+            str(path),
             dynamo=False,
             opset_version=OPSET,
             input_names=["wave", "mask"],

@@ -14,6 +14,8 @@ import pytest
 import torch
 from fairseq import options
 from fairseq.data.dictionary import Dictionary
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.errors import InputError
@@ -184,6 +186,29 @@ def test_code_in_the_settings_is_never_run(save, tmp_path):
     with pytest.raises(InputError, match="conv_feature_layers"):
         import_fairseq(save(state))
     assert not (tmp_path / "ran").exists()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0.0, 0.999))
+def test_checkpoint_cut_anywhere_is_one_line(share, save):
+    path = save(pretrained_state())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(InputError, match="not a readable fairseq checkpoint") as caught:
+        import_fairseq(path)
+    assert "\n" not in str(caught.value)
+
+
+SHAPES = {
+    "cfg": ["text", {"model": "text"}, {"model": {"_name": "wav2vec2"}, "task": [], "criterion": None}],
+    "model": [["text"], {"x": "text"}],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in SHAPES.items() for value in values])
+def test_file_of_another_shape_is_one_line(key, value, save):
+    with pytest.raises(InputError, match="settings are not fairseq's|not a table of tensors"):
+        import_fairseq(save({**pretrained_state(), key: value}))
 
 
 def test_other_models_and_damaged_files_are_refused(save, tmp_path):
