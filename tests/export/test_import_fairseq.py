@@ -188,7 +188,7 @@ def test_code_in_the_settings_is_never_run(save, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0.0, 0.999))
 def test_checkpoint_cut_anywhere_is_one_line(share, save):
     path = save(pretrained_state())

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2ForCTC
@@ -87,7 +87,7 @@ def test_imported_encoder_differs_where_a_tensor_was_swapped(exported, recording
     assert not (tmp_path / "new").exists()
 
 
-settings = st.fixed_dictionaries(
+SETTINGS = st.fixed_dictionaries(
     {
         "extractor_mode": st.sampled_from(["default", "layer_norm"]),
         "layer_norm_first": st.booleans(),
@@ -110,7 +110,8 @@ settings = st.fixed_dictionaries(
 )
 
 
-@given(settings)
+@settings(max_examples=20, deadline=None)
+@given(SETTINGS)
 def test_settings_come_back_from_transformers_as_they_went(changed):
     cfg = to_plain(pretrained_state())["cfg"]
     cfg["model"].update(changed)

@@ -29,6 +29,7 @@ def imported(tmp_path_factory):
     """A corpus, a checkpoint imported from a transformers folder, and the tensors that went into the folder."""
     folder = tmp_path_factory.mktemp("imported")
     audio = write_corpus(folder, [16000 + 500 * i for i in range(4)], "pretrain").parent / "audio" / "pretrain0.wav"
+    write_corpus(folder, [16000], "pretrain_valid", seed=50)
     state = pretrained_state(**SETTINGS)
     state["cfg"]["task"]["normalize"] = True
     torch.save(state, folder / "checkpoint.pt")
