@@ -47,6 +47,8 @@ def main() -> int:
     print(f"{arguments.source}: {imported.kind}")
     if imported.unknown:
         print(f"settings unknown to fairseq and left out: {', '.join(imported.unknown)}")
+    if imported.lacking:
+        print(f"tensors that it lacks, zero in the checkpoint: {', '.join(imported.lacking)}")
     for name, value in sorted(imported.plain["ccc_export"]["objective"].items()):
         print(f"  its objective's {name}: {value}")
     if difference is not None:

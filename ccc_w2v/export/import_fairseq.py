@@ -30,11 +30,12 @@ _ORIGINAL_WEIGHTS = "cc_weights"
 
 @dataclass(frozen=True)
 class Imported:
-    """A plain state, what it came from, and the settings of its file that are known to nobody here."""
+    """A plain state, what it came from, settings of its file that are unknown here, and tensors that it lacks."""
 
     plain: dict[str, Any]
     kind: str
     unknown: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
 
 
 def import_fairseq(path: str | Path, dictionary: str | Path | None = None) -> Imported:

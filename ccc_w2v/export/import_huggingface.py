@@ -18,6 +18,8 @@ from ccc_w2v.export.huggingface_tokenizer import WORD_DELIMITER, WORD_START, rea
 from ccc_w2v.export.import_fairseq import Imported
 from ccc_w2v.export.plain import load_plain, to_plain
 
+# Published fine-tuned folders lack it: only training with masks uses it, where a zero vector is as good a start as any.
+_MASK_EMBEDDING = "wav2vec2.masked_spec_embed"
 PRETRAINED, FINETUNED = "Wav2Vec2ForPreTraining", "Wav2Vec2ForCTC"
 
 
@@ -33,9 +35,7 @@ def import_huggingface(
     """
     folder = Path(folder)
     finetuned = _is_finetuned(folder)
-    model, extractor = _load(folder, finetuned)
-    if model.config.pad_token_id is None and finetuned:
-        raise InputError(f"{folder}/config.json: pad_token_id is missing, the CTC blank is unknown")
+    model, extractor, lacking = _load(folder, finetuned)
     try:
         cfg = fairseq_settings(
             model.config,
@@ -59,7 +59,7 @@ def import_huggingface(
     ]
     difference = parity.largest_difference(fairseq_model, model, waves)
     parity.check(difference)
-    return Imported(plain, kind), difference
+    return Imported(plain, kind, lacking=lacking), difference
 
 
 def _is_finetuned(folder: Path) -> bool:
@@ -79,7 +79,8 @@ def _is_finetuned(folder: Path) -> bool:
     return architectures[0] == FINETUNED
 
 
-def _load(folder: Path, finetuned: bool) -> tuple[Any, Any]:
+def _load(folder: Path, finetuned: bool) -> tuple[Any, Any, list[str]]:
+    """Return the model, its feature extractor and the tensors that the folder lacks, which are zero in the model."""
     import transformers
 
     model_class = getattr(transformers, FINETUNED if finetuned else PRETRAINED)
@@ -91,10 +92,15 @@ def _load(folder: Path, finetuned: bool) -> tuple[Any, Any]:
     except Exception as error:  # transformers, safetensors and torch each raise classes of their own
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: transformers cannot load it ({type(error).__name__}: {reason:.200})") from error
-    lost = sorted([*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])])
-    if lost:
+    lacking = sorted(info["missing_keys"])
+    tolerated = lacking if finetuned and lacking == [_MASK_EMBEDDING] else []
+    lost = sorted([*lacking, *info["unexpected_keys"], *map(str, info["mismatched_keys"])])
+    if lost != tolerated:
         raise InputError(f"{folder}: tensors missing, left over or of another shape: {', '.join(lost[:8])}")
-    return model.eval(), extractor
+    if tolerated:
+        with torch.no_grad():
+            model.wav2vec2.masked_spec_embed.zero_()
+    return model.eval(), extractor, tolerated
 
 
 def _dictionary(folder: Path, model: Any, cfg: dict[str, Any]) -> Any:
@@ -106,6 +112,11 @@ def _dictionary(folder: Path, model: Any, cfg: dict[str, Any]) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # as above
         raise InputError(f"its tokenizer cannot be loaded ({type(error).__name__}: {error})") from error
+    if model.config.pad_token_id != tokenizer.pad_token_id:
+        raise InputError(
+            f"the CTC blank is not certain: pad_token_id is {model.config.pad_token_id} in config.json, "
+            f"{tokenizer.pad_token_id} in the tokenizer"
+        )
     symbols, order = read_symbols(tokenizer, model.config.vocab_size)
     pieces = any(symbol.startswith(WORD_START) for symbol in symbols)
     if not pieces and WORD_DELIMITER not in symbols:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import runpy
 import sys
@@ -22,7 +21,7 @@ from ccc_w2v.errors import InputError
 from ccc_w2v.export.import_any import import_any
 from ccc_w2v.export.import_fairseq import import_fairseq
 from ccc_w2v.export.plain import load_plain, to_plain
-from tests.export.conftest import GONE, finetuned_state, pretrained_state
+from tests.export.conftest import GONE, Payload, finetuned_state, pretrained_state
 from tests.tiny_models import TINY
 
 TOOL = Path(__file__).parents[2] / "tools" / "import.py"
@@ -153,16 +152,6 @@ def test_checkpoint_of_an_earlier_fairseq_gets_the_defaults_of_what_came_later(s
     for name in ("pos_conv_depth", "layer_type", "crop_seq_to_multiple"):
         del state["cfg"]["model"][name]
     assert import_fairseq(save(state)).plain["cfg"]["model"]["pos_conv_depth"] == 1
-
-
-class Payload:
-    """Unpickling it would write a file."""
-
-    def __init__(self, target: Path):
-        self.target = target
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.target}",)
 
 
 @pytest.mark.parametrize("where", ["cfg", "args", "task_state", "extra_state"])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 
 import pytest
@@ -19,7 +18,7 @@ from ccc_w2v.export.huggingface_config import fairseq_settings, transformers_con
 from ccc_w2v.export.import_any import import_any
 from ccc_w2v.export.parity import fairseq_outputs, transformers_outputs
 from ccc_w2v.export.plain import load_plain, parse_conv_layers, to_plain
-from tests.export.conftest import STYLES, finetuned_state, pretrained_state
+from tests.export.conftest import STYLES, Payload, finetuned_state, pretrained_state
 
 MAKERS = {"pretrained": pretrained_state, "finetuned": finetuned_state}
 
@@ -79,6 +78,29 @@ def test_output_layer_in_another_order_gives_the_same_logits_by_symbol(exported,
         )
 
 
+@pytest.mark.parametrize("exported", [("finetuned", "base")], indirect=True)
+def test_published_folder_without_its_mask_embedding_is_imported_and_that_is_told(exported, recordings):
+    weights = exported / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["wav2vec2.masked_spec_embed"]
+    save_file(tensors, weights, {"format": "pt"})
+    imported, _ = import_huggingface.import_huggingface(exported, recordings[:1])
+    assert imported.lacking == ["wav2vec2.masked_spec_embed"]
+    assert not imported.plain["model"]["w2v_encoder.w2v_model.mask_emb"].any()
+    del tensors["lm_head.bias"]
+    save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(InputError, match=r"missing.*lm_head\.bias"):
+        import_huggingface.import_huggingface(exported, recordings[:1])
+
+
+@pytest.mark.parametrize("exported", [("finetuned", "base")], indirect=True)
+def test_blank_that_is_not_certain_is_refused(exported, recordings):
+    config = json.loads((exported / "config.json").read_text())
+    (exported / "config.json").write_text(json.dumps({**config, "pad_token_id": 5}))
+    with pytest.raises(InputError, match="CTC blank is not certain: pad_token_id is 5 in config.json, 0 in the token"):
+        import_huggingface.import_huggingface(exported, recordings[:1])
+
+
 def test_imported_encoder_differs_where_a_tensor_was_swapped(exported, recordings, tmp_path, monkeypatch):
     swapped = {"attention.k_proj": "self_attn.v_proj", "attention.v_proj": "self_attn.k_proj"}
     monkeypatch.setattr(huggingface_tensors, "_LAYER", {**huggingface_tensors._LAYER, **swapped})
@@ -125,16 +147,6 @@ def test_settings_come_back_from_transformers_as_they_went(changed):
     assert {**found, "conv_feature_layers": parse_conv_layers(found["conv_feature_layers"])} == expected
     again = transformers_config({**back, "model": {**cfg["model"], **back["model"]}})
     assert again.to_dict() == config.to_dict()
-
-
-class Payload:
-    """Unpickling it would write a file."""
-
-    def __init__(self, target):
-        self.target = target
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.target}",)
 
 
 def test_payload_in_a_pickled_weights_file_never_runs(exported, recordings, tmp_path):
