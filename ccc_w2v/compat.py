@@ -12,6 +12,7 @@ import ctypes
 import dataclasses
 import difflib
 import functools
+import logging
 import os
 import re
 import warnings
@@ -19,7 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from omegaconf import OmegaConf
 
 from ccc_w2v.errors import InputError, one_line_errors
 
@@ -36,30 +39,40 @@ def prepare() -> None:
 def allow_fairseq_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)``, torch's default since 2.6, read what fairseq writes.
 
-    fairseq pickles a Dictionary into fine-tuned checkpoints and an argparse.Namespace into old ones. Both are plain
-    data: unpickling them runs no code of the file's choosing.
+    fairseq pickles a Dictionary into fine-tuned checkpoints, an argparse.Namespace into old ones and numpy's numbers
+    among the metrics. All are plain data: unpickling them runs no code of the file's choosing.
     """
     from fairseq.data.dictionary import Dictionary
 
-    torch.serialization.add_safe_globals([Dictionary, argparse.Namespace])
+    dtypes = [np.dtype, *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64))]
+    scalar = np.float64(0).__reduce__()[0]
+    # numpy 2 moved it; files of numpy 1 hold the old name.
+    torch.serialization.add_safe_globals(
+        [Dictionary, argparse.Namespace, *dtypes, scalar, (scalar, "numpy.core.multiarray.scalar")]
+    )
 
 
-def load_checkpoint(path: str | Path, **overrides: Any) -> dict[str, Any]:
-    """Load a fairseq checkpoint on the CPU with weights_only=True, upgraded by fairseq's own rules.
+def silence_debugging() -> None:
+    """Undo that importing fairseq-fixed turns on every library's debug messages: a page for each file that is sent."""
+    root = logging.getLogger()
+    if root.level == logging.DEBUG:
+        root.setLevel(logging.WARNING)
 
-    ``overrides`` replace configuration values by name (fairseq's arg_overrides).
-    Raises InputError for a file that is missing, truncated, no fairseq checkpoint, or that pickles code.
+
+def load_untrusted(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint file on the CPU as it is, with weights_only=True whatever the environment says.
+
+    Raises InputError for a file that is missing, truncated, or that pickles code.
     """
-    from fairseq.checkpoint_utils import load_checkpoint_to_cpu
-
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint")
     allow_fairseq_checkpoints()
+    silence_debugging()
     try:
         with warnings.catch_warnings():
             # torch warns about a foreign pickle's protocol before it refuses it: the refusal below says all.
             warnings.filterwarnings("ignore", message=".*pickle protocol.*")
-            state = load_checkpoint_to_cpu(str(path), overrides or None)
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... for one damaged file
         raise InputError(f"{path}: not a readable fairseq checkpoint ({_why_unreadable(error)})") from error
     if not isinstance(state, dict) or "model" not in state or not (state.get("cfg") or state.get("args")):
@@ -67,10 +80,36 @@ def load_checkpoint(path: str | Path, **overrides: Any) -> dict[str, Any]:
     return state
 
 
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a fairseq checkpoint as load_untrusted does, upgraded by fairseq's own rules.
+
+    Raises InputError as load_untrusted does, and for a checkpoint of a fairseq that kept ``args`` instead of a ``cfg``:
+    fairseq's upgrade of those breaks on the installed hydra.
+    """
+    from fairseq.checkpoint_utils import _upgrade_state_dict
+
+    state = load_untrusted(path)
+    if state.get("args") is not None or _holds_namespace(state["cfg"]):
+        raise InputError(f"{path}: keeps its settings as an old fairseq did; import it once with tools/import.py")
+    state["cfg"] = OmegaConf.create(state["cfg"])
+    try:
+        return _upgrade_state_dict(state)
+    except (AttributeError, KeyError) as error:
+        raise InputError(f"{path}: not a whole fairseq checkpoint, its upgrade misses {error}") from error
+
+
+def _holds_namespace(settings: Any) -> bool:
+    if isinstance(settings, dict):
+        return any(map(_holds_namespace, settings.values()))
+    return isinstance(settings, argparse.Namespace)
+
+
 def _why_unreadable(error: Exception) -> str:
     """Say why torch.load failed, without its advice to turn safety off."""
     lines = str(error).strip().splitlines() or [""]
-    if found := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)|got (?:an )?unsupported (\S+)", str(error)):
+    if found := re.search(
+        r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) (\S+)|got (?:an )?unsupported (\S+)", str(error)
+    ):
         return f"it pickles {found[1] or found[2]}, which could run code; only tensors and plain data are loaded"
     if "weights_only" in lines[0] or "Weights only" in lines[0]:
         return "its pickle holds more than tensors and plain data"
@@ -218,3 +257,14 @@ def shared_fields(config_class: type) -> frozenset[str]:
     """Names of the fields of one of fairseq's configuration dataclasses that both supported fairseqs know."""
     of_one = _FIELDS_OF_ONE_FAIRSEQ.get(config_class.__name__, set())
     return frozenset(field.name for field in dataclasses.fields(config_class)) - of_one
+
+
+def known_fields(config_class: type) -> frozenset[str]:
+    """Names of the fields of one of fairseq's configuration dataclasses that either supported fairseq knows."""
+    return shared_fields(config_class) | _FIELDS_OF_ONE_FAIRSEQ.get(config_class.__name__, set())
+
+
+def field_defaults(config_class: type) -> dict[str, Any]:
+    """Return a configuration dataclass's defaults as plain data, less those that only a whole run can resolve."""
+    values = OmegaConf.to_container(OmegaConf.structured(config_class), resolve=False, enum_to_str=True)
+    return {key: value for key, value in values.items() if not str(value).startswith("${")}

@@ -5,10 +5,13 @@ Everything else (an assertion, a KeyError) is a defect of ours and keeps its tra
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(ValueError):
@@ -26,6 +29,10 @@ def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
             message = str(error)
         except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
             message = f"{error.filename}: {error.strerror}"
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            message = f"{error.filename or 'the output'}: cannot be written ({error.strerror}); free some space"
         except KeyboardInterrupt:
             print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
             return 130

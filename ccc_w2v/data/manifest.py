@@ -76,6 +76,14 @@ def _parse_line(path: Path, number: int, line: str) -> Entry:
     return Entry(fields[0], int(fields[1]), number)
 
 
+def first_recordings(path: str | Path | None, utterances: int = 4) -> list[str]:
+    """Return the audio paths of a manifest's first few utterances, to compare two models on; none without a path."""
+    if path is None:
+        return []
+    manifest = read_manifest(path)
+    return [manifest.audio_path(entry) for entry in manifest.entries[:utterances]]
+
+
 def read_labels(manifest: Manifest, kind: str) -> list[str] | None:
     """Read the labels beside a manifest (``kind`` is their suffix), one line per utterance; None where there are none.
 

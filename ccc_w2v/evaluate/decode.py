@@ -10,7 +10,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,7 +30,7 @@ from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import Manifest, write_whole
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.wer import utterance_ids
-from ccc_w2v.export.plain import PRETRAINED_MODELS, load_dictionary, parse_conv_layers
+from ccc_w2v.export.plain import PRETRAINED_MODELS, load_dictionary, parse_conv_layers, receptive_field
 
 BLANK = "<s>"  # fairseq's audio_finetuning uses the beginning-of-sentence symbol as CTC blank
 POST_PROCESSES = ("letter", "sentencepiece")
@@ -85,7 +85,7 @@ def load_ctc(checkpoint_path: str | Path, data_dir: str | Path | None = None) ->
         sample_rate=int(cfg.task.sample_rate),
         normalize=bool(cfg.task.normalize),
         post_process=_post_process(cfg, checkpoint_path),
-        min_samples=_receptive_field(parse_conv_layers(cfg.model.w2v_args.model.conv_feature_layers)),
+        min_samples=receptive_field(parse_conv_layers(cfg.model.w2v_args.model.conv_feature_layers)),
     )
 
 
@@ -139,14 +139,6 @@ def _post_process(cfg: DictConfig, path: str | Path) -> str:
     if kind not in POST_PROCESSES:
         raise InputError(f"{path}: criterion.post_process is {kind!r}, expected {' or '.join(POST_PROCESSES)}")
     return kind
-
-
-def _receptive_field(layers: Iterable[tuple[int, int, int]]) -> int:
-    samples, step = 1, 1
-    for _, kernel, stride in layers:
-        samples += (kernel - 1) * step
-        step *= stride
-    return samples
 
 
 def equal_length_batches(lengths: Sequence[int], max_samples: int = MAX_BATCH_SAMPLES) -> list[list[int]]:
@@ -257,12 +249,13 @@ def _transcribe_batch(model: CtcModel, manifest: Manifest, ids: Sequence[str], p
 def decoding_identity(model: CtcModel, checkpoint_path: str | Path, manifest: Manifest) -> dict[str, str]:
     """Return the hashes of all that decides a transcript: checkpoint, manifest, dictionary."""
     contents = {"checkpoint": Path(checkpoint_path), "manifest": Path(manifest.source)}
-    identity = {name: _sha256(path) for name, path in contents.items()}
+    identity = {name: sha256(path) for name, path in contents.items()}
     identity["labels"] = hashlib.sha256("\n".join(model.labels).encode()).hexdigest()
     return identity
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from ccc_w2v.compat import field_defaults
 from ccc_w2v.errors import InputError
 
 _FRONT = """---
@@ -18,7 +21,7 @@ tags:
 - audio
 - wav2vec2
 - ccc-wav2vec2
----
+{licence}---
 """
 
 _USE = {
@@ -48,6 +51,9 @@ print(processor.batch_decode(logits.argmax(-1))[0])
 _LICENCE = """The code that trained and exported this model is under the MIT licence. The weights were learnt from
 recordings with licences of their own: whoever publishes the weights states which, and checks that they allow it."""
 
+_LICENCE_NAMED = """The weights are under the licence `{licence}`, named by who exported them. The code that trained and
+exported this model is under the MIT licence."""
+
 _CITATION = """- arXiv 2210.02592: CCC-wav2vec 2.0: Clustering aided Cross Contrastive Self-supervised learning of
   speech representations (SLT 2022)
 - arXiv 2006.11477: wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Representations (NeurIPS 2020)"""
@@ -61,6 +67,17 @@ class Score:
     numbers: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What the person who exports adds to the card: the model's name, data in words, recipe, licence, scores."""
+
+    name: str | None = None
+    data: str | None = None
+    recipe: str | None = None
+    licence: str | None = None
+    scores: Sequence[Score] = ()
+
+
 def read_score(path: str | Path) -> Score:
     """Read a file of ``tools/score.py --json``; raises InputError where it holds no word error rate."""
     path = Path(path)
@@ -72,20 +89,24 @@ def read_score(path: str | Path) -> Score:
     return Score("/".join(path.parts[-2:]), numbers)
 
 
-def model_card(plain: dict[str, Any], report: dict[str, Any], name: str, scores: Sequence[Score] = ()) -> str:
-    """Return the card (Markdown) of a plain state, its export's ``report`` and the ``scores`` that were measured."""
+def model_card(plain: dict[str, Any], report: dict[str, Any], name: str, notes: Notes | None = None) -> str:
+    """Return the card (Markdown) of a plain state, its export's ``report`` and what the exporting person adds."""
+    notes = notes or Notes()
     finetuned = "ccc_dictionary" in plain
     cfg = plain["cfg"]
     encoder = cfg["model"]["w2v_args"]["model"] if finetuned else cfg["model"]
     pipeline = "automatic-speech-recognition" if finetuned else "feature-extraction"
     use = _USE[pipeline].format(name=name, rate=cfg["task"]["sample_rate"], width=encoder["encoder_embed_dim"])
+    front = _FRONT.format(pipeline=pipeline, licence=f"license: {notes.licence}\n" if notes.licence else "")
     sections = [
-        f"{_FRONT.format(pipeline=pipeline)}\n# {name}\n\n{_summary(cfg, encoder, finetuned)}",
+        f"{front}\n# {name}\n\n{_summary(cfg, encoder, finetuned)}",
         f"## How to use\n\n```python\n{use}```",
-        f"## Training\n\n{_training(plain['ccc_export'], finetuned)}",
+        f"## Training\n\n{_training(plain['ccc_export'], finetuned, notes)}",
+        f"## Recipe\n\n{_recipe(plain['ccc_export'], notes)}",
+        f"## Configuration\n\n{_configuration(cfg, encoder, finetuned)}",
         f"## Fidelity\n\n{_fidelity(report, cfg['task']['normalize'])}",
-        *([f"## Word error rate\n\n{_score_table(scores)}"] if scores else []),
-        f"## Licence\n\n{_LICENCE}",
+        *([f"## Word error rate\n\n{_score_table(notes.scores)}"] if notes.scores else []),
+        f"## Licence\n\n{_LICENCE_NAMED.format(licence=notes.licence) if notes.licence else _LICENCE}",
         f"## Citation\n\n{_CITATION}",
     ]
     return "\n\n".join(sections) + "\n"
@@ -103,24 +124,52 @@ def _summary(cfg: dict[str, Any], encoder: dict[str, Any], finetuned: bool) -> s
     )
 
 
-def _training(known: dict[str, Any], finetuned: bool) -> str:
-    lines = [f"- updates: {known['updates']:,}"]
+def _training(known: dict[str, Any], finetuned: bool, notes: Notes) -> str:
+    lines = [f"- updates: {known['updates']:,}"] if "updates" in known else ["- updates: not recorded"]
     if "hours_heard" in known:
         lines.append(f"- audio heard, repetitions counted: {known['hours_heard']:,.2f} h")
+    if notes.data:
+        lines.append(f"- data: {notes.data}")
     manifest = known.get("manifest")
     if manifest:
         lines.append(
             f"- {'fine-tuning' if finetuned else 'pre-training'} manifest: `{manifest['name']}`, "
             f"{manifest['utterances']:,} utterances, {manifest['hours']:,.2f} h, SHA-256 `{manifest['sha256']}`"
         )
-    else:
+    elif not notes.data:
         lines.append("- data: not recorded in the checkpoint")
     if known["objective"]:
         dropped = ", less its criterion's, which fairseq drops when it fine-tunes" if finetuned else ""
         lines.append(f"- settings of the pre-training (`ccc_w2v`){dropped}:")
         lines += [f"  - `{key}`: {value}" for key, value in sorted(known["objective"].items())]
+    if "imported_from" in known:
+        lines.append(f"- imported from: {known['imported_from']}")
     lines.append(f"- exported by {known['package']} {known['version']}")
     return "\n".join(lines)
+
+
+def _recipe(known: dict[str, Any], notes: Notes) -> str:
+    lines = [f"- recipe: {notes.recipe}"] if notes.recipe else []
+    lines += [f"- `{name}`: {value}" for name, value in known.get("recipe", {}).items()]
+    return "\n".join(lines or ["Not recorded in the checkpoint."])
+
+
+def _configuration(cfg: dict[str, Any], encoder: dict[str, Any], finetuned: bool) -> str:
+    """The model's settings that differ from fairseq's defaults: with these fairseq builds the same network."""
+    from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
+    from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2CtcConfig
+
+    sections = {"encoder": _changed(encoder, field_defaults(Wav2Vec2Config))}
+    if finetuned:
+        of_run = {"data", "w2v_path", "w2v_args", "ddp_backend"}
+        changed = _changed(cfg["model"], field_defaults(Wav2Vec2CtcConfig))
+        sections["fine_tuning"] = {key: value for key, value in changed.items() if key not in of_run}
+    text = yaml.safe_dump(sections, sort_keys=True)
+    return f"fairseq's settings, where they differ from its defaults:\n\n```yaml\n{text}```"
+
+
+def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value != defaults.get(key)}
 
 
 def _fidelity(report: dict[str, Any], normalize: bool) -> str:
@@ -137,7 +186,8 @@ def _fidelity(report: dict[str, Any], normalize: bool) -> str:
 
 
 def _score_table(scores: Sequence[Score]) -> str:
-    rows = ["| score | utterances | words | WER | interval | CER | normalisation |", "|---|---|---|---|---|---|---|"]
+    columns = ("score", "utterances", "words", "WER", "interval", "CER", "normalisation", "scored by")
+    rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for score in scores:
         wer, cer = score.numbers["wer"], score.numbers.get("cer") or {}
         interval = wer.get("interval")
@@ -152,6 +202,7 @@ def _score_table(scores: Sequence[Score]) -> str:
             f"{interval[0]:.2%} to {interval[1]:.2%} ({level:.0%})" if interval else "-",
             f"{cer['rate']:.2%}" if "rate" in cer else "-",
             score.numbers.get("normalization", "-"),
+            score.numbers.get("version", "-"),
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)

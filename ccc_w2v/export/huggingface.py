@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,11 @@ from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.errors import InputError
 from ccc_w2v.export import card, parity
-from ccc_w2v.export.huggingface_config import BLANK, transformers_config
+from ccc_w2v.export.huggingface_config import transformers_config
 from ccc_w2v.export.huggingface_tensors import fill
-from ccc_w2v.export.plain import load_plain, refuse_existing, to_plain
-
-WORD_DELIMITER = "|"
+from ccc_w2v.export.huggingface_tokenizer import letter_tokenizer, piece_tokenizer
+from ccc_w2v.export.plain import load_plain, receptive_field, to_plain
+from ccc_w2v.export.whole import refuse_existing, whole
 
 
 def export_huggingface(
@@ -27,39 +24,35 @@ def export_huggingface(
     out_dir: str | Path,
     sample_audio: Sequence[str | Path] | None,
     *,
-    scores: Sequence[card.Score] = (),
+    notes: card.Notes | None = None,
+    sentencepiece: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write ``checkpoint`` as a folder that transformers loads; returns what was measured.
 
     A pre-trained model becomes Wav2Vec2ForPreTraining (Wav2Vec2Model loads it too), a fine-tuned one Wav2Vec2ForCTC
-    with its tokenizer. ``sample_audio``: recordings at the task's sample rate to compare the outputs on; ``scores``:
-    measured word error rates for the model card. The result holds ``difference`` and ``where`` (the largest difference
-    from fairseq on the same input), ``as_used`` (the last output's through the folder's own feature extractor) and
-    ``recordings``, their number.
+    with its tokenizer. ``sample_audio``: recordings at the task's sample rate to compare the outputs on; ``notes``:
+    what the model card says beyond the checkpoint; ``sentencepiece``: the model that cut the labels into pieces, where
+    they are pieces. The result holds ``difference`` and ``where`` (the largest difference from fairseq on the same
+    input), ``as_used`` (the last output's through the folder's own feature extractor) and ``recordings``, their number.
 
     Raises InputError for a checkpoint that cannot be expressed, outputs that differ, audio that is missing or unfit,
     and a target that exists while ``overwrite`` is false. The folder appears whole or not at all.
     """
     out_dir = Path(out_dir)
     refuse_existing(out_dir, overwrite)
-    if not sample_audio:
-        raise InputError("no recording to compare the models on; give some with --audio or --manifest")
     plain = to_plain(load_checkpoint(checkpoint))
     fairseq_model, _ = load_plain(plain, checkpoint)
-    model = _build(plain)
+    model = build(plain)
     task = plain["cfg"]["task"]
-    raw_waves = [
-        read_audio(path, task["sample_rate"], min_samples=_receptive_field(model.config)) for path in sample_audio
-    ]
+    raw_waves = read_samples(sample_audio, model.config, task["sample_rate"])
     waves = [parity.normalized(wave, task["normalize"]) for wave in raw_waves]
     difference = parity.largest_difference(fairseq_model, model, waves)
     parity.check(difference)
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    partial = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.partial")
-    try:
-        _write_model(partial, model, plain)
-        reference = parity.fairseq_outputs(fairseq_model, waves[0][None])
+    reference = parity.fairseq_outputs(fairseq_model, waves[0][None])
+    del fairseq_model
+    with whole(out_dir, overwrite=overwrite) as partial:
+        _write_model(partial, model, plain, sentencepiece)
         as_used = _check_written(partial, type(model), reference, raw_waves[0], waves[0])
         report = {
             "difference": difference.value,
@@ -67,15 +60,13 @@ def export_huggingface(
             "as_used": as_used,
             "recordings": len(waves),
         }
-        text = card.model_card(plain, report, out_dir.name, scores)
+        text = card.model_card(plain, report, (notes and notes.name) or out_dir.name, notes)
         (partial / "README.md").write_text(text, encoding="utf-8")
-        _publish(partial, out_dir)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return report
 
 
-def _build(plain: dict[str, Any]) -> Any:
+def build(plain: dict[str, Any]) -> Any:
+    """Return the transformers model of a plain state, in eval mode, every tensor of both sides accounted for."""
     try:
         from transformers import Wav2Vec2ForCTC, Wav2Vec2ForPreTraining
     except ImportError as error:
@@ -87,15 +78,16 @@ def _build(plain: dict[str, Any]) -> Any:
     return model.eval()
 
 
-def _receptive_field(config: Any) -> int:
-    """Samples that the convolutions need to give one frame."""
-    samples = 1
-    for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
-        samples = (samples - 1) * stride + kernel
-    return samples
+def read_samples(paths: Sequence[str | Path] | None, config: Any, sample_rate: int) -> list[torch.Tensor]:
+    """Read the recordings to compare two models on; raises InputError where there is none or one does not fit."""
+    if not paths:
+        raise InputError("no recording to compare the models on; give some with --audio or --manifest")
+    layers = zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
+    min_samples = receptive_field(layers)
+    return [read_audio(path, sample_rate, min_samples=min_samples) for path in paths]
 
 
-def _write_model(folder: Path, model: Any, plain: dict[str, Any]) -> None:
+def _write_model(folder: Path, model: Any, plain: dict[str, Any], sentencepiece: str | Path | None) -> None:
     from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
     model.save_pretrained(folder)
@@ -108,41 +100,12 @@ def _write_model(folder: Path, model: Any, plain: dict[str, Any]) -> None:
         return_attention_mask=model.config.feat_extract_norm == "layer",
     )
     if "ccc_dictionary" in plain:
-        tokenizer = _tokenizer(folder, plain["ccc_dictionary"]["symbols"])
+        symbols = plain["ccc_dictionary"]["symbols"]
+        pieces = plain["cfg"]["criterion"].get("post_process") == "sentencepiece"
+        tokenizer = piece_tokenizer(symbols, sentencepiece) if pieces else letter_tokenizer(folder, symbols)
         Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
     # Also beside a processor, which from transformers 5 on holds it too: version 4 looks for this file alone.
     extractor.save_pretrained(folder)
-
-
-def _tokenizer(folder: Path, symbols: list[str]) -> Any:
-    from transformers import Wav2Vec2CTCTokenizer
-
-    if WORD_DELIMITER not in symbols:
-        raise InputError(
-            f"the dictionary has no {WORD_DELIMITER!r}: only letter dictionaries with that word boundary can become a "
-            "transformers tokenizer"
-        )
-    # transformers calls the CTC blank <pad>, fairseq <s>; they trade names, as in all published wav2vec2 tokenizers.
-    names = {"<s>": "<pad>", "<pad>": "<s>"}
-    vocabulary = {names.get(symbol, symbol): index for index, symbol in enumerate(symbols)}
-    path = folder / "vocab.json"
-    path.write_text(json.dumps(vocabulary, ensure_ascii=False, indent=2), encoding="utf-8")
-    tokenizer = Wav2Vec2CTCTokenizer(
-        str(path), word_delimiter_token=WORD_DELIMITER, clean_up_tokenization_spaces=False, do_lower_case=False
-    )
-    assert tokenizer.pad_token_id == BLANK
-    _check_text(tokenizer, symbols)
-    return tokenizer
-
-
-def _check_text(tokenizer: Any, symbols: list[str]) -> None:
-    """Every ordinary symbol, doubled and separated by blanks, must come back as fairseq's letters read."""
-    first = symbols.index("<unk>") + 1
-    ids = [index for symbol in range(first, len(symbols)) for index in (symbol, symbol, BLANK)]
-    expected = "".join(symbols[first:]).replace(WORD_DELIMITER, " ").strip()
-    text = tokenizer.batch_decode([ids])[0]
-    if text != expected:
-        raise InputError(f"transformers' tokenizer reads the dictionary's symbols as {text!r}, expected {expected!r}")
 
 
 def _check_written(
@@ -162,12 +125,3 @@ def _check_written(
     inputs = extractor(raw_wave.numpy(), sampling_rate=extractor.sampling_rate, return_tensors="pt")
     used = parity.transformers_outputs(model, inputs["input_values"])[last]
     return parity.distance(reference[last], used)
-
-
-def _publish(partial: Path, out_dir: Path) -> None:
-    """Put the finished folder in place of ``out_dir``, which is moved aside first: a folder cannot be replaced."""
-    old = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.old")
-    if out_dir.exists():
-        os.replace(out_dir, old)
-    os.replace(partial, out_dir)
-    shutil.rmtree(old, ignore_errors=True)

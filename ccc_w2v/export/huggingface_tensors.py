@@ -69,7 +69,7 @@ def _encoder_names(config: Any, base: str) -> Iterator[tuple[str, str]]:
 
 
 def fill(model: Any, tensors: dict[str, torch.Tensor], finetuned: bool) -> None:
-    """Copy fairseq's tensors into a transformers model, in place, as float32.
+    """Put fairseq's tensors into a transformers model, in place, as float32.
 
     Raises InputError naming every tensor that one side has and the other lacks, or that differs in shape.
     """
@@ -90,4 +90,24 @@ def fill(model: Any, tensors: dict[str, torch.Tensor], finetuned: bool) -> None:
     ]
     if problems:
         raise InputError(f"the tensors cannot all be mapped to transformers: {'; '.join(problems)}")
-    model.load_state_dict(filled, strict=True)
+    # Taken over, not copied: a third copy of the weights would be the largest thing in memory.
+    model.load_state_dict(filled, strict=True, assign=True)
+
+
+def gather(model: Any, finetuned: bool) -> dict[str, torch.Tensor]:
+    """Return a transformers model's tensors by fairseq's names, as float32; the inverse of ``fill``.
+
+    Raises InputError for a tensor that fairseq has no place for.
+    """
+    names = tensor_names(model.config, finetuned)
+    found = model.state_dict()
+    if f"{_PROJECTION}.weight" not in names:
+        width = model.config.hidden_size
+        weight, bias = (found.pop(f"{_PROJECTION}.{part}") for part in ("weight", "bias"))
+        if not torch.equal(weight, torch.eye(width)) or bias.any():
+            raise InputError(
+                f"{_PROJECTION}: fairseq has no projection between equal widths ({width}), and this one is no identity"
+            )
+    if homeless := sorted(found.keys() - names.keys()):
+        raise InputError(f"tensors that fairseq has no place for: {', '.join(homeless)}")
+    return {name: found[theirs].float().clone() for theirs, name in names.items()}

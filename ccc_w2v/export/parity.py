@@ -36,7 +36,7 @@ def check(difference: Difference) -> None:
 
 
 def largest_difference(fairseq_model: Any, hf_model: Any, waves: Sequence[torch.Tensor]) -> Difference:
-    """Compare every layer and every output on each wave (S,) alone and, where padding is masked, on a padded pair.
+    """Compare every layer and every output on each wave (S,) alone and on a padded pair with its mask.
 
     The waves are what the models take: normalised where the task normalises. Both models are in eval mode.
     """
@@ -46,8 +46,7 @@ def largest_difference(fairseq_model: Any, hf_model: Any, waves: Sequence[torch.
         )
         for i, wave in enumerate(waves, start=1)
     ]
-    if hf_model.config.feat_extract_norm == "layer":
-        found.append(_compare_padded(fairseq_model, hf_model, waves))
+    found.append(_compare_padded(fairseq_model, hf_model, waves))
     return max(found, key=lambda difference: difference.value)
 
 
@@ -94,18 +93,21 @@ def transformers_outputs(
 ) -> dict[str, torch.Tensor]:
     """Return the same outputs of a transformers model, by the same names."""
     attention_mask = None if padding_BS is None else (~padding_BS).long()
-    seen: list[torch.Tensor] = []
+    layers: list[torch.Tensor] = []
+    encoded: list[Any] = []
     hooks = [
-        layer.register_forward_hook(lambda _, __, output: seen.append(output if torch.is_tensor(output) else output[0]))
+        layer.register_forward_hook(
+            lambda _, __, output: layers.append(output if torch.is_tensor(output) else output[0])
+        )
         for layer in model.wav2vec2.encoder.layers
     ]
+    hooks.append(model.wav2vec2.register_forward_hook(lambda _, __, output: encoded.append(output)))
     try:
-        encoder = model.wav2vec2(waves_BS, attention_mask=attention_mask)
-        layers = list(seen)
         result = model(waves_BS, attention_mask=attention_mask)
     finally:
         for hook in hooks:
             hook.remove()
+    encoder = encoded[0]
     outputs = {"features": encoder.extract_features}
     outputs.update({f"layer {i}": output for i, output in enumerate(layers, start=1)})
     outputs["context"] = encoder.last_hidden_state

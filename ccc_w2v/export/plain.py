@@ -10,17 +10,18 @@ from __future__ import annotations
 import ast
 import dataclasses
 import io
-import os
 import warnings
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ccc_w2v.compat import load_checkpoint, shared_fields
-from ccc_w2v.data.manifest import write_whole
+from ccc_w2v.compat import field_defaults, load_checkpoint, shared_fields
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.provenance import provenance
+from ccc_w2v.export.whole import refuse_existing, whole
 
 # fairseq wants a string here; relative to where it runs, it is also where a fine-tuned model looks for its dictionary.
 DATA_PLACEHOLDER = "."
@@ -41,28 +42,24 @@ def export_plain(checkpoint: str | Path, out: str | Path, *, overwrite: bool = F
     refuse_existing(out, overwrite)
     plain = to_plain(load_checkpoint(checkpoint))
     load_plain(plain, checkpoint)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    written = [out]
-    if "ccc_dictionary" in plain:
-        dictionary = out.parent / f"dict.{plain['cfg']['task']['labels']}.txt"
-        text = _dictionary_text(plain["ccc_dictionary"])
-        if not (dictionary.is_file() and dictionary.read_text(encoding="utf-8") == text):
-            refuse_existing(dictionary, overwrite)
-            write_whole(dictionary, text)
-        written.append(dictionary)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        torch.save(plain, partial)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    return write_plain(plain, out, overwrite=overwrite)
+
+
+def write_plain(plain: dict[str, Any], out: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write a plain state, and beside it the dictionary of a fine-tuned one; returns the files written."""
+    with ExitStack() as targets:
+        written = [out]
+        if "ccc_dictionary" in plain:
+            written.append(dictionary := out.parent / f"dict.{plain['cfg']['task']['labels']}.txt")
+            text = _dictionary_text(plain["ccc_dictionary"])
+            if not (dictionary.is_file() and dictionary.read_text(encoding="utf-8") == text):
+                beside = targets.enter_context(whole(dictionary, overwrite=overwrite))
+                beside.write_text(text, encoding="utf-8")
+        partial = targets.enter_context(whole(out, overwrite=overwrite))
+        # Through a file of ours: torch's own hides why the system refused a write.
+        with open(partial, "wb") as file:
+            torch.save(plain, file)
     return written
-
-
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise InputError when ``path`` exists and may not be overwritten."""
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; choose another name, or overwrite it with --overwrite")
 
 
 def to_plain(state: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +97,17 @@ def to_plain(state: dict[str, Any]) -> dict[str, Any]:
     }
     if name == FINETUNED_MODEL:
         plain["ccc_dictionary"] = _dictionary_data(state)
+        _check_vocabulary(plain)
     return plain
+
+
+def _check_vocabulary(plain: dict[str, Any]) -> None:
+    symbols, projection = len(plain["ccc_dictionary"]["symbols"]), plain["model"].get("w2v_encoder.proj.weight")
+    if projection is not None and len(projection) != symbols:
+        raise InputError(
+            f"the vocabulary does not fit: the dictionary has {symbols} symbols, the output layer {len(projection)}; "
+            "use the dictionary of the fine-tuning"
+        )
 
 
 def load_plain(plain: dict[str, Any], source: str | Path) -> tuple[Any, Any]:
@@ -144,6 +151,15 @@ def parse_conv_layers(spec: str) -> list[tuple[int, int, int]]:
         raise InputError(
             f"model.conv_feature_layers: expected [(dim, kernel, stride)] * n + ..., got {spec!r}"
         ) from error
+
+
+def receptive_field(layers: Iterable[tuple[int, int, int]]) -> int:
+    """Return the samples that convolutions (dim, kernel, stride) need to give one frame."""
+    samples, step = 1, 1
+    for _, kernel, stride in layers:
+        samples += (kernel - 1) * step
+        step *= stride
+    return samples
 
 
 def load_dictionary(data: dict[str, list]) -> Any:
@@ -239,8 +255,10 @@ def _refuse_layer_type(model: dict[str, Any], allowed: tuple[str, ...]) -> None:
 
 
 def _section(values: dict[str, Any], config_class: type, **replaced: Any) -> dict[str, Any]:
+    """Reduce to shared fields; one that came later than the checkpoint gets its default: what was done before."""
     known = shared_fields(config_class)
-    return {**{key: value for key, value in values.items() if key in known}, **replaced}
+    complete = {**field_defaults(config_class), **values}
+    return {**{key: value for key, value in complete.items() if key in known}, **replaced}
 
 
 def _run_cfg(cfg: dict[str, Any]) -> dict[str, Any]:

@@ -10,19 +10,27 @@ from typing import Any
 import ccc_w2v
 from ccc_w2v.data.manifest import read_manifest
 
+_RECIPE = {
+    "common": ("seed", "fp16", "bf16"),
+    "dataset": ("max_tokens", "batch_size"),
+    "distributed_training": ("distributed_world_size",),
+    "optimization": ("max_update", "lr", "update_freq", "clip_norm", "sentence_avg"),
+}
+
 
 def provenance(state: dict[str, Any], cfg: dict[str, Any]) -> dict[str, Any]:
-    """Collect updates, hours heard, the objective's settings and the training manifest, each only where it is known.
+    """Collect updates, hours heard, objective, recipe and training manifest, each only where it is known.
 
     ``cfg`` is the checkpoint's configuration as plain data. A state that was exported before keeps what it says.
     """
     if "ccc_export" in state:
         return dict(state["ccc_export"])
-    history = state.get("optimizer_history") or [{}]
     base = cfg["model"].get("w2v_args") or cfg
     known: dict[str, Any] = {"package": "ccc_w2v", "version": ccc_w2v.__version__}
-    known["updates"] = int(history[-1].get("num_updates", 0))
+    if history := state.get("optimizer_history"):
+        known["updates"] = int(history[-1].get("num_updates", 0))
     known["objective"] = _objective(base)
+    known["recipe"] = _recipe(cfg)
     samples = (state.get("task_state") or {}).get("counts", {}).get("audio_samples")
     if samples:
         known["hours_heard"] = samples / cfg["task"]["sample_rate"] / 3600
@@ -42,6 +50,18 @@ def _objective(cfg: dict[str, Any]) -> dict[str, Any]:
         # A YAML file's path means nothing elsewhere; its name does.
         objective["augment"] = os.path.basename(str(cfg["task"].get("augment")))
     return objective
+
+
+def _recipe(cfg: dict[str, Any]) -> dict[str, Any]:
+    """How it was trained, by the names of fairseq's settings: batch, optimiser, schedule, precision, seed."""
+    recipe = {}
+    for section, names in _RECIPE.items():
+        values = cfg.get(section) or {}
+        recipe.update({f"{section}.{name}": values[name] for name in names if values.get(name) is not None})
+    for section in ("optimizer", "lr_scheduler"):
+        values = cfg.get(section) or {}
+        recipe.update({f"{section}.{name}": values[name] for name in sorted(values) if values[name] is not None})
+    return recipe
 
 
 def _manifest(cfg: dict[str, Any]) -> dict[str, Any] | None:

@@ -121,6 +121,16 @@ def _randomized(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
+class Payload:
+    """Unpickling it would write a file."""
+
+    def __init__(self, target: Path):
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)
+
+
 @pytest.fixture
 def save(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
     """Return a function that writes a state to a checkpoint file of its own folder."""

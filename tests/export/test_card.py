@@ -5,9 +5,10 @@ import json
 import pytest
 
 from ccc_w2v.errors import InputError
-from ccc_w2v.export.card import Score, model_card, read_score
+from ccc_w2v.export.card import Notes, Score, model_card, read_score
 from ccc_w2v.export.plain import to_plain
-from tests.export.conftest import GONE, OBJECTIVE, finetuned_state, pretrained_state
+from tests.export.conftest import GONE, OBJECTIVE, STYLES, finetuned_state, pretrained_state
+from tests.tiny_models import TINY
 
 REPORT = {"difference": 4.2e-7, "where": "layer 2 (recording 1)", "as_used": 3.1e-4, "recordings": 3}
 
@@ -43,6 +44,23 @@ def test_card_tells_the_feature_extractors_difference_only_where_there_is_one():
     assert "3.1e-04" not in model_card(to_plain(finetuned_state("base")), REPORT, "m")
 
 
+def test_card_tells_recipe_and_configuration_and_what_the_exporting_person_adds():
+    yaml = pytest.importorskip("yaml")
+    notes = Notes(data="Prompts, 25 minutes", recipe="recipes/prompts", licence="cc-by-sa-4.0")
+    card = model_card(to_plain(finetuned_state("large", mask_prob=0.4)), REPORT, "m", notes)
+    assert "- data: Prompts, 25 minutes" in card and "not recorded" not in card
+    assert "- recipe: recipes/prompts\n" in card
+    for line in ("`optimization.lr`: [0.0005]", "`optimizer._name`: adam", "`common.seed`: 1"):
+        assert f"- {line}" in card
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "cc-by-sa-4.0"
+    assert "`cc-by-sa-4.0`" in card.split("## Licence")[1]
+    settings = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
+    expected = {"_name": "wav2vec2", **TINY, **STYLES["large"]}
+    assert settings["encoder"] == {key: value for key, value in expected.items() if value != 12}
+    assert settings["fine_tuning"].items() >= {"mask_prob": 0.4, "apply_mask": True, "normalize": True}.items()
+    assert GONE not in card
+
+
 def test_scores_are_tabled_and_what_is_unknown_stays_open():
     full = {
         "utterances": 2620,
@@ -50,11 +68,12 @@ def test_scores_are_tabled_and_what_is_unknown_stays_open():
         "cer": {"rate": 0.018},
         "bootstrap": {"level": 0.9},
         "normalization": "librispeech",
+        "version": "rapidfuzz 3",
     }
     scores = [Score("clean", full), Score("other", {"wer": {"rate": 0.124, "interval": None}})]
-    card = model_card(to_plain(finetuned_state()), REPORT, "m", scores)
-    assert "| clean | 2,620 | 52,576 | 5.50% | 5.20% to 5.80% (90%) | 1.80% | librispeech |" in card
-    assert "| other | - | - | 12.40% | - | - | - |" in card
+    card = model_card(to_plain(finetuned_state()), REPORT, "m", Notes(scores=scores))
+    assert "| clean | 2,620 | 52,576 | 5.50% | 5.20% to 5.80% (90%) | 1.80% | librispeech | rapidfuzz 3 |" in card
+    assert "| other | - | - | 12.40% | - | - | - | - |" in card
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"wer": 0.1}', json.dumps({"wer": {"rate": None}})])

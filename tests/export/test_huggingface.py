@@ -174,10 +174,10 @@ def test_swapped_tensors_are_refused_and_nothing_is_written(save, recordings, tm
 def test_folder_that_reads_back_differently_is_not_published(save, recordings, tmp_path, monkeypatch):
     write = huggingface._write_model
 
-    def damaged(folder, model, plain):
+    def damaged(folder, model, *others):
         with torch.no_grad():
-            model.lm_head.bias[3] += 1e-3
-        write(folder, model, plain)
+            model.lm_head.bias[3] += 1e-2
+        write(folder, model, *others)
 
     monkeypatch.setattr(huggingface, "_write_model", damaged)
     with pytest.raises(InputError, match="folder read back"):

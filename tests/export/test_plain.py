@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,10 @@ def loaded(tmp_path_factory) -> dict[str, dict]:
         finetuned = name.startswith("finetuned")
         jobs[name] = (str(out), str(out.parent) if finetuned else None, str(folder))
         if finetuned:
-            jobs[f"{name}, where it lies"] = ("plain.pt", None, str(out.parent))
+            # Alone in a folder that was empty: nothing else of the training is there.
+            moved = folder / f"{name}, moved"
+            shutil.copytree(out.parent, moved)
+            jobs[f"{name}, where it lies"] = ("plain.pt", None, str(moved))
     (folder / "jobs").write_text(json.dumps(list(jobs.values())))
     torch.save(wave(), folder / "wave")
     run_fresh(LOAD, folder / "found", cwd=folder)
@@ -202,8 +206,8 @@ def test_missing_tensor_is_named_and_nothing_is_written(save, tmp_path):
 def test_interrupted_write_leaves_nothing(save, tmp_path, monkeypatch):
     source, out = save(pretrained_state()), tmp_path / "new" / "plain.pt"
 
-    def half_written(_, path):
-        path.write_bytes(b"half")
+    def half_written(_, file):
+        file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module.torch, "save", half_written)
@@ -249,6 +253,13 @@ def test_finetuned_checkpoint_without_its_base_or_dictionary_is_refused():
     state = finetuned_state()
     state["task_state"] = {}
     with pytest.raises(InputError, match="dictionary"):
+        to_plain(state)
+
+
+def test_vocabulary_that_does_not_fit_is_refused():
+    state = finetuned_state()
+    state["task_state"]["target_dictionary"].add_symbol("Z")
+    with pytest.raises(InputError, match="vocabulary does not fit: the dictionary has 19 symbols, the output layer 18"):
         to_plain(state)
 
 
