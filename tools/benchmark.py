@@ -12,6 +12,7 @@ import sys
 SUBCOMMANDS = {
     "step": "a training step: fairseq's wav2vec 2.0, ours, an un-fused formulation",
     "kmeans": "clustering: ours, fast-pytorch-kmeans, faiss",
+    "export": "tools/export.py on BASE: time and memory",
 }
 
 
