@@ -22,11 +22,20 @@ import yaml
 from torch import Tensor
 
 from ccc_w2v.augment.base import Parameters, Range, Transform
-from ccc_w2v.augment.noise import BackgroundNoise, GaussianNoise
+from ccc_w2v.augment.dropout import TimeDropout
+from ccc_w2v.augment.filtering import BandLimit
+from ccc_w2v.augment.gain import Clipping, Gain, Polarity
+from ccc_w2v.augment.noise import Babble, BackgroundNoise, GaussianNoise, Music
+from ccc_w2v.augment.pitch import PitchShift
+from ccc_w2v.augment.recorded_reverb import RecordedReverb
 from ccc_w2v.augment.reverb import Reverb
+from ccc_w2v.augment.telephone import Telephone
 from ccc_w2v.errors import InputError
 
-TRANSFORMS: dict[str, type[Transform]] = {one.name: one for one in (GaussianNoise, Reverb, BackgroundNoise)}
+_NOISES: tuple[type[Transform], ...] = (GaussianNoise, BackgroundNoise, Music, Babble)
+_CHANNELS: tuple[type[Transform], ...] = (Reverb, RecordedReverb, BandLimit, Telephone, Clipping, Gain, Polarity)
+_EFFECTS: tuple[type[Transform], ...] = (PitchShift, TimeDropout)
+TRANSFORMS: dict[str, type[Transform]] = {one.name: one for one in (*_NOISES, *_CHANNELS, *_EFFECTS)}
 
 Drawn = list[Parameters | None]  # one entry for each transform of the pipeline; None where the coin said no
 
@@ -72,8 +81,15 @@ class Pipeline:
             drawn.append(parameters if heads else None)
         return drawn
 
+    def load(self, drawn: Drawn, samples: int) -> Drawn:
+        """Return the draws of one utterance with the recordings and noise that they need, on the CPU."""
+        return [
+            None if parameters is None else step.transform.load(parameters, samples)
+            for step, parameters in zip(self.steps, drawn, strict=True)
+        ]
+
     def apply(self, waves_BS: Tensor, drawn: Sequence[Drawn]) -> Tensor:
-        """Apply what was drawn for each utterance; the same draws give the same waves (B, S)."""
+        """Apply what was drawn for each utterance, loaded or not; the same draws give the same waves (B, S)."""
         out_BS = waves_BS.clone()
         for position, step in enumerate(self.steps):
             out_BS = step.transform.apply(out_BS, [utterance[position] for utterance in drawn])
@@ -94,16 +110,23 @@ class Pipeline:
         return f"{names or 'no augmentation'} ({self.untouched:.1%} of utterances untouched)"
 
 
+def manifest_settings() -> tuple[str, ...]:
+    """Return the overrides that load_pipeline knows: settings of a run, each a manifest of recordings."""
+    overrides = {one.metadata["override"] for kind in TRANSFORMS.values() for one in _settings(kind)}
+    return tuple(sorted(overrides - {None}))
+
+
 def load_pipeline(path_or_name: str | Path, sample_rate: int, **overrides: str | Path | None) -> Pipeline:
     """Build the pipeline of a preset (its name) or of a YAML file (its path) for waves at ``sample_rate`` Hz.
 
     ``overrides`` replace the settings that declare one, whatever the file says: ``noise_manifest`` is the manifest of
-    background_noise. None or "" leaves the file's value; one that this pipeline has no use for is ignored.
+    background_noise, and so on (see manifest_settings). None or "" leaves the file's value; one that this pipeline has
+    no use for is ignored.
 
     Raises InputError that names file, transform and key for whatever is unknown, missing, of a wrong type or out of
     range, and for a noise manifest that cannot be used.
     """
-    unknown = set(overrides) - {one.metadata["override"] for kind in TRANSFORMS.values() for one in _settings(kind)}
+    unknown = set(overrides) - set(manifest_settings())
     assert not unknown, f"no transform declares the override {unknown}"
     path = find_pipeline(path_or_name)
     content = _read_yaml(path)
@@ -179,7 +202,10 @@ def _build_step(path: Path, where: str, entry: Any, sample_rate: int, overrides:
                 f"{where}: needs a {key} and has none; set task.{one.metadata['override']}, or {key} in a YAML of yours"
             )
     p = _read_number(f"{where}: p", entry.get("p", 1.0), float, 0.0, 1.0)
-    return Step(p, TRANSFORMS[name](sample_rate, **values))
+    try:
+        return Step(p, TRANSFORMS[name](sample_rate, **values))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _read_setting(path: Path, where: str, value: Any, kind: type, metadata: Any) -> Any:
@@ -188,6 +214,10 @@ def _read_setting(path: Path, where: str, value: Any, kind: type, metadata: Any)
         if not isinstance(value, str) or not value:
             raise InputError(f"{where}: expected a path, found {value!r}")
         return path.parent / value
+    if kind is str:
+        if value not in metadata["choices"]:
+            raise InputError(f"{where}: expected one of {', '.join(metadata['choices'])}, found {value!r}")
+        return value
     if kind is Range:
         if not isinstance(value, list) or len(value) != 2:
             raise InputError(f"{where}: expected a range [low, high], found {value!r}")

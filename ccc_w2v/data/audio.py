@@ -41,19 +41,43 @@ def read_audio(
     Raises InputError for a file that is missing, unreadable, of another rate, not mono, shorter or longer than
     declared, shorter than ``min_samples``, silent, or holding a sample that is not finite.
     """
-    name = f"{where}: {path}" if where else str(path)
+    wave = read_samples(
+        path,
+        sample_rate,
+        where=where,
+        declared_samples=declared_samples,
+        min_samples=min_samples,
+        start=start,
+        frames=frames,
+    )
+    check_wave(wave, _name(path, where))
+    return torch.from_numpy(wave)
+
+
+def read_samples(
+    path: str | Path,
+    sample_rate: int,
+    *,
+    where: str = "",
+    declared_samples: int | None = None,
+    min_samples: int = 1,
+    start: int = 0,
+    frames: int = -1,
+) -> np.ndarray:
+    """Do as read_audio does, but leave the samples (S,) float32 themselves unchecked."""
+    name = _name(path, where)
     with _open(str(path), name) as recording:
         _check_header(recording, name, sample_rate, declared_samples, min_samples)
         try:
-            recording.seek(start)
+            if start:
+                recording.seek(start)
             wave = recording.read(frames, dtype="float32")
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise InputError(f"{name}: cannot be decoded ({error}); the file is damaged, replace it") from error
         expected = recording.frames - start if frames < 0 else frames
     if len(wave) < expected:
         raise InputError(f"{name}: truncated, {len(wave)} of {expected} samples could be read; replace the file")
-    check_wave(wave, name)
-    return torch.from_numpy(wave)
+    return wave
 
 
 def check_wave(wave: np.ndarray, name: str) -> None:
@@ -68,10 +92,14 @@ def check_wave(wave: np.ndarray, name: str) -> None:
 
 def audio_samples(path: str | Path, sample_rate: int, *, where: str = "") -> int:
     """Return a recording's length in samples from its header alone; raises InputError as read_audio does."""
-    name = f"{where}: {path}" if where else str(path)
+    name = _name(path, where)
     with _open(str(path), name) as recording:
         _check_header(recording, name, sample_rate, None, 1)
         return recording.frames
+
+
+def _name(path: str | Path, where: str) -> str:
+    return f"{where}: {path}" if where else str(path)
 
 
 def _open(path: str, name: str) -> soundfile.SoundFile:
