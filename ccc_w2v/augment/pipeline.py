@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -116,12 +116,18 @@ def manifest_settings() -> tuple[str, ...]:
     return tuple(sorted(overrides - {None}))
 
 
-def load_pipeline(path_or_name: str | Path, sample_rate: int, **overrides: str | Path | None) -> Pipeline:
+def load_pipeline(
+    path_or_name: str | Path,
+    sample_rate: int,
+    *,
+    fallbacks: Mapping[str, str | Path] | None = None,
+    **overrides: str | Path | None,
+) -> Pipeline:
     """Build the pipeline of a preset (its name) or of a YAML file (its path) for waves at ``sample_rate`` Hz.
 
     ``overrides`` replace the settings that declare one, whatever the file says: ``noise_manifest`` is the manifest of
     background_noise, and so on (see manifest_settings). None or "" leaves the file's value; one that this pipeline has
-    no use for is ignored.
+    no use for is ignored. ``fallbacks`` are for settings that neither they nor the file give a value.
 
     Raises InputError that names file, transform and key for whatever is unknown, missing, of a wrong type or out of
     range, and for a noise manifest that cannot be used.
@@ -134,7 +140,7 @@ def load_pipeline(path_or_name: str | Path, sample_rate: int, **overrides: str |
         raise InputError(f"{path}: expected one key, transforms, with a list of transforms; an empty list is []")
     return Pipeline(
         [
-            _build_step(path, f"{path}: transform {number}", entry, sample_rate, overrides)
+            _build_step(path, f"{path}: transform {number}", entry, sample_rate, overrides, fallbacks or {})
             for number, entry in enumerate(content["transforms"], start=1)
         ]
     )
@@ -178,7 +184,14 @@ def _settings(transform: type[Transform]) -> list[dataclasses.Field[Any]]:
     return [one for one in dataclasses.fields(transform) if one.metadata]
 
 
-def _build_step(path: Path, where: str, entry: Any, sample_rate: int, overrides: dict[str, Any]) -> Step:
+def _build_step(
+    path: Path,
+    where: str,
+    entry: Any,
+    sample_rate: int,
+    overrides: Mapping[str, Any],
+    fallbacks: Mapping[str, Any],
+) -> Step:
     if not isinstance(entry, dict):
         raise InputError(f"{where}: expected {{name: ..., p: ...}}, found {entry!r}")
     name = entry.get("name")
@@ -197,6 +210,8 @@ def _build_step(path: Path, where: str, entry: Any, sample_rate: int, overrides:
             values[key] = Path(override)
         elif key in entry:
             values[key] = _read_setting(path, f"{where}: {key}", entry[key], kinds[key], one.metadata)
+        elif one.metadata["override"] in fallbacks:
+            values[key] = Path(fallbacks[one.metadata["override"]])
         elif one.default is dataclasses.MISSING:
             raise InputError(
                 f"{where}: needs a {key} and has none; set task.{one.metadata['override']}, or {key} in a YAML of yours"

@@ -123,6 +123,24 @@ def test_it_trains_in_bf16(corpus, tmp_path):
     assert all(value.isfinite().all() for value in weights(tmp_path).values())
 
 
+def test_augmentation_where_the_model_is_and_what_a_run_shows_of_its_data(corpus, tmp_path):
+    pipeline = tmp_path / "mine.yaml"
+    pipeline.write_text("transforms: [{name: gaussian_noise, p: 0.5}, {name: babble}, {name: telephone, p: 0.5}]")
+    overrides = [
+        "optimization.max_update=4",
+        f"task.augment={pipeline}",
+        "+task.augment_device=gpu",
+        "common.bf16=true",
+    ]
+    overrides += ["dataset.disable_validation=false", "dataset.validate_interval_updates=2"]
+    overrides += ["common.tensorboard_logdir=tensorboard", "dataset.num_workers=1"]
+    found = train(corpus, tmp_path / "run", *overrides)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+    assert '"data_wait_share": "' in found.stdout + found.stderr
+    assert len(list((tmp_path / "run" / "tensorboard" / "pairs").glob("events*"))) == 2
+
+
 def damaged(kind):
     """A wave of 18500 samples that its header does not give away."""
     wave = speech_like(18500, 0)
