@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from ccc_w2v.augment.recorded_reverb import RecordedReverb
 from ccc_w2v.augment.reverb import Reverb
 from ccc_w2v.augment.telephone import Telephone
 from ccc_w2v.errors import InputError
+from ccc_w2v.shared_files import shared_folder
 
 _NOISES: tuple[type[Transform], ...] = (GaussianNoise, BackgroundNoise, Music, Babble)
 _CHANNELS: tuple[type[Transform], ...] = (Reverb, RecordedReverb, BandLimit, Telephone, Clipping, Gain, Polarity)
@@ -147,19 +147,8 @@ def load_pipeline(
 
 
 def presets_folder() -> Path:
-    """Return the folder of the preset YAML files: recipes/augment of a checkout, or where a wheel installs it."""
-    shared = Path("share", "ccc_w2v", "recipes", "augment")
-    schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
-    folders = [
-        Path(__file__).resolve().parents[2] / "recipes" / "augment",
-        *(Path(sysconfig.get_path("data", scheme)) / shared for scheme in schemes),
-    ]
-    for folder in folders:
-        if folder.is_dir():
-            return folder
-    raise InputError(
-        f"no folder of augmentation presets, looked for {', '.join(map(str, folders))}; install the package again"
-    )
+    """Return the folder of the preset YAML files."""
+    return shared_folder("recipes/augment")
 
 
 def find_pipeline(path_or_name: str | Path) -> Path:

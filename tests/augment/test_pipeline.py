@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from ccc_w2v.augment import pipeline as module
+from ccc_w2v import shared_files
 from ccc_w2v.augment.base import Parameters, Transform
 from ccc_w2v.augment.noise import GaussianNoise
 from ccc_w2v.augment.pipeline import TRANSFORMS, Pipeline, Step, load_pipeline, presets_folder
@@ -222,11 +222,11 @@ def test_an_unknown_override_is_a_defect_of_the_caller():
 def test_presets_are_found_where_a_wheel_puts_them(tmp_path, monkeypatch):
     installed = tmp_path / "data" / "share" / "ccc_w2v" / "recipes" / "augment"
     installed.mkdir(parents=True)
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "site-packages" / "ccc_w2v" / "augment" / "pipeline.py"))
-    monkeypatch.setattr(module.sysconfig, "get_path", lambda *_: str(tmp_path / "data"))
+    monkeypatch.setattr(shared_files, "__file__", str(tmp_path / "site-packages" / "ccc_w2v" / "shared_files.py"))
+    monkeypatch.setattr(shared_files.sysconfig, "get_path", lambda *_: str(tmp_path / "data"))
     assert presets_folder() == installed
     installed.rmdir()
-    with pytest.raises(InputError, match="no folder of augmentation presets"):
+    with pytest.raises(InputError, match="no folder recipes/augment"):
         presets_folder()
 
 
