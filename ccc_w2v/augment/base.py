@@ -95,8 +95,10 @@ class Transform(ABC):
     def apply(self, waves_BS: Tensor, parameters: list[Parameters | None]) -> Tensor:
         """Return a new batch (B, S) in which the waves with parameters are changed and the others are bit-equal."""
         assert len(parameters) == len(waves_BS), "one set of parameters, or None, for each wave"
-        changed_BS = waves_BS.clone()
         drawn = [one for one in parameters if one is not None]
+        if len(drawn) == len(parameters):
+            return self.change(waves_BS, drawn)
+        changed_BS = waves_BS.clone()
         if drawn:
             rows_R = torch.tensor([one is not None for one in parameters], device=waves_BS.device).nonzero().squeeze(1)
             changed_BS[rows_R] = self.change(waves_BS[rows_R], drawn)
@@ -118,8 +120,8 @@ def power(waves_BS: Tensor) -> Tensor:
 
 def scale_to_power(waves_BS: Tensor, power_B1: Tensor) -> Tensor:
     """Scale each wave to a mean square; a wave of zeros stays one."""
-    silent_B1 = power(waves_BS) == 0
-    return waves_BS * (power_B1 / power(waves_BS).masked_fill(silent_B1, 1.0)).sqrt()
+    own_B1 = power(waves_BS)
+    return waves_BS * (power_B1 / own_B1.masked_fill(own_B1 == 0, 1.0)).sqrt()
 
 
 def match_level(waves_BS: Tensor, reference_BS: Tensor) -> Tensor:

@@ -23,9 +23,11 @@ def convolve(waves_RS: Tensor, responses: list[Tensor], delays: list[int]) -> Te
 
 
 def _convolve_one(wave_S: Tensor, response_L: Tensor, delay: int) -> Tensor:
-    # By overlap-add: for a 15 s wave four times as fast as one transform of the whole.
+    # By overlap-add: for a 15 s wave and a response of 1 s four times as fast as one transform of the whole.
     samples, taps = len(wave_S), len(response_L)
-    length = 4 * 2 ** math.ceil(math.log2(taps))
+    length = min(
+        (2**power for power in range(10, 25) if 2**power > taps), key=lambda n: _cost(n, taps, samples + delay)
+    )
     hop = length - taps + 1
     blocks = -(-(samples + delay) // hop)
     blocks_KH = F.pad(wave_S, (0, blocks * hop - samples)).view(blocks, hop)
@@ -35,3 +37,9 @@ def _convolve_one(wave_S: Tensor, response_L: Tensor, delay: int) -> Tensor:
     for block, convolved_L in enumerate(convolved_KL):
         full_S[block * hop : block * hop + length] += convolved_L
     return full_S[delay : delay + samples]
+
+
+def _cost(length: int, taps: int, samples: int) -> float:
+    """Return about how long overlap-add takes with transforms of this length, in operations."""
+    blocks = math.ceil(samples / (length - taps + 1))
+    return (2 * blocks + 1) * length * math.log2(length)

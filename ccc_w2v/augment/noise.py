@@ -41,7 +41,8 @@ class GaussianNoise(Transform):
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
         ratio_R1 = waves_RS.new_tensor([one["std_ratio"] for one in parameters]).unsqueeze(1)
         noise_RS = torch.stack(self.materials(waves_RS, parameters))
-        return waves_RS + noise_RS * (ratio_R1 * waves_RS.std(dim=1, correction=0, keepdim=True))
+        # In place, here and below: a fresh tensor of this size costs as much as the sum.
+        return noise_RS.mul_(ratio_R1 * waves_RS.std(dim=1, correction=0, keepdim=True)).add_(waves_RS)
 
 
 @dataclass
@@ -74,7 +75,7 @@ class RecordedNoise(Transform):
         noise_RS = torch.stack(self.materials(waves_RS, parameters))
         snr_R1 = waves_RS.new_tensor([one["snr_db"] for one in parameters]).unsqueeze(1)
         gain_R1 = (power(waves_RS) / (power(noise_RS) * 10 ** (snr_R1 / 10))).sqrt()
-        return match_level(waves_RS + gain_R1 * noise_RS, waves_RS)
+        return match_level(noise_RS.mul_(gain_R1).add_(waves_RS), waves_RS)
 
     def draw_slice(self, generator: torch.Generator, samples: int) -> Parameters:
         """Draw a recording and where its slice of ``samples`` samples begins."""

@@ -90,10 +90,12 @@ class Pipeline:
 
     def apply(self, waves_BS: Tensor, drawn: Sequence[Drawn]) -> Tensor:
         """Apply what was drawn for each utterance, loaded or not; the same draws give the same waves (B, S)."""
-        out_BS = waves_BS.clone()
+        out_BS = waves_BS
         for position, step in enumerate(self.steps):
-            out_BS = step.transform.apply(out_BS, [utterance[position] for utterance in drawn])
-        return out_BS
+            parameters = [utterance[position] for utterance in drawn]
+            if any(one is not None for one in parameters):
+                out_BS = step.transform.apply(out_BS, parameters)
+        return waves_BS.clone() if out_BS is waves_BS else out_BS
 
     def prepare(self) -> None:
         """Do the slow work that all draws share; call it once before worker processes start."""

@@ -39,10 +39,11 @@ def two_views(crops: Crops, pipeline: Pipeline, normalize: bool) -> dict[str, Te
     With ``normalize`` each utterance of each view has mean 0 and variance 1, after its augmentation.
     """
     waves_BS, lengths = crops.waves_BS, crops.lengths
-    if len(set(lengths)) == 1:
-        augmented_BS = pipeline.apply(waves_BS[:, : lengths[0]], crops.drawn)
+    if len(set(lengths)) == 1 and waves_BS.device.type != "cpu":
+        augmented_BS = pipeline.apply(waves_BS, crops.drawn)
     else:
-        # One at a time, without the padding: it would fill with echoes and dilute every level measured over it.
+        # One at a time, without the padding: it would fill with echoes and dilute every level measured over it. On a
+        # CPU also where there is none: one wave stays in the cache from step to step.
         augmented_BS = torch.zeros_like(waves_BS)
         for row_S, wave_S, length, drawn in zip(augmented_BS, waves_BS, lengths, crops.drawn, strict=True):
             row_S[:length] = pipeline.apply(wave_S[None, :length], [drawn])[0]
