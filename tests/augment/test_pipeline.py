@@ -156,6 +156,10 @@ def test_a_preset_without_its_noise_manifest_names_the_key_to_set():
         ({"name": "reverb", "rooms": 0}, "rooms: expected a whole number from 1 to inf, found 0"),
         ({"name": "gaussian_noise", "std_ratio": [-0.1, 0.5]}, "std_ratio: expected a number from 0"),
         ({"name": "background_noise", "manifest": "n.tsv", "snr_db": [0, float("inf")]}, "snr_db: .*found inf"),
+        (
+            {"name": "background_noise", "manifest": "n.tsv", "snr_db": [15, 0]},
+            r"snr_db: the range \[15, 0\] is upside",
+        ),
         ({"name": "background_noise", "manifest": 3}, "manifest: expected a path, found 3"),
         ({"name": "background_noise", "manifest": "gone.tsv"}, "gone.tsv: no such noise manifest"),
         ({"name": "telephone", "law": "u"}, r"\(telephone\): law: expected one of mu, a, both, found 'u'"),

@@ -68,11 +68,12 @@ def corpus(tmp_path_factory):
 
 
 def test_a_run_killed_and_resumed_equals_the_uninterrupted_one(corpus, tmp_path):
-    updates = "optimization.max_update=9"
-    straight = train(corpus, tmp_path / "straight", updates)
+    (tmp_path / "noisy.yaml").write_text("transforms: [{name: gaussian_noise, p: 0.5}, {name: babble, p: 0.5}]")
+    updates = ("optimization.max_update=9", f"task.augment={tmp_path / 'noisy.yaml'}")
+    straight = train(corpus, tmp_path / "straight", *updates)
     assert straight.returncode == 0, straight.stderr[-2000:]
     folder = tmp_path / "killed"
-    overrides = (updates, "checkpoint.save_interval_updates=2")
+    overrides = (*updates, "checkpoint.save_interval_updates=2")
     process = subprocess.Popen(
         command(corpus, folder, *overrides),
         env={**os.environ, "OMP_NUM_THREADS": "1"},
