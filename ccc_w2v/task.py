@@ -117,17 +117,18 @@ class CccPretrainingTask(AudioPretrainingTask):
                 dataset.check_headers(cfg.check_headers)
                 if split == cfg.train_subset:
                     self._lock = lock_run(cfg.save_dir)
+            # Before the data workers are forked: each would otherwise simulate the rooms for itself, every epoch.
+            dataset.pipeline.prepare()
         self.datasets[split] = dataset
 
     def _shared_pipeline(self, cfg: Any) -> Pipeline:
-        """Return the pipeline of all splits, ready before data workers are forked: they share its index and rooms."""
+        """Return the pipeline of all splits: they and their data workers share its index and its rooms."""
         if self._pipeline is None:
             manifests = {name: getattr(cfg, name) for name in manifest_settings()}
             speech = Path(cfg.data) / f"{cfg.train_subset}.tsv"
             self._pipeline = load_pipeline(
                 cfg.augment, cfg.sample_rate, fallbacks={"babble_manifest": speech}, **manifests
             )
-            self._pipeline.prepare()
         return self._pipeline
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
