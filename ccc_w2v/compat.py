@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
+from ccc_w2v.data.waiting import WaitClock
 from ccc_w2v.errors import InputError, one_line_errors
 
 
@@ -230,6 +231,25 @@ def _naming_unknown_settings(merge: Callable[..., Any]) -> Callable[..., Any]:
         return merge(dc, cfg, *args, **kwargs)
 
     return wrapped
+
+
+def watch_batches(epoch_iterator: Any, clock: WaitClock) -> None:
+    """Let a clock time how long a training waits for the batches of fairseq's epoch iterator; harmless when repeated.
+
+    fairseq says only that its buffer is nearly empty, once in some minutes, and has no place to ask for the time.
+    """
+    make = epoch_iterator._get_iterator_for_epoch
+    if hasattr(make, "__wrapped__"):
+        return
+
+    @functools.wraps(make)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        batches = make(*args, **kwargs)
+        if batches is not None:
+            batches._itr = clock.watch(batches._itr)
+        return batches
+
+    epoch_iterator._get_iterator_for_epoch = watched
 
 
 # What only one of the two fairseqs has in its configuration: 0.12.2 refuses to load any field that it does not know.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+import torch
 import torch.distributed
 from fairseq import utils
 from fairseq.dataclass import ChoiceEnum
@@ -15,14 +16,22 @@ from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from fairseq.tasks.audio_pretraining import AudioPretrainingConfig, AudioPretrainingTask
 from omegaconf import II
+from torch.utils.tensorboard import SummaryWriter
 
-from ccc_w2v.augment.pipeline import load_pipeline
+from ccc_w2v.augment.pipeline import Pipeline, load_pipeline, manifest_settings
+from ccc_w2v.augment.preview import log_pairs
+from ccc_w2v.compat import watch_batches
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.data.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
+from ccc_w2v.data.views import AUGMENT_DEVICES, two_views
+from ccc_w2v.data.waiting import WaitClock
 from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.model import refuse_unsupported
 
 logger = logging.getLogger(__name__)
+
+DATA_TIMES = ("data_wait", "data_passed")  # seconds waited for data, of how many seconds
 
 
 @dataclass
@@ -32,8 +41,22 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     augment: str = field(
         default="paper", metadata={"help": "augmentation of the second view: a preset's name or a YAML file's path"}
     )
+    augment_device: ChoiceEnum(AUGMENT_DEVICES) = field(  # type: ignore[valid-type]
+        default="cpu",
+        metadata={"help": "where the second view is computed: in the data workers, or where the model is"},
+    )
     noise_manifest: Optional[str] = field(
         default=None, metadata={"help": "manifest (.tsv) of noises for transforms that mix one in"}
+    )
+    music_manifest: Optional[str] = field(default=None, metadata={"help": "manifest (.tsv) of music to mix in"})
+    babble_manifest: Optional[str] = field(
+        default=None, metadata={"help": "manifest (.tsv) of voices to mix in; default: the training manifest"}
+    )
+    rir_manifest: Optional[str] = field(
+        default=None, metadata={"help": "manifest (.tsv) of impulse responses for recorded_reverb"}
+    )
+    resample: bool = field(
+        default=False, metadata={"help": "resample recordings of another rate as they are read, else refuse them"}
     )
     on_bad_audio: ChoiceEnum(BAD_AUDIO_POLICIES) = field(  # type: ignore[valid-type]
         default="raise", metadata={"help": "what an unreadable utterance does in the middle of an epoch"}
@@ -44,10 +67,15 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     # fairseq-fixed would keep its data workers, and with them the first epoch's crops and augmentation, for all epochs.
     reuse_dataloader: bool = field(default=False, metadata={"help": "must stay false: workers learn the epoch anew"})
     persistent_workers: bool = field(default=False, metadata={"help": "must stay false: workers learn the epoch anew"})
+    tensorboard_pairs: int = field(
+        default=3, metadata={"help": "pairs of views shown in TensorBoard at each validation, >= 0"}
+    )
+    tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
     # fairseq 0.12.2 has no such field in its own task configuration.
     seed: int = II("common.seed")
     # What the plan line is made of.
     save_dir: str = II("checkpoint.save_dir")
+    num_workers: int = II("dataset.num_workers")
     train_subset: str = II("dataset.train_subset")
     max_tokens: Optional[int] = II("dataset.max_tokens")
     update_freq: Any = II("optimization.update_freq")
@@ -63,6 +91,9 @@ class CccPretrainingTask(AudioPretrainingTask):
 
     def __init__(self, cfg: CccPretrainingConfig):
         super().__init__(cfg)
+        self._pipeline: Optional[Pipeline] = None
+        self._clock = WaitClock()
+        self._updates = 0
         # In the task's state: see get_checkpoint_dict.
         self.state.add_factory("counts", lambda: {"audio_samples": 0, "bad_audio": 0})
 
@@ -80,7 +111,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         with one_line_errors():
             dataset = TwoViewDataset(
                 read_manifest(Path(cfg.data) / f"{split}.tsv"),
-                load_pipeline(cfg.augment, cfg.sample_rate, noise_manifest=cfg.noise_manifest),
+                self._shared_pipeline(cfg),
                 cfg.sample_rate,
                 cfg.seed,
                 max_sample_size=cfg.max_sample_size,
@@ -88,15 +119,49 @@ class CccPretrainingTask(AudioPretrainingTask):
                 pad=cfg.enable_padding,
                 normalize=cfg.normalize,
                 on_bad_audio=str(cfg.on_bad_audio),
+                augment_device=str(cfg.augment_device),
+                resample=cfg.resample,
             )
             if _rank() == 0:
                 dataset.check_headers(cfg.check_headers)
                 if split == cfg.train_subset:
                     self._lock = lock_run(cfg.save_dir)
-            if split == cfg.train_subset:
-                # Before the data workers are forked: each would otherwise simulate the rooms for itself, every epoch.
-                dataset.pipeline.prepare()
+            # Before the data workers are forked: each would otherwise simulate the rooms for itself, every epoch.
+            dataset.pipeline.prepare()
         self.datasets[split] = dataset
+
+    def _shared_pipeline(self, cfg: Any) -> Pipeline:
+        """Return the pipeline of all splits: they and their data workers share its index and its rooms."""
+        if self._pipeline is None:
+            manifests = {name: getattr(cfg, name) for name in manifest_settings()}
+            speech = Path(cfg.data) / f"{cfg.train_subset}.tsv"
+            self._pipeline = load_pipeline(
+                cfg.augment, cfg.sample_rate, fallbacks={"babble_manifest": speech}, **manifests
+            )
+        return self._pipeline
+
+    def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return fairseq's iterator; how long a training waits for its batches is timed."""
+        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        if dataset is self.datasets.get(self.cfg.train_subset):
+            watch_batches(iterator, self._clock)
+        return iterator
+
+    def begin_valid_epoch(self, epoch: int, model: Any) -> None:
+        """Show a few pairs of views of the training set in TensorBoard."""
+        super().begin_valid_epoch(epoch, model)
+        cfg = self.cfg
+        dataset = self.datasets.get(cfg.train_subset)
+        if dataset is None or not cfg.tensorboard_logdir or cfg.tensorboard_pairs < 1 or _rank() != 0:
+            return
+        generator = generator_for(cfg.seed, "pairs", self._updates)
+        shown = torch.randint(len(dataset), (cfg.tensorboard_pairs,), generator=generator).tolist()
+        samples = [self._with_views(dataset.collater([dataset[index]]), model) for index in shown]
+        # A batch of one that is bad has no pair to show; the training itself reports it.
+        inputs = [sample["net_input"] for sample in samples if "error" not in sample and "lost" not in sample]
+        pairs = [(views["source"][0].float().cpu(), views["source_aug"][0].float().cpu()) for views in inputs]
+        with SummaryWriter(os.path.join(cfg.tensorboard_logdir, "pairs")) as writer:
+            log_pairs(writer, pairs, cfg.sample_rate, self._updates)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build the model; for training, refuse settings that two views cannot share or replay."""
@@ -139,16 +204,37 @@ class CccPretrainingTask(AudioPretrainingTask):
         # A dummy batch (ignore_grad) is a copy of an earlier one, whose losses are counted already.
         bad_audio = 0 if ignore_grad else sample.get("bad_audio", 0)
         stepped = super().train_step(
-            sample, model, criterion, optimizer, update_num, ignore_grad or sample.get("lost", False)
+            self._with_views(sample, model),
+            model,
+            criterion,
+            optimizer,
+            update_num,
+            ignore_grad or sample.get("lost", False),
         )
         loss, sample_size, logged = _nothing(stepped) if sample.get("lost") else stepped
-        return loss, sample_size, {**logged, "bad_audio": bad_audio}
+        self._updates = update_num
+        waited, passed = self._clock.lap()
+        if hint := self._clock.hint(str(self.cfg.augment_device), self.cfg.num_workers):
+            logger.warning(hint)
+        times = dict(zip(DATA_TIMES, (waited, passed), strict=True))
+        return loss, sample_size, {**logged, **times, "bad_audio": bad_audio}
 
     def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> tuple[Any, Any, dict[str, Any]]:
         """Run fairseq's validation step; end the run if the batch holds an unreadable utterance that must end it."""
         _end_on_bad_audio(sample)
-        stepped = super().valid_step(sample, model, criterion)
+        stepped = super().valid_step(self._with_views(sample, model), model, criterion)
         return _nothing(stepped) if sample.get("lost") else stepped
+
+    def _with_views(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
+        """Return a batch with both views, made on the model's device where the data workers have not made them."""
+        if "crops" not in sample:
+            return sample
+        assert self._pipeline is not None, "a batch comes from a dataset, and load_dataset makes the pipeline"
+        parameter = next(model.parameters())
+        with torch.no_grad():
+            views = two_views(sample["crops"].to(parameter.device), self._pipeline, self.cfg.normalize)
+        # fairseq has rounded the rest of a batch to the training's precision before.
+        return {**sample, "net_input": sample["net_input"] | {k: v.to(parameter.dtype) for k, v in views.items()}}
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Log the criterion's values and the running totals: seconds of audio heard, unreadable utterances."""
@@ -156,6 +242,11 @@ class CccPretrainingTask(AudioPretrainingTask):
         counts = self.state.counts
         for key in counts:
             counts[key] += int(sum(log.get(key, 0) for log in logging_outputs))
+        waited, passed = (
+            float(sum(log.get(key, 0) for log in logging_outputs)) for key in ("data_wait", "data_passed")
+        )
+        if passed:
+            metrics.log_scalar("data_wait_share", waited / passed, weight=passed, round=4)
         # Weight 0: a total is shown as it stands, not averaged over the logging interval.
         metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)
         metrics.log_scalar("bad_audio", counts["bad_audio"], weight=0)

@@ -12,14 +12,14 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipeline", required=True, help="a preset's name or a YAML file")
     parser.add_argument("--audio", required=True, help="one mono recording")
-    parser.add_argument("--noise-manifest", help="manifest (.tsv) of noise recordings")
+    for kind in ("noise", "music", "babble", "rir"):
+        parser.add_argument(f"--{kind}-manifest", help=f"manifest (.tsv) for the transforms that need one of {kind}")
     parser.add_argument("--sample-rate", type=int, default=16000, help="rate of recording and noise in Hz")
     parser.add_argument("--out", required=True, type=Path, help="folder to write, new or empty")
     parser.add_argument("--count", type=int, default=4, help="augmentations to draw")
@@ -27,27 +27,11 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def plot(waves: dict[str, Any], sample_rate: int, path: Path) -> None:
-    """Write one PNG with the spectrogram of each wave (S,), on one scale."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, len(waves), figsize=(4 * len(waves), 3.5), sharey=True, layout="constrained")
-    for panel, (title, wave_S) in zip(panels, waves.items(), strict=True):
-        # Silence has no logarithm; one step of 16 bits is far below what can be seen.
-        panel.specgram(wave_S.numpy() + 1e-12, NFFT=400, noverlap=240, Fs=sample_rate, vmin=-140, vmax=-40)
-        panel.set(title=title, xlabel="seconds")
-    panels[0].set_ylabel("Hz")
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-
-
 def preview(options: argparse.Namespace) -> None:
     import soundfile
 
-    from ccc_w2v.augment.pipeline import load_pipeline
+    from ccc_w2v.augment.pipeline import load_pipeline, manifest_settings
+    from ccc_w2v.augment.preview import spectrogram_figure
     from ccc_w2v.data.audio import read_audio
     from ccc_w2v.data.randomness import generator_for
     from ccc_w2v.errors import InputError
@@ -56,7 +40,8 @@ def preview(options: argparse.Namespace) -> None:
         raise InputError(f"{options.out}: exists and is not an empty folder; name another one or remove it")
     if options.count < 1:
         raise InputError(f"--count: expected at least 1, found {options.count}")
-    pipeline = load_pipeline(options.pipeline, options.sample_rate, noise_manifest=options.noise_manifest)
+    manifests = {name: getattr(options, name) for name in manifest_settings()}
+    pipeline = load_pipeline(options.pipeline, options.sample_rate, **manifests)
     wave_S = read_audio(options.audio, options.sample_rate)
     draws = [pipeline.draw(generator_for(options.seed, "preview", n), len(wave_S)) for n in range(options.count)]
     augmented_BS = pipeline.apply(wave_S.expand(options.count, -1), draws)
@@ -71,7 +56,7 @@ def preview(options: argparse.Namespace) -> None:
             soundfile.write(partial / f"{name}.wav", one_S.numpy(), options.sample_rate, subtype="FLOAT")
         shown = {f"augmented_{n}": list(zip(names, drawn, strict=True)) for n, drawn in enumerate(draws, start=1)}
         (partial / "parameters.json").write_text(json.dumps(shown, indent=2) + "\n")
-        plot(waves, options.sample_rate, partial / "spectrograms.png")
+        spectrogram_figure(waves, options.sample_rate).savefig(partial / "spectrograms.png", dpi=110)
         os.replace(partial, options.out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

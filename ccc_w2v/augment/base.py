@@ -16,6 +16,7 @@ from torch import Tensor
 from ccc_w2v.errors import InputError
 
 Parameters = dict[str, Any]  # plain numbers: they can be shown as JSON, stored and replayed
+MATERIAL = "material"  # the key under which load() adds a tensor to them
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,15 @@ def setting(
     default: Any = None,
     minimum: float = -math.inf,
     maximum: float = math.inf,
+    choices: tuple[str, ...] = (),
     override: str | None = None,
 ) -> Any:
     """Declare one YAML key of a transform: its help line with the unit, its default, the bounds of its numbers.
 
-    A setting without a default is required. ``override`` names the argument of load_pipeline (and the key under
-    ``task.`` in a run's configuration) that replaces what the YAML says.
+    A setting that is a word takes one of ``choices``. A setting without a default is required. ``override`` names the
+    argument of load_pipeline (and the key under ``task.`` in a run's configuration) that replaces what the YAML says.
     """
-    metadata = {"help": help, "minimum": minimum, "maximum": maximum, "override": override}
+    metadata = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices, "override": override}
     return field(metadata=metadata) if default is None else field(default=default, metadata=metadata)
 
 
@@ -71,13 +73,32 @@ class Transform(ABC):
 
     @abstractmethod
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
-        """Return the changed waves (R, S) as a new tensor, one set of parameters for each."""
+        """Return the changed waves (R, S) as a new tensor on their device, one set of parameters for each."""
+
+    def material(self, drawn: Parameters, samples: int) -> Tensor | None:
+        """Return what the change of one wave needs beside its numbers (a recording, noise), on the CPU.
+
+        It is separate from ``change`` so that data workers read and draw, and a GPU only computes.
+        """
+        return None
+
+    def load(self, drawn: Parameters, samples: int) -> Parameters:
+        """Return the parameters with their material, where the transform has any."""
+        material = self.material(drawn, samples)
+        return drawn if material is None else {**drawn, MATERIAL: material}
+
+    def materials(self, waves_RS: Tensor, parameters: list[Parameters]) -> list[Tensor]:
+        """Return each wave's material on the waves' device, made here where ``load`` has not made it before."""
+        loaded = [one if MATERIAL in one else self.load(one, waves_RS.shape[1]) for one in parameters]
+        return [one[MATERIAL].to(waves_RS) for one in loaded]
 
     def apply(self, waves_BS: Tensor, parameters: list[Parameters | None]) -> Tensor:
         """Return a new batch (B, S) in which the waves with parameters are changed and the others are bit-equal."""
         assert len(parameters) == len(waves_BS), "one set of parameters, or None, for each wave"
-        changed_BS = waves_BS.clone()
         drawn = [one for one in parameters if one is not None]
+        if len(drawn) == len(parameters):
+            return self.change(waves_BS, drawn)
+        changed_BS = waves_BS.clone()
         if drawn:
             rows_R = torch.tensor([one is not None for one in parameters], device=waves_BS.device).nonzero().squeeze(1)
             changed_BS[rows_R] = self.change(waves_BS[rows_R], drawn)
@@ -97,8 +118,12 @@ def power(waves_BS: Tensor) -> Tensor:
     return waves_BS.square().mean(dim=1, keepdim=True)
 
 
+def scale_to_power(waves_BS: Tensor, power_B1: Tensor) -> Tensor:
+    """Scale each wave to a mean square; a wave of zeros stays one."""
+    own_B1 = power(waves_BS)
+    return waves_BS * (power_B1 / own_B1.masked_fill(own_B1 == 0, 1.0)).sqrt()
+
+
 def match_level(waves_BS: Tensor, reference_BS: Tensor) -> Tensor:
     """Scale each wave to the RMS of its reference; a wave of zeros stays one."""
-    silent_B1 = power(waves_BS) == 0
-    gain_B1 = (power(reference_BS) / power(waves_BS).masked_fill(silent_B1, 1.0)).sqrt()
-    return waves_BS * gain_B1
+    return scale_to_power(waves_BS, power(reference_BS))

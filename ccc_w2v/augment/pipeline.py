@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -22,11 +21,21 @@ import yaml
 from torch import Tensor
 
 from ccc_w2v.augment.base import Parameters, Range, Transform
-from ccc_w2v.augment.noise import BackgroundNoise, GaussianNoise
+from ccc_w2v.augment.dropout import TimeDropout
+from ccc_w2v.augment.filtering import BandLimit
+from ccc_w2v.augment.gain import Clipping, Gain, Polarity
+from ccc_w2v.augment.noise import Babble, BackgroundNoise, GaussianNoise, Music
+from ccc_w2v.augment.pitch import PitchShift
+from ccc_w2v.augment.recorded_reverb import RecordedReverb
 from ccc_w2v.augment.reverb import Reverb
+from ccc_w2v.augment.telephone import Telephone
 from ccc_w2v.errors import InputError
+from ccc_w2v.shared_files import shared_folder
 
-TRANSFORMS: dict[str, type[Transform]] = {one.name: one for one in (GaussianNoise, Reverb, BackgroundNoise)}
+_NOISES: tuple[type[Transform], ...] = (GaussianNoise, BackgroundNoise, Music, Babble)
+_CHANNELS: tuple[type[Transform], ...] = (Reverb, RecordedReverb, BandLimit, Telephone, Clipping, Gain, Polarity)
+_EFFECTS: tuple[type[Transform], ...] = (PitchShift, TimeDropout)
+TRANSFORMS: dict[str, type[Transform]] = {one.name: one for one in (*_NOISES, *_CHANNELS, *_EFFECTS)}
 
 Drawn = list[Parameters | None]  # one entry for each transform of the pipeline; None where the coin said no
 
@@ -72,12 +81,21 @@ class Pipeline:
             drawn.append(parameters if heads else None)
         return drawn
 
+    def load(self, drawn: Drawn, samples: int) -> Drawn:
+        """Return the draws of one utterance with the recordings and noise that they need, on the CPU."""
+        return [
+            None if parameters is None else step.transform.load(parameters, samples)
+            for step, parameters in zip(self.steps, drawn, strict=True)
+        ]
+
     def apply(self, waves_BS: Tensor, drawn: Sequence[Drawn]) -> Tensor:
-        """Apply what was drawn for each utterance; the same draws give the same waves (B, S)."""
-        out_BS = waves_BS.clone()
+        """Apply what was drawn for each utterance, loaded or not; the same draws give the same waves (B, S)."""
+        out_BS = waves_BS
         for position, step in enumerate(self.steps):
-            out_BS = step.transform.apply(out_BS, [utterance[position] for utterance in drawn])
-        return out_BS
+            parameters = [utterance[position] for utterance in drawn]
+            if any(one is not None for one in parameters):
+                out_BS = step.transform.apply(out_BS, parameters)
+        return waves_BS.clone() if out_BS is waves_BS else out_BS
 
     def prepare(self) -> None:
         """Do the slow work that all draws share; call it once before worker processes start."""
@@ -94,16 +112,29 @@ class Pipeline:
         return f"{names or 'no augmentation'} ({self.untouched:.1%} of utterances untouched)"
 
 
-def load_pipeline(path_or_name: str | Path, sample_rate: int, **overrides: str | Path | None) -> Pipeline:
+def manifest_settings() -> tuple[str, ...]:
+    """Return the overrides that load_pipeline knows: settings of a run, each a manifest of recordings."""
+    overrides = {one.metadata["override"] for kind in TRANSFORMS.values() for one in _settings(kind)}
+    return tuple(sorted(overrides - {None}))
+
+
+def load_pipeline(
+    path_or_name: str | Path,
+    sample_rate: int,
+    *,
+    fallbacks: Mapping[str, str | Path] | None = None,
+    **overrides: str | Path | None,
+) -> Pipeline:
     """Build the pipeline of a preset (its name) or of a YAML file (its path) for waves at ``sample_rate`` Hz.
 
     ``overrides`` replace the settings that declare one, whatever the file says: ``noise_manifest`` is the manifest of
-    background_noise. None or "" leaves the file's value; one that this pipeline has no use for is ignored.
+    background_noise, and so on (see manifest_settings). None or "" leaves the file's value; one that this pipeline has
+    no use for is ignored. ``fallbacks`` are for settings that neither they nor the file give a value.
 
     Raises InputError that names file, transform and key for whatever is unknown, missing, of a wrong type or out of
     range, and for a noise manifest that cannot be used.
     """
-    unknown = set(overrides) - {one.metadata["override"] for kind in TRANSFORMS.values() for one in _settings(kind)}
+    unknown = set(overrides) - set(manifest_settings())
     assert not unknown, f"no transform declares the override {unknown}"
     path = find_pipeline(path_or_name)
     content = _read_yaml(path)
@@ -111,26 +142,15 @@ def load_pipeline(path_or_name: str | Path, sample_rate: int, **overrides: str |
         raise InputError(f"{path}: expected one key, transforms, with a list of transforms; an empty list is []")
     return Pipeline(
         [
-            _build_step(path, f"{path}: transform {number}", entry, sample_rate, overrides)
+            _build_step(path, f"{path}: transform {number}", entry, sample_rate, overrides, fallbacks or {})
             for number, entry in enumerate(content["transforms"], start=1)
         ]
     )
 
 
 def presets_folder() -> Path:
-    """Return the folder of the preset YAML files: recipes/augment of a checkout, or where a wheel installs it."""
-    shared = Path("share", "ccc_w2v", "recipes", "augment")
-    schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
-    folders = [
-        Path(__file__).resolve().parents[2] / "recipes" / "augment",
-        *(Path(sysconfig.get_path("data", scheme)) / shared for scheme in schemes),
-    ]
-    for folder in folders:
-        if folder.is_dir():
-            return folder
-    raise InputError(
-        f"no folder of augmentation presets, looked for {', '.join(map(str, folders))}; install the package again"
-    )
+    """Return the folder of the preset YAML files."""
+    return shared_folder("recipes/augment")
 
 
 def find_pipeline(path_or_name: str | Path) -> Path:
@@ -155,7 +175,14 @@ def _settings(transform: type[Transform]) -> list[dataclasses.Field[Any]]:
     return [one for one in dataclasses.fields(transform) if one.metadata]
 
 
-def _build_step(path: Path, where: str, entry: Any, sample_rate: int, overrides: dict[str, Any]) -> Step:
+def _build_step(
+    path: Path,
+    where: str,
+    entry: Any,
+    sample_rate: int,
+    overrides: Mapping[str, Any],
+    fallbacks: Mapping[str, Any],
+) -> Step:
     if not isinstance(entry, dict):
         raise InputError(f"{where}: expected {{name: ..., p: ...}}, found {entry!r}")
     name = entry.get("name")
@@ -174,12 +201,17 @@ def _build_step(path: Path, where: str, entry: Any, sample_rate: int, overrides:
             values[key] = Path(override)
         elif key in entry:
             values[key] = _read_setting(path, f"{where}: {key}", entry[key], kinds[key], one.metadata)
+        elif one.metadata["override"] in fallbacks:
+            values[key] = Path(fallbacks[one.metadata["override"]])
         elif one.default is dataclasses.MISSING:
             raise InputError(
                 f"{where}: needs a {key} and has none; set task.{one.metadata['override']}, or {key} in a YAML of yours"
             )
     p = _read_number(f"{where}: p", entry.get("p", 1.0), float, 0.0, 1.0)
-    return Step(p, TRANSFORMS[name](sample_rate, **values))
+    try:
+        return Step(p, TRANSFORMS[name](sample_rate, **values))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _read_setting(path: Path, where: str, value: Any, kind: type, metadata: Any) -> Any:
@@ -188,6 +220,10 @@ def _read_setting(path: Path, where: str, value: Any, kind: type, metadata: Any)
         if not isinstance(value, str) or not value:
             raise InputError(f"{where}: expected a path, found {value!r}")
         return path.parent / value
+    if kind is str:
+        if value not in metadata["choices"]:
+            raise InputError(f"{where}: expected one of {', '.join(metadata['choices'])}, found {value!r}")
+        return value
     if kind is Range:
         if not isinstance(value, list) or len(value) != 2:
             raise InputError(f"{where}: expected a range [low, high], found {value!r}")

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
 from ccc_w2v.augment.base import Parameters, Range, Transform, draw_integer, match_level, setting
+from ccc_w2v.augment.convolution import convolve
 from ccc_w2v.data.randomness import generator_for, seed_for
 from ccc_w2v.errors import InputError
 
@@ -65,8 +65,9 @@ class Reverb(Transform):
 
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
         rooms = [self.response(one["room"]) for one in parameters]
-        response_RL = torch.nn.utils.rnn.pad_sequence([response_L for response_L, _ in rooms], batch_first=True)
-        wet_RS = convolve(waves_RS, response_RL.to(waves_RS), delays=[delay for _, delay in rooms])
+        wet_RS = convolve(
+            waves_RS, [response_L.to(waves_RS) for response_L, _ in rooms], delays=[direct for _, direct in rooms]
+        )
         return match_level(wet_RS, waves_RS)
 
     def prepare(self) -> None:
@@ -143,17 +144,3 @@ def eyring_absorption(size_3: np.ndarray, rt60_s: np.ndarray, speed_of_sound: fl
     volume = float(np.prod(size_3))
     surface = 2 * (volume / size_3).sum()
     return 1 - np.exp(-24 * math.log(10) / speed_of_sound * volume / (surface * rt60_s))
-
-
-def convolve(waves_RS: Tensor, response_RL: Tensor, delays: list[int]) -> Tensor:
-    """Convolve each wave with its response and return S samples (R, S) from the response's delay on."""
-    # By overlap-add of K blocks: for a single 15 s wave four times as fast as one transform of the whole.
-    samples, taps = waves_RS.shape[1], response_RL.shape[1]
-    length = 4 * 2 ** math.ceil(math.log2(taps))
-    hop = length - taps + 1
-    blocks = -(-(samples + max(delays)) // hop)
-    blocks_RKH = F.pad(waves_RS, (0, blocks * hop - samples)).view(-1, blocks, hop)
-    spectrum_RKF = torch.fft.rfft(blocks_RKH, n=length) * torch.fft.rfft(response_RL, n=length).unsqueeze(1)
-    convolved_RLK = torch.fft.irfft(spectrum_RKF, n=length).transpose(1, 2)
-    full_RS = F.fold(convolved_RLK, (1, blocks * hop + taps - 1), (1, length), stride=(1, hop))[:, 0, 0]
-    return torch.stack([full_S[delay : delay + samples] for full_S, delay in zip(full_RS, delays, strict=True)])

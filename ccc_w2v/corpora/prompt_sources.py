@@ -6,27 +6,21 @@ continue where they stopped, and an unpacked folder appears whole or not at all.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import re
 import shutil
 import subprocess
-import tarfile
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from ccc_w2v.corpora.download import TIMEOUT_SECONDS, Checksum, DownloadError, fetch, unpack
 from ccc_w2v.errors import InputError
 
 RELEASE = "1.6.1"
 UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases/"
 LANGUAGES = ("en", "es", "fr", "it", "ru")
-TIMEOUT_SECONDS = 5
-ATTEMPTS = 3
 
 
 class SourceUnavailable(Exception):
@@ -53,9 +47,9 @@ def find_recordings(
     if source is not None:
         return locate(Path(source), language, f"folder {Path(source).resolve()}")
     reasons = []
-    for fetch in (_fetch_release, _fetch_packages):
+    for fetch_source in (_fetch_release, _fetch_packages):
         try:
-            folder, origin = fetch(language, downloads, upstream)
+            folder, origin = fetch_source(language, downloads, upstream)
         except SourceUnavailable as reason:
             print(f"[{language}] {reason}", flush=True)
             reasons.append(str(reason))
@@ -138,16 +132,10 @@ def _fetch_release(language: str, downloads: Path, upstream: str) -> tuple[Path,
     origin = f"upstream release {name}"
     if folder.is_dir():
         return folder, origin
-    downloads.mkdir(parents=True, exist_ok=True)
-    archive = _download(upstream + name, downloads / name)
-    partial = _fresh(folder)
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(partial, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
-        archive.unlink()
-        raise SourceUnavailable(f"{name} is damaged ({error})") from error
-    os.replace(partial, folder)
+        unpack(fetch(upstream + name, downloads / name, lambda: _published_sha1(upstream + name)), folder)
+    except DownloadError as error:
+        raise SourceUnavailable(str(error)) from error
     return folder, origin
 
 
@@ -178,65 +166,14 @@ def _run(command: list[str], folder: Path) -> None:
         raise SourceUnavailable(f"{' '.join(command[:1])} failed ({errors[0].strip()}){remedy}")
 
 
-def _fresh(folder: Path) -> Path:
-    """Return an empty folder beside ``folder``, without what a killed run left in it."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    return partial
-
-
-def _download(url: str, path: Path) -> Path:
-    """Fetch a file, going on from a partial one, and compare it with the SHA-1 that upstream publishes beside it."""
-    if path.is_file():
-        return path
-    partial = path.with_name(f".{path.name}.partial")
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            _append(url, partial)
-            break
-        except (OSError, http.client.HTTPException) as error:
-            # What never began to arrive is not asked for again.
-            if attempt == ATTEMPTS or not partial.is_file():
-                raise SourceUnavailable(f"{url} cannot be fetched ({getattr(error, 'reason', error)})") from error
-    published = _published_sha1(url)
-    if published is None:
-        print(f"{url}.sha1: not to be had; the archive's own checksums must do", flush=True)
-    elif hashlib.sha1(partial.read_bytes()).hexdigest() != published:
-        partial.unlink()
-        raise SourceUnavailable(f"{url}: its SHA-1 is not the published {published}; the download was discarded")
-    os.replace(partial, path)
-    return path
-
-
-def _append(url: str, partial: Path) -> None:
-    """Append to ``partial`` what it lacks of a file; raises OSError when the connection ends before the file does."""
-    start = partial.stat().st_size if partial.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        # 416: nothing lies beyond what is here, so the whole file had arrived before a kill.
-        if error.code == 416:
-            return
-        raise
-    with response:
-        # A server that does not know ranges sends the whole file again.
-        start = start if response.status == 206 else 0
-        total = start + int(response.headers.get("Content-Length") or 0)
-        bar = tqdm(desc=url.rsplit("/", 1)[1], total=total, initial=start, unit="B", unit_scale=True, leave=False)
-        with open(partial, "ab" if start else "wb") as file, bar:
-            while block := response.read(1 << 16):
-                file.write(block)
-                bar.update(len(block))
-    if partial.stat().st_size < total:
-        raise OSError(f"the connection ended after {partial.stat().st_size} of {total} bytes")
-
-
-def _published_sha1(url: str) -> str | None:
+def _published_sha1(url: str) -> Checksum | None:
+    """Return the SHA-1 that upstream publishes beside an archive."""
     try:
         with urllib.request.urlopen(f"{url}.sha1", timeout=TIMEOUT_SECONDS) as response:
             match = re.match(rb"[0-9a-f]{40}\b", response.read(1000).strip().lower())
     except (OSError, http.client.HTTPException):
+        match = None
+    if match is None:
+        print(f"{url}.sha1: not to be had; the archive's own checksums must do", flush=True)
         return None
-    return match.group().decode() if match else None
+    return "sha1", match.group().decode()

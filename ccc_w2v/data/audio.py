@@ -33,27 +33,61 @@ def read_audio(
     min_samples: int = 1,
     start: int = 0,
     frames: int = -1,
+    resample: bool = False,
 ) -> torch.Tensor:
     """Read one recording, or ``frames`` samples of it from ``start``, as a float32 wave (S,).
 
     ``where`` ("manifest:line") heads every message. With ``declared_samples`` the file's length must be exactly that.
+    With ``resample`` a recording of another rate is resampled, all other numbers being in the file's own samples.
 
-    Raises InputError for a file that is missing, unreadable, of another rate, not mono, shorter or longer than
-    declared, shorter than ``min_samples``, silent, or holding a sample that is not finite.
+    Raises InputError for a file that is missing, unreadable, of another rate (without ``resample``), not mono, shorter
+    or longer than declared, shorter than ``min_samples``, silent, or holding a sample that is not finite.
     """
-    name = f"{where}: {path}" if where else str(path)
-    with _open(str(path), name) as recording:
+    name = _name(path, where)
+    expected_rate = None if resample else sample_rate
+    wave, rate = _read(str(path), name, expected_rate, declared_samples, min_samples, start, frames)
+    check_wave(wave, name)
+    wave_S = torch.from_numpy(wave)
+    if rate == sample_rate:
+        return wave_S
+    import torchaudio  # a second, for those who need it alone
+
+    return torchaudio.functional.resample(wave_S, rate, sample_rate)
+
+
+def read_samples(
+    path: str | Path, sample_rate: int, *, where: str, declared_samples: int, start: int = 0, frames: int = -1
+) -> np.ndarray:
+    """Do as read_audio does, but leave the samples (S,) float32 themselves unchecked."""
+    return _read(str(path), _name(path, where), sample_rate, declared_samples, 1, start, frames)[0]
+
+
+def resampled_length(samples: int, rate: int, sample_rate: int) -> int:
+    """Return how many samples are left of a recording after resampling from ``rate`` to ``sample_rate`` Hz."""
+    return -(-samples * sample_rate // rate)
+
+
+def _read(
+    path: str,
+    name: str,
+    sample_rate: int | None,
+    declared_samples: int | None,
+    min_samples: int,
+    start: int,
+    frames: int,
+) -> tuple[np.ndarray, int]:
+    with _open(path, name) as recording:
         _check_header(recording, name, sample_rate, declared_samples, min_samples)
         try:
-            recording.seek(start)
+            if start:
+                recording.seek(start)
             wave = recording.read(frames, dtype="float32")
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise InputError(f"{name}: cannot be decoded ({error}); the file is damaged, replace it") from error
         expected = recording.frames - start if frames < 0 else frames
-    if len(wave) < expected:
-        raise InputError(f"{name}: truncated, {len(wave)} of {expected} samples could be read; replace the file")
-    check_wave(wave, name)
-    return torch.from_numpy(wave)
+        if len(wave) < expected:
+            raise InputError(f"{name}: truncated, {len(wave)} of {expected} samples could be read; replace the file")
+        return wave, recording.samplerate
 
 
 def check_wave(wave: np.ndarray, name: str) -> None:
@@ -66,12 +100,25 @@ def check_wave(wave: np.ndarray, name: str) -> None:
         raise InputError(f"{name}: digital silence, every sample is zero; remove the line from the manifest")
 
 
-def audio_samples(path: str | Path, sample_rate: int, *, where: str = "") -> int:
-    """Return a recording's length in samples from its header alone; raises InputError as read_audio does."""
-    name = f"{where}: {path}" if where else str(path)
+def audio_samples(path: str | Path, sample_rate: int | None, *, where: str = "") -> int:
+    """Return a recording's length in its own samples from its header alone; raises InputError as read_audio does.
+
+    A ``sample_rate`` of None is any.
+    """
+    name = _name(path, where)
     with _open(str(path), name) as recording:
         _check_header(recording, name, sample_rate, None, 1)
         return recording.frames
+
+
+def audio_rate(path: str | Path, *, where: str = "") -> int:
+    """Return a recording's sample rate in Hz from its header alone; raises InputError as read_audio does."""
+    with _open(str(path), _name(path, where)) as recording:
+        return recording.samplerate
+
+
+def _name(path: str | Path, where: str) -> str:
+    return f"{where}: {path}" if where else str(path)
 
 
 def _open(path: str, name: str) -> soundfile.SoundFile:
@@ -85,11 +132,12 @@ def _open(path: str, name: str) -> soundfile.SoundFile:
 
 
 def _check_header(
-    recording: soundfile.SoundFile, name: str, sample_rate: int, declared: int | None, min_samples: int
+    recording: soundfile.SoundFile, name: str, sample_rate: int | None, declared: int | None, min_samples: int
 ) -> None:
-    if recording.samplerate != sample_rate:
+    if sample_rate is not None and recording.samplerate != sample_rate:
         raise InputError(
-            f"{name}: sample rate {recording.samplerate} Hz, expected {sample_rate} Hz; resample the corpus once"
+            f"{name}: sample rate {recording.samplerate} Hz, expected {sample_rate} Hz; resample it once "
+            "(a corpus also on the fly: task.resample=true)"
         )
     if recording.channels != 1:
         raise InputError(f"{name}: {recording.channels} channels, expected 1; split or mix down the corpus once")

@@ -1,45 +1,93 @@
-"""Every recording of a manifest read to its end: what a training would stop at, found before it starts."""
+"""Every recording of a manifest read to its end: what a training would stop at or learn badly from, found before."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import LABEL_KINDS, Entry, Manifest, read_labels, write_manifest, write_whole
 from ccc_w2v.errors import InputError
 
+FULL_SCALE = 0.999  # of the loudest value that a file can hold
+RUN = 3  # samples at full scale in a row: one alone may be a peak, three are a cut one
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with one line: ``kind`` is "unusable" (a training stops at it), "clipped" or "duplicate"."""
+
+    entry: Entry
+    kind: str
+    message: str
+
+
+def check_manifest(
+    manifest: Manifest, sample_rate: int, *, min_samples: int = 1, max_clipped: float = 0.01, workers: int = 1
+) -> list[Finding]:
+    """Read every recording whole, by ``workers`` threads, with a progress bar; return what is wrong, in line order.
+
+    Clipped is a recording of which more than the share ``max_clipped`` stands at full scale; a duplicate decodes to the
+    samples of an earlier line. Each line has one finding at most.
+    """
+    found, first = [], {}
+    for entry, (problem, clipped, digest) in _look(manifest, sample_rate, min_samples, workers):
+        name = f"{manifest.where(entry)}: {manifest.audio_path(entry)}"
+        if problem:
+            found.append(Finding(entry, "unusable", problem))
+        elif digest in first:
+            same = f"{name}: the same samples as line {first[digest].line} ({first[digest].path})"
+            found.append(Finding(entry, "duplicate", same))
+        elif clipped > max_clipped:
+            found.append(Finding(entry, "clipped", f"{name}: {clipped:.1%} of its samples are cut off at full scale"))
+        first.setdefault(digest, entry)
+    return found
+
 
 def find_bad_audio(manifest: Manifest, sample_rate: int, *, min_samples: int = 1, workers: int = 1) -> dict[Entry, str]:
-    """Read every recording whole, by ``workers`` threads; return what is wrong, a message for each bad entry."""
-
-    def problem(entry: Entry) -> str | None:
-        try:
-            read_audio(
-                manifest.audio_path(entry),
-                sample_rate,
-                where=manifest.where(entry),
-                declared_samples=entry.samples,
-                min_samples=min_samples,
-            )
-        except InputError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(problem, manifest.entries)
-        bar = tqdm(found, total=len(manifest), desc=f"checking {Path(manifest.source).name}", unit="file")
-        return {entry: message for entry, message in zip(manifest.entries, bar, strict=True) if message}
+    """Read every recording whole, by ``workers`` threads; return what is wrong, a message for each unusable entry."""
+    looks = _look(manifest, sample_rate, min_samples, workers)
+    return {entry: problem for entry, (problem, _, _) in looks if problem}
 
 
-def write_without(manifest: Manifest, bad: dict[Entry, str], out: str | Path) -> int:
-    """Write ``manifest`` to ``out`` without its bad entries, and its labels likewise; returns the number of lines.
+def clipped_share(wave_S: np.ndarray) -> float:
+    """Return the share of a wave's samples that stand at full scale, RUN or more in a row."""
+    high_S = np.abs(wave_S) >= FULL_SCALE
+    if not high_S.any():
+        return 0.0
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], high_S, [False]])))
+    runs = edges[1::2] - edges[::2]
+    return float(runs[runs >= RUN].sum() / len(wave_S))
+
+
+def report(manifest: Manifest, findings: list[Finding], sample_rate: int) -> dict[str, Any]:
+    """Return what a check found as JSON can hold it: counts, hours, and every finding with its line."""
+    wrong = {finding.entry for finding in findings}
+    samples = [entry.samples for entry in manifest.entries if entry not in wrong]
+    return {
+        "manifest": manifest.source,
+        "lines": len(manifest),
+        "good": len(samples),
+        "good_hours": round(sum(samples) / sample_rate / 3600, 3),
+        "counts": dict(Counter(finding.kind for finding in findings)),
+        "findings": [{"line": one.entry.line, "kind": one.kind, "message": one.message} for one in findings],
+    }
+
+
+def write_without(manifest: Manifest, bad: Iterable[Entry], out: str | Path) -> int:
+    """Write ``manifest`` to ``out`` without some of its entries, and its labels likewise; returns the number of lines.
 
     Raises InputError where nothing is left, or where the labels do not fit the manifest.
     """
-    out = Path(out)
+    out, bad = Path(out), set(bad)
     kept = [index for index, entry in enumerate(manifest.entries) if entry not in bad]
     if not kept:
         raise InputError(f"{manifest.source}: no recording is usable, so {out} is not written; mend the corpus")
@@ -50,3 +98,27 @@ def write_without(manifest: Manifest, bad: dict[Entry, str], out: str | Path) ->
     entries = [manifest.entries[index] for index in kept]
     write_manifest(out, manifest.root, [(entry.path, entry.samples) for entry in entries])
     return len(entries)
+
+
+def _look(
+    manifest: Manifest, sample_rate: int, min_samples: int, workers: int
+) -> Iterable[tuple[Entry, tuple[str, float, bytes]]]:
+    """Yield each entry with its problem ("" for none), its clipped share and a digest of its samples."""
+
+    def look(entry: Entry) -> tuple[str, float, bytes]:
+        try:
+            wave_S = read_audio(
+                manifest.audio_path(entry),
+                sample_rate,
+                where=manifest.where(entry),
+                declared_samples=entry.samples,
+                min_samples=min_samples,
+            ).numpy()
+        except InputError as error:
+            return str(error), 0.0, b""
+        return "", clipped_share(wave_S), hashlib.blake2b(wave_S.tobytes(), digest_size=16).digest()
+
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(look, manifest.entries)
+        bar = tqdm(found, total=len(manifest), desc=f"checking {Path(manifest.source).name}", unit="file")
+        yield from zip(manifest.entries, bar, strict=True)

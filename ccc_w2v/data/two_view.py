@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from fairseq.data.audio.raw_audio_dataset import RawAudioDataset
+from torch.nn.utils.rnn import pad_sequence
 
-from ccc_w2v.augment.pipeline import Pipeline
-from ccc_w2v.data.audio import audio_samples, read_audio
+from ccc_w2v.augment.pipeline import Drawn, Pipeline
+from ccc_w2v.data.audio import audio_samples, read_audio, resampled_length
 from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.data.randomness import generator_for, seed_for
+from ccc_w2v.data.rates import sample_rates
+from ccc_w2v.data.views import Crops, two_views
 from ccc_w2v.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -29,9 +31,12 @@ class TwoViewDataset(RawAudioDataset):
 
     Batches are cut as fairseq cuts them: by audio length, all utterances cropped to the shortest (or padded to the
     longest with ``pad``). The crop is drawn before the augmentation, so nothing is augmented to be thrown away, and
-    both views share it. An utterance that turns out unreadable in the middle of an epoch follows ``on_bad_audio``:
-    "raise" hands the message on in its batch, for the task to end the run with; "skip" leaves the utterance out of its
-    batch, logs it and counts it; a batch that is lost whole becomes noise, marked as "lost".
+    both views share it. An utterance that turns out unreadable in the middle of an epoch, or whose noise does, follows
+    ``on_bad_audio``: "raise" hands the message on in its batch, for the task to end the run with; "skip" leaves the
+    utterance out of its batch, logs it and counts it; a batch that is lost whole becomes noise, marked as "lost".
+
+    With ``augment_device`` "gpu" a batch holds "crops" in place of the views, for the task to make them on the model's
+    device. With ``resample`` recordings of another rate are resampled as they are read, else refused.
     """
 
     def __init__(
@@ -47,18 +52,28 @@ class TwoViewDataset(RawAudioDataset):
         pad: bool = False,
         normalize: bool = False,
         on_bad_audio: str = "raise",
+        augment_device: str = "cpu",
+        resample: bool = False,
     ):
         super().__init__(sample_rate, max_sample_size, min_sample_size, shuffle, pad, normalize)
         self.manifest = manifest
-        self.entries = [entry for entry in manifest.entries if entry.samples >= min_sample_size]
-        if not self.entries:
+        rates = sample_rates(manifest) if resample else [sample_rate] * len(manifest)
+        lengths = [
+            resampled_length(entry.samples, rate, sample_rate)
+            for entry, rate in zip(manifest.entries, rates, strict=True)
+        ]
+        long_enough = [index for index, length in enumerate(lengths) if length >= min_sample_size]
+        if not long_enough:
             raise InputError(
                 f"{manifest.source}: all {len(manifest)} utterances are shorter than task.min_sample_size="
                 f"{min_sample_size} samples; lower it or list longer audio"
             )
-        skipped = len(manifest) - len(self.entries)
-        logger.info("%s: %d utterances, %d too short", manifest.source, len(self.entries), skipped)
-        self.sizes = np.array([entry.samples for entry in self.entries], dtype=np.int64)
+        skipped = len(manifest) - len(long_enough)
+        logger.info("%s: %d utterances, %d too short", manifest.source, len(long_enough), skipped)
+        self.entries = [manifest.entries[index] for index in long_enough]
+        self.sizes = np.array([lengths[index] for index in long_enough], dtype=np.int64)
+        self.resample = resample
+        self.augment_device = augment_device
         self.pipeline = pipeline
         self.seed = seed
         self.epoch = 1
@@ -77,7 +92,7 @@ class TwoViewDataset(RawAudioDataset):
         step = max(1, len(self.entries) // max(most, 1))
         for entry in self.entries[::step] if most > 0 else ():
             path, where = self.manifest.audio_path(entry), self.manifest.where(entry)
-            found = audio_samples(path, self.sample_rate, where=where)
+            found = audio_samples(path, None if self.resample else self.sample_rate, where=where)
             if found != entry.samples:
                 raise InputError(
                     f"{where}: {path}: {found} samples, the manifest declares {entry.samples}; "
@@ -110,14 +125,19 @@ class TwoViewDataset(RawAudioDataset):
                 self.sample_rate,
                 where=self.manifest.where(entry),
                 declared_samples=entry.samples,
+                resample=self.resample,
             )
         except InputError as error:
-            if self.on_bad_audio == "raise":
-                # Raised here, in a data worker, it would reach the user as two tracebacks.
-                return {"id": index, "source": None, "error": str(error)}
-            logger.warning("skipped bad audio: %s", error)
-            return {"id": index, "source": None}
+            return {"id": index, "source": None, **self._bad(error)}
         return {"id": index, "source": wave_S}
+
+    def _bad(self, error: InputError) -> dict[str, str]:
+        """Follow the policy: a message that ends the run, or a line in the log."""
+        if self.on_bad_audio == "raise":
+            # Raised here, in a data worker, it would reach the user as two tracebacks.
+            return {"error": str(error)}
+        logger.warning("skipped bad audio: %s", error)
+        return {}
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """Crop or pad to one length, augment, normalise: a fairseq batch whose net_input holds both views.
@@ -130,28 +150,44 @@ class TwoViewDataset(RawAudioDataset):
             return self._collate(samples)
 
     def _collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        errors = [sample["error"] for sample in samples if "error" in sample]
-        if errors:
-            return {"error": errors[0]}
         if not samples:
             return {}
         read = [sample for sample in samples if sample["source"] is not None]
-        if not read:
-            return self._lost(samples)
-        ids = [sample["id"] for sample in read]
         sizes = [sample["source"].numel() for sample in read]
-        target = min(max(sizes) if self.pad else min(sizes), self.max_sample_size)
-        waves = [self._crop(sample["source"], target, sample["id"]) for sample in read]
-        generators = [generator_for(self.seed, "augment", self.epoch, index) for index in ids]
-        net_input: dict[str, Any] = {
-            "source": self._batch(waves, target),
-            "source_aug": self._batch(self._augment(waves, generators), target),
-            "seed": seed_for(self.seed, "batch", self.epoch, *ids),
-        }
+        target = min(max(sizes) if self.pad else min(sizes), self.max_sample_size) if sizes else 0
+        cropped = [self._crop_and_draw(sample["id"], sample["source"], target) for sample in read]
+        errors = [sample["error"] for sample in (*samples, *cropped) if "error" in sample]
+        if errors:
+            return {"error": errors[0]}
+        whole = [sample for sample in cropped if "drawn" in sample]
+        if not whole:
+            return self._lost(samples)
+        ids = [sample["id"] for sample in whole]
+        waves = [sample["wave"] for sample in whole]
+        crops = Crops(
+            pad_sequence(waves, batch_first=True),
+            tuple(len(wave_S) for wave_S in waves),
+            tuple(sample["drawn"] for sample in whole),
+        )
+        batch: dict[str, Any] = {"id": torch.tensor(ids), "bad_audio": len(samples) - len(whole)}
+        net_input: dict[str, Any] = {"seed": seed_for(self.seed, "batch", self.epoch, *ids)}
+        if self.augment_device == "gpu":
+            batch["crops"] = crops
+        else:
+            net_input.update(two_views(crops, self.pipeline, self.normalize))
         if self.pad:
-            lengths_B1 = torch.tensor([[wave.numel()] for wave in waves])
-            net_input["padding_mask"] = torch.arange(target) >= lengths_B1
-        return {"id": torch.tensor(ids), "net_input": net_input, "bad_audio": len(samples) - len(read)}
+            lengths_B1 = torch.tensor(crops.lengths).unsqueeze(1)
+            net_input["padding_mask"] = torch.arange(crops.waves_BS.shape[1]) >= lengths_B1
+        return {**batch, "net_input": net_input}
+
+    def _crop_and_draw(self, index: int, wave_S: torch.Tensor, target: int) -> dict[str, Any]:
+        """Crop an utterance and load what its augmentation needs: id, wave (S,), drawn; no drawn where that is bad."""
+        crop_S = self._crop(wave_S, target, index)
+        try:
+            drawn: Drawn = self.pipeline.draw(generator_for(self.seed, "augment", self.epoch, index), len(crop_S))
+            return {"id": index, "wave": crop_S, "drawn": self.pipeline.load(drawn, len(crop_S))}
+        except InputError as error:
+            return {"id": index, **self._bad(error)}
 
     def _lost(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         ids = [sample["id"] for sample in samples]
@@ -163,17 +199,6 @@ class TwoViewDataset(RawAudioDataset):
         if self.pad:
             net_input["padding_mask"] = torch.zeros(noise_BS.shape, dtype=torch.bool)
         return {"id": torch.tensor(ids), "net_input": net_input, "bad_audio": len(ids), "lost": True}
-
-    def _augment(self, waves: list[torch.Tensor], generators: list[torch.Generator]) -> list[torch.Tensor]:
-        if not self.pad:
-            return list(self.pipeline(torch.stack(waves), generators))
-        # One at a time, before the padding: it would fill with echoes and dilute every level measured over it.
-        return [self.pipeline(wave[None], [own])[0] for wave, own in zip(waves, generators, strict=True)]
-
-    def _batch(self, waves: list[torch.Tensor], target: int) -> torch.Tensor:
-        if self.normalize:
-            waves = [F.layer_norm(wave, wave.shape) for wave in waves]
-        return torch.stack([F.pad(wave, (0, target - wave.numel())) for wave in waves])
 
     def _crop(self, wave_S: torch.Tensor, target: int, index: int) -> torch.Tensor:
         surplus = wave_S.numel() - target

@@ -11,22 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccc_w2v.augment.base import Parameters, Range, Transform, match_level, power
-from ccc_w2v.augment.noise import BackgroundNoise, GaussianNoise
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
 
-from .conftest import RATE
-
 SAMPLES = 16000
-
-
-@pytest.fixture(params=["gaussian_noise", "background_noise", "reverb"])
-def transform(request: pytest.FixtureRequest, noise_manifest, reverb) -> Transform:
-    return {
-        "gaussian_noise": GaussianNoise(RATE),
-        "background_noise": BackgroundNoise(RATE, noise_manifest),
-        "reverb": reverb,
-    }[request.param]
 
 
 def white(rows: int, seed: int = 0) -> torch.Tensor:
@@ -39,6 +27,8 @@ def draws(transform: Transform, count: int) -> list[Parameters | None]:
 
 
 def test_output_is_aligned_with_input(transform):
+    if transform.name == "pitch_shift":
+        pytest.skip("another pitch does not correlate with the old one: test_pitch.py compares envelopes")
     waves = white(20)
     changed = transform.apply(waves, draws(transform, 20))
     spectrum = torch.fft.rfft(changed, n=2 * SAMPLES) * torch.fft.rfft(waves, n=2 * SAMPLES).conj()
@@ -52,12 +42,26 @@ def test_same_generator_draws_and_gives_the_same(transform):
     first, second = draws(transform, 4), draws(transform, 4)
     assert first == second
     assert torch.equal(transform.apply(waves, first), transform.apply(waves, second))
+    if transform.name == "polarity":
+        return  # nothing to draw
     assert draws(transform, 4) != [transform.draw(generator_for(1, "test", n), SAMPLES) for n in range(4)]
 
 
 def test_parameters_replay_from_json(transform):
     waves, drawn = white(3), draws(transform, 3)
     assert torch.equal(transform.apply(waves, json.loads(json.dumps(drawn))), transform.apply(waves, drawn))
+
+
+def test_what_is_loaded_before_gives_the_same(transform):
+    waves, drawn = white(3), draws(transform, 3)
+    loaded = [transform.load(one, SAMPLES) for one in drawn]
+    assert torch.equal(transform.apply(waves, loaded), transform.apply(waves, drawn))
+
+
+def test_a_length_that_is_no_round_number(transform):
+    waves = white(1)[:, :12345]
+    changed = transform.apply(waves, [transform.draw(generator_for(0, "odd"), 12345)])
+    assert changed.shape == waves.shape and changed.isfinite().all() and changed.dtype == torch.float32
 
 
 def test_a_row_does_not_depend_on_the_others(transform):

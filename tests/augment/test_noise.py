@@ -10,9 +10,9 @@ import pytest
 import soundfile
 import torch
 
-from ccc_w2v.augment import noise
+from ccc_w2v.augment import recordings
 from ccc_w2v.augment.base import Range
-from ccc_w2v.augment.noise import BackgroundNoise, GaussianNoise
+from ccc_w2v.augment.noise import Babble, BackgroundNoise, GaussianNoise
 from ccc_w2v.data.manifest import write_manifest
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
@@ -70,8 +70,10 @@ def test_slices_come_from_the_file_and_short_recordings_are_repeated(noise_manif
 
 def test_long_recordings_are_not_read_whole(noise_manifest, monkeypatch):
     asked = []
-    read = soundfile.read
-    monkeypatch.setattr(soundfile, "read", lambda *a, **k: asked.append(k["frames"]) or read(*a, **k))
+    read = soundfile.SoundFile.read
+    monkeypatch.setattr(
+        soundfile.SoundFile, "read", lambda self, frames, **k: asked.append(frames) or read(self, frames, **k)
+    )
     BackgroundNoise(RATE, noise_manifest).audible_noise({"index": 0, "start": 5, "redraw_seed": 0}, SAMPLES)
     assert asked == [SAMPLES]
 
@@ -112,7 +114,7 @@ def test_a_recording_of_another_rate_is_an_error_at_the_start(tmp_path):
 
 
 def test_a_long_manifest_is_checked_as_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(noise, "CHECK_AT_START", 0)
+    monkeypatch.setattr(recordings, "CHECK_AT_START", 0)
     transform = BackgroundNoise(RATE, write_noise(tmp_path, {"a.wav": np.ones(100)}, rate=8000))
     with pytest.raises(InputError, match="sample rate 8000 Hz"):
         transform.apply(speech(1), [one_draw(transform)])
@@ -163,3 +165,15 @@ def test_a_forked_worker_reads_the_same_noise(noise_manifest):
 
 def _noise_as_list(transform: BackgroundNoise, drawn: dict) -> list[float]:
     return transform.audible_noise(drawn, SAMPLES).tolist()
+
+
+def test_voices_of_a_babble_are_equally_loud(tmp_path):
+    # Sines of whole periods are orthogonal: each one's power in the sum can be read off.
+    time = np.arange(SAMPLES) / RATE
+    tones = {f"{hz}.wav": level * np.sin(2 * np.pi * hz * time) for hz, level in ((200, 0.5), (300, 0.01), (500, 0.1))}
+    transform = Babble(RATE, write_noise(tmp_path, tones))
+    drawn = transform.draw(generator_for(0, "babble"), SAMPLES)
+    assert 3 <= len(drawn["voices"]) <= 7
+    drawn["voices"] = [{"index": index, "start": 0, "redraw_seed": 0} for index in range(3)]
+    spectrum = np.abs(np.fft.rfft(transform.material(drawn, SAMPLES).numpy())) / SAMPLES
+    np.testing.assert_allclose(spectrum[[200, 300, 500]], 2**0.5 / 2, rtol=1e-3)

@@ -10,10 +10,10 @@ import pytest
 import torch
 import yaml
 
-from ccc_w2v.augment import pipeline as module
+from ccc_w2v import shared_files
 from ccc_w2v.augment.base import Parameters, Transform
 from ccc_w2v.augment.noise import GaussianNoise
-from ccc_w2v.augment.pipeline import Pipeline, Step, load_pipeline, presets_folder
+from ccc_w2v.augment.pipeline import TRANSFORMS, Pipeline, Step, load_pipeline, presets_folder
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
 
@@ -44,7 +44,7 @@ def test_every_preset_builds_and_pickles(preset, noise_manifest):
 
 
 def test_the_presets_are_the_documented_ones():
-    assert {path.stem for path in presets_folder().glob("*.yaml")} == {"none", "noise_reverb", "paper"}
+    assert {path.stem for path in presets_folder().glob("*.yaml")} == {"none", "noise_reverb", "paper", "telephone"}
 
 
 def test_the_paper_preset_leaves_2_4_percent_untouched(noise_manifest):
@@ -137,7 +137,7 @@ def test_a_preset_without_its_noise_manifest_names_the_key_to_set():
     [
         (
             {"name": "gausian_noise"},
-            r"unknown transform 'gausian_noise'; known: gaussian_noise, reverb, background_noise",
+            r"unknown transform 'gausian_noise'; known: gaussian_noise, background_noise, music",
         ),
         ({"p": 0.5}, "unknown transform None"),
         ({"name": "gaussian_noise", "std": 1}, r"\(gaussian_noise\): unknown key 'std'; known: p, std_ratio"),
@@ -156,8 +156,16 @@ def test_a_preset_without_its_noise_manifest_names_the_key_to_set():
         ({"name": "reverb", "rooms": 0}, "rooms: expected a whole number from 1 to inf, found 0"),
         ({"name": "gaussian_noise", "std_ratio": [-0.1, 0.5]}, "std_ratio: expected a number from 0"),
         ({"name": "background_noise", "manifest": "n.tsv", "snr_db": [0, float("inf")]}, "snr_db: .*found inf"),
+        (
+            {"name": "background_noise", "manifest": "n.tsv", "snr_db": [15, 0]},
+            r"snr_db: the range \[15, 0\] is upside",
+        ),
         ({"name": "background_noise", "manifest": 3}, "manifest: expected a path, found 3"),
         ({"name": "background_noise", "manifest": "gone.tsv"}, "gone.tsv: no such noise manifest"),
+        ({"name": "telephone", "law": "u"}, r"\(telephone\): law: expected one of mu, a, both, found 'u'"),
+        ({"name": "telephone", "high_hz": [3400, 5000]}, "high_hz: expected a number from -inf to 4000, found 5000"),
+        ({"name": "band_limit", "low_hz": [0, 3000]}, r"\(band_limit\): low_hz up to 3000 .* can leave no band"),
+        ({"name": "babble"}, r"\(babble\): needs a manifest and has none; set task.babble_manifest"),
         ("reverb", r"transform 1: expected \{name: ..., p: ...\}, found 'reverb'"),
     ],
 )
@@ -165,6 +173,29 @@ def test_a_mistake_in_an_entry_is_named(tmp_path, entry, message):
     with pytest.raises(InputError, match=message) as caught:
         load(tmp_path, [entry])
     assert "mine.yaml" in str(caught.value) or "gone.tsv" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_every_transform_lists_its_keys_where_one_is_unknown(tmp_path, name):
+    with pytest.raises(InputError, match=rf"\({name}\): unknown key 'colour'; known: p, "):
+        load(tmp_path, [{"name": name, "colour": 1}])
+
+
+@pytest.mark.parametrize("preset", [path.stem for path in presets_folder().glob("*.yaml")])
+def test_every_preset_keeps_time_replays_and_needs_no_batch(preset, noise_manifest):
+    built = load_pipeline(preset, RATE, noise_manifest=noise_manifest)
+    for step in built.steps:
+        if step.transform.name == "reverb":
+            step.transform.rooms = 2
+    waves = white(8)
+    drawn = [built.load(built.draw(own, SAMPLES), SAMPLES) for own in generators(*range(8))]
+    out = built.apply(waves, drawn)
+    spectrum = torch.fft.rfft(out, n=2 * SAMPLES) * torch.fft.rfft(waves, n=2 * SAMPLES).conj()
+    lags = torch.fft.irfft(spectrum, n=2 * SAMPLES).abs().argmax(dim=1)
+    assert (torch.minimum(lags, 2 * SAMPLES - lags) <= 2).all()
+    assert torch.equal(built(waves, generators(*range(8))), out)
+    alone = torch.cat([built.apply(waves[n : n + 1], drawn[n : n + 1]) for n in range(8)])
+    torch.testing.assert_close(alone, out, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +214,7 @@ def test_a_file_that_is_no_yaml_is_an_error(tmp_path):
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(InputError, match="papper: neither .* presets: noise_reverb, none, paper"):
+    with pytest.raises(InputError, match="papper: neither .* presets: noise_reverb, none, paper, telephone"):
         load_pipeline("papper", RATE)
 
 
@@ -195,11 +226,11 @@ def test_an_unknown_override_is_a_defect_of_the_caller():
 def test_presets_are_found_where_a_wheel_puts_them(tmp_path, monkeypatch):
     installed = tmp_path / "data" / "share" / "ccc_w2v" / "recipes" / "augment"
     installed.mkdir(parents=True)
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "site-packages" / "ccc_w2v" / "augment" / "pipeline.py"))
-    monkeypatch.setattr(module.sysconfig, "get_path", lambda *_: str(tmp_path / "data"))
+    monkeypatch.setattr(shared_files, "__file__", str(tmp_path / "site-packages" / "ccc_w2v" / "shared_files.py"))
+    monkeypatch.setattr(shared_files.sysconfig, "get_path", lambda *_: str(tmp_path / "data"))
     assert presets_folder() == installed
     installed.rmdir()
-    with pytest.raises(InputError, match="no folder of augmentation presets"):
+    with pytest.raises(InputError, match="no folder recipes/augment"):
         presets_folder()
 
 

@@ -10,7 +10,8 @@ from pyroomacoustics import inverse_sabine
 from pyroomacoustics.experimental import measure_rt60
 
 from ccc_w2v.augment.base import Range, power
-from ccc_w2v.augment.reverb import Reverb, convolve, eyring_absorption
+from ccc_w2v.augment.convolution import convolve
+from ccc_w2v.augment.reverb import Reverb, eyring_absorption
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
 
@@ -22,7 +23,7 @@ def test_convolution_equals_scipy(samples, taps):
     draw = np.random.default_rng(samples)
     waves, responses = draw.standard_normal((3, samples)), draw.standard_normal((3, taps))
     delays = [0, taps // 2, taps - 1]
-    found = convolve(torch.from_numpy(waves), torch.from_numpy(responses), delays)
+    found = convolve(torch.from_numpy(waves), list(torch.from_numpy(responses)), delays)
     for row, delay in enumerate(delays):
         expected = scipy.signal.fftconvolve(waves[row], responses[row])[delay : delay + samples]
         np.testing.assert_allclose(found[row], expected, atol=1e-9)

@@ -1,16 +1,15 @@
 import hashlib
-import http.server
 import os
 import re
 import tarfile
-import threading
 
 import pytest
 
-from ccc_w2v.corpora import prompt_sources
+from ccc_w2v.corpora import download
 from ccc_w2v.corpora.prompt_licence import licence_text
 from ccc_w2v.corpora.prompt_sources import find_recordings, locate
 from ccc_w2v.errors import InputError
+from tests.corpora.archive_server import Upstream
 from tests.corpora.fake_prompts import CREDITS, debian_tree, release_tree
 
 NOWHERE = "http://127.0.0.1:9/"
@@ -29,46 +28,6 @@ def archive(trees, tmp_path_factory):
     with tarfile.open(path, "w:gz") as tar:
         tar.add(trees["release"], arcname=".")
     return path.read_bytes()
-
-
-class Upstream:
-    """A server of one archive that cuts the connection after ``cuts[n]`` bytes of its n-th answer."""
-
-    def __init__(self, archive, sha1=None, cuts=(), ranges=True):
-        self.asked = []
-        upstream = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                if self.path.endswith(".sha1"):
-                    return self.answer(200, f"{sha1}  {ARCHIVE}\n".encode()) if sha1 else self.answer(404, b"")
-                asked = self.headers.get("Range")
-                upstream.asked.append(asked)
-                start = int(asked[6:-1]) if asked and ranges else 0
-                if start >= len(archive):
-                    return self.answer(416, b"")
-                cut = cuts[len(upstream.asked) - 1] if len(upstream.asked) <= len(cuts) else None
-                self.answer(206 if start else 200, archive[start:], cut)
-
-            def answer(self, status, body, cut=None):
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body[:cut])
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server.server_port}/"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 def programs(folder, monkeypatch, **scripts):
@@ -198,7 +157,7 @@ def test_missing_package_lists_are_said_to_be_missing(tmp_path, monkeypatch):
 
 def test_a_download_that_stops_again_and_again_gives_up_and_keeps_its_part(archive, tmp_path, monkeypatch):
     programs(tmp_path / "bin", monkeypatch)
-    with Upstream(archive, cuts=(1000,) * prompt_sources.ATTEMPTS) as upstream, pytest.raises(InputError):
+    with Upstream(archive, cuts=(1000,) * download.ATTEMPTS) as upstream, pytest.raises(InputError):
         find_recordings("en", tmp_path / "download", upstream=upstream.address)
     partial = tmp_path / "download" / f".{ARCHIVE}.partial"
-    assert partial.read_bytes() == archive[: 1000 * prompt_sources.ATTEMPTS]
+    assert partial.read_bytes() == archive[: 1000 * download.ATTEMPTS]

@@ -20,9 +20,19 @@ def write(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
-def test_reads_what_soundfile_reads(write, name):
-    path = write(name)
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("a.wav", {}),
+        ("a.flac", {}),
+        ("a.ogg", {"format": "OGG", "subtype": "VORBIS"}),
+        ("a.opus", {"format": "OGG", "subtype": "OPUS"}),
+        ("a.sph", {"format": "NIST", "subtype": "PCM_16"}),
+        ("a.sph", {"format": "NIST", "subtype": "ULAW"}),
+    ],
+)
+def test_reads_what_soundfile_reads(write, name, format):
+    path = write(name, **format)
     expected, _ = soundfile.read(path, dtype="float32")
     assert np.array_equal(read_audio(path, RATE).numpy(), expected)
     assert audio_samples(path, RATE) == 8000

@@ -1,3 +1,5 @@
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from ccc_w2v.data.check import find_bad_audio, write_without
-from ccc_w2v.data.manifest import read_labels, read_manifest
+from ccc_w2v.data.check import check_manifest, clipped_share, find_bad_audio, write_without
+from ccc_w2v.data.manifest import read_labels, read_manifest, write_manifest
 from ccc_w2v.errors import InputError
 from tests.fake_corpora import RATE, speech_like, write_corpus, write_labels
 
@@ -46,6 +48,42 @@ def test_the_good_lines_and_their_labels_are_kept(corpus, tmp_path):
     with pytest.raises(InputError, match="no recording is usable"):
         write_without(manifest, dict.fromkeys(manifest.entries, "bad"), tmp_path / "none.tsv")
     assert not (tmp_path / "none.tsv").exists()
+
+
+def test_clipped_recordings_and_copies_are_found(corpus, tmp_path):
+    audio = tmp_path / "audio"
+    wave = speech_like(8000, 2)
+    soundfile.write(audio / "train2.wav", np.clip(40 * wave, -1, 1), RATE, subtype="PCM_16")
+    # The same samples in another format: the bytes differ, the content does not.
+    content, _ = soundfile.read(audio / "train0.wav", dtype="int16")
+    soundfile.write(audio / "copy.flac", content, RATE, subtype="PCM_16")
+    manifest = read_manifest(corpus)
+    write_manifest(corpus, audio, [*((entry.path, 8000) for entry in manifest.entries), ("copy.flac", 8000)])
+    corpus.with_suffix(".wrd").write_text("word\n" * 7)
+    corpus.with_suffix(".ltr").write_text("w o r d |\n" * 7)
+    findings = check_manifest(read_manifest(corpus), RATE, workers=2)
+    assert [(one.entry.line, one.kind) for one in findings] == [
+        *((3, "unusable"), (4, "clipped"), (5, "unusable"), (7, "unusable"), (8, "duplicate"))
+    ]
+    assert "the same samples as line 2 (train0.wav)" in findings[-1].message
+    assert [one.kind for one in check_manifest(read_manifest(corpus), RATE, max_clipped=1.0)].count("clipped") == 0
+    found = run(corpus, "--out", tmp_path / "good.tsv")
+    assert found.returncode == 2 and found.stderr.count("warning: ") == 2
+    assert [entry.path for entry in read_manifest(tmp_path / "good.tsv").entries] == ["train0.wav", "train4.wav"]
+    report = json.loads((tmp_path / "good.report.json").read_text())
+    assert report["counts"] == {"unusable": 3, "clipped": 1, "duplicate": 1} and report["good"] == 2
+    assert [one["line"] for one in report["findings"]] == [3, 4, 5, 7, 8]
+    # Warnings alone are no failure.
+    shutil.copy(audio / "train0.wav", audio / "train4.wav")
+    assert run(tmp_path / "good.tsv").returncode == 0
+
+
+def test_clipping_is_a_run_at_full_scale():
+    wave = np.zeros(100, np.float32)
+    wave[[10, 20, 21]] = 1.0
+    assert clipped_share(wave) == 0.0
+    wave[40:45] = -1.0
+    assert clipped_share(wave) == pytest.approx(0.05)
 
 
 def run(*arguments):

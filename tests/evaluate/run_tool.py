@@ -9,9 +9,9 @@ from unittest import mock
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
-def run_tool(name: str, **options: object) -> int:
-    """Run tools/<name>.py --option value ... and return its exit code."""
+def run_tool(name: str, *positional: object, **options: object) -> int:
+    """Run tools/<name>.py positional ... --option value ... and return its exit code."""
     arguments = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
     main = runpy.run_path(str(TOOLS / f"{name}.py"))["main"]
-    with mock.patch("sys.argv", [f"{name}.py", *arguments]):
+    with mock.patch("sys.argv", [f"{name}.py", *map(str, positional), *arguments]):
         return main()

@@ -74,10 +74,11 @@ def corpus(tmp_path_factory):
 
 @pytest.mark.parametrize("scope", ["batch", "global"])
 def test_a_run_killed_at_any_update_and_resumed_equals_the_uninterrupted_one(corpus, tmp_path, scope):
+    (tmp_path / "noisy.yaml").write_text("transforms: [{name: gaussian_noise, p: 0.5}, {name: babble, p: 0.5}]")
     overrides = ["optimization.max_update=9", "checkpoint.save_interval_updates=2", f"+criterion.cluster_scope={scope}"]
     # A bank that is clustered for the first time at the third update, and again at every second one.
     overrides += ["+criterion.bank_clusters=4", "+criterion.bank_size=200", "+criterion.bank_points=60"]
-    overrides += ["+criterion.bank_refit_updates=2"]
+    overrides += ["+criterion.bank_refit_updates=2", f"task.augment={tmp_path / 'noisy.yaml'}"]
     straight = train(corpus, tmp_path / "straight", *overrides)
     assert straight.returncode == 0, straight.stderr[-2000:]
     folder, killed_at = tmp_path / "killed", random.SystemRandom().randint(2, 9)
@@ -144,6 +145,24 @@ def test_it_trains_in_low_precision(corpus, tmp_path, precision):
     assert found.returncode == 0, found.stderr[-2000:]
     assert all(value.isfinite().all() for value in weights(tmp_path).values())
     assert '"train_num_updates": "3"' in found.stdout + found.stderr
+
+
+def test_augmentation_where_the_model_is_and_what_a_run_shows_of_its_data(corpus, tmp_path):
+    pipeline = tmp_path / "mine.yaml"
+    pipeline.write_text("transforms: [{name: gaussian_noise, p: 0.5}, {name: babble}, {name: telephone, p: 0.5}]")
+    overrides = [
+        "optimization.max_update=4",
+        f"task.augment={pipeline}",
+        "+task.augment_device=gpu",
+        "common.bf16=true",
+    ]
+    overrides += ["dataset.disable_validation=false", "dataset.validate_interval_updates=2"]
+    overrides += ["common.tensorboard_logdir=tensorboard", "dataset.num_workers=1"]
+    found = train(corpus, tmp_path / "run", *overrides)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+    assert '"data_wait_share": "' in found.stdout + found.stderr
+    assert len(list((tmp_path / "run" / "tensorboard" / "pairs").glob("events*"))) == 2
 
 
 def damaged(kind):

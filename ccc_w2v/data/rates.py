@@ -1,0 +1,24 @@
+"""The sample rate of every recording of a manifest, which the manifest does not tell."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ccc_w2v.data.audio import audio_rate
+from ccc_w2v.data.manifest import Entry, Manifest
+
+THREADS = 16  # a header is waited for, not computed
+
+
+def sample_rates(manifest: Manifest) -> list[int]:
+    """Read the headers of all recordings; return their rates in Hz. Raises InputError for the first unreadable one."""
+
+    def rate(entry: Entry) -> int:
+        return audio_rate(manifest.audio_path(entry), where=manifest.where(entry))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = pool.map(rate, manifest.entries)
+        return list(tqdm(found, total=len(manifest), desc=f"rates of {Path(manifest.source).name}", unit="file"))

@@ -1,0 +1,128 @@
+"""Gain, clipping, band limits, dropout, recorded reverb and pitch against closed forms and scipy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+import torch.nn.functional as F
+
+from ccc_w2v.augment import recordings
+from ccc_w2v.augment.base import Range
+from ccc_w2v.augment.dropout import TimeDropout
+from ccc_w2v.augment.filtering import BandLimit, band_response
+from ccc_w2v.augment.gain import Clipping, Gain, Polarity
+from ccc_w2v.augment.pitch import PitchShift
+from ccc_w2v.augment.recorded_reverb import RecordedReverb
+from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.errors import InputError
+
+from .conftest import RATE, write_noise
+
+TIME = torch.arange(RATE) / RATE
+TONE = 0.5 * torch.sin(2 * math.pi * 440 * TIME)[None]
+
+
+def test_gain_and_polarity_are_factors():
+    torch.testing.assert_close(Gain(RATE).change(TONE, [{"gain_db": -20.0}]), 0.1 * TONE)
+    assert torch.equal(Polarity(RATE).change(TONE, [{"factor": -1}]), -TONE)
+
+
+def test_clipping_cuts_at_the_depth_and_keeps_the_level():
+    clipped = Clipping(RATE).change(TONE, [{"depth_db": 6.0}])[0]
+    flat = (clipped == clipped.max()).sum() / len(clipped)
+    # A sine is above s of its peak for acos(s) / pi of the time.
+    assert flat == pytest.approx(math.acos(10 ** (-6 / 20)) / math.pi, abs=0.01)
+    assert clipped.square().mean() == pytest.approx(0.125, rel=1e-3)
+
+
+@pytest.mark.parametrize(("low", "high"), [(300.0, 3400.0), (0.0, 4000.0), (1000.0, 8000.0)])
+def test_the_filter_passes_its_band_alone(low, high):
+    response = band_response(low, high, RATE)
+    hertz, gain = scipy.signal.freqz(response.numpy(), worN=4096, fs=RATE)
+    decibels = 20 * np.log10(np.abs(gain) + 1e-12)
+    inside = (hertz > low + 90) & (hertz < high - 90) if high < 8000 else hertz > low + 90
+    outside = (hertz < low - 90) | (hertz > high + 90)
+    assert np.abs(decibels[inside if low else hertz < high - 90]).max() < 0.02
+    assert not outside.any() or decibels[outside].max() < -55
+    torch.testing.assert_close(response, response.flip(0))
+
+
+def test_band_limit_removes_a_tone_outside_and_keeps_one_inside():
+    both = TONE + 0.5 * torch.sin(2 * math.pi * 6000 * TIME)
+    left = BandLimit(RATE).change(both, [{"low_hz": 100.0, "high_hz": 3000.0}])
+    # All of the level is in the tone that is left.
+    torch.testing.assert_close(left[:, 800:-800], TONE[:, 800:-800] * 2**0.5, atol=0.02, rtol=0)
+
+
+def test_dropout_zeroes_the_drawn_chunks_and_nothing_else():
+    transform = TimeDropout(RATE, chunks=Range(3, 3), chunk_s=Range(0.01, 0.02))
+    drawn = transform.draw(generator_for(0, "drop"), RATE)
+    assert len(drawn["chunks"]) == 3 and all(160 <= length <= 320 for _, length in drawn["chunks"])
+    wave = TONE + 1
+    expected = wave[0].numpy().copy()
+    for start, length in drawn["chunks"]:
+        expected[start : start + length] = 0
+    np.testing.assert_array_equal(transform.change(wave, [drawn])[0], expected)
+
+
+def test_recorded_reverb_equals_scipy_from_the_direct_path_on(rir_manifest):
+    transform = RecordedReverb(RATE, rir_manifest)
+    wave = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
+    for index, travel in ((0, 500), (1, 0), (2, 0)):
+        wet = transform.change(wave, [{"index": index}])[0].double().numpy()
+        response = transform.responses.read(index).double().numpy()
+        expected = scipy.signal.fftconvolve(wave[0].double().numpy(), response)[travel : travel + 8000]
+        expected *= np.sqrt(np.mean(wave[0].numpy() ** 2) / np.mean(expected**2))
+        np.testing.assert_allclose(wet, expected, atol=1e-4)
+
+
+def test_a_response_of_zeros_is_an_error_at_the_start_or_when_it_is_read(tmp_path, monkeypatch):
+    manifest = write_noise(tmp_path, {"good.wav": np.r_[1.0, np.zeros(50)], "zeros.wav": np.zeros(100)})
+    with pytest.raises(InputError, match=r"noise.tsv:3: .*zeros.wav: an impulse response of zeros"):
+        RecordedReverb(RATE, manifest)
+    monkeypatch.setattr(recordings, "CHECK_AT_START", 0)
+    transform = RecordedReverb(RATE, manifest)
+    with pytest.raises(InputError, match="an impulse response of zeros"):
+        transform.change(TONE, [{"index": 1}])
+
+
+@pytest.mark.parametrize("semitones", [-4.0, -1.0, 2.0, 4.0])
+def test_a_tone_is_shifted_by_the_ratio(semitones):
+    transform = PitchShift(RATE, Range(semitones, semitones))
+    drawn = transform.draw(generator_for(0, "pitch"), RATE)
+    shifted = transform.change(TONE, [drawn])[0]
+    found = torch.fft.rfft(shifted * torch.hann_window(RATE)).abs().argmax()
+    assert found == pytest.approx(440 * drawn["percent"] / 100, abs=1)
+    assert drawn["percent"] / 100 == pytest.approx(2 ** (semitones / 12), abs=0.005)
+    assert shifted.square().mean() == pytest.approx(0.125, rel=1e-3)
+
+
+def envelope(wave_S: torch.Tensor) -> torch.Tensor:
+    """Return a wave's smoothed magnitude (S,), without its mean."""
+    window = torch.hann_window(801, periodic=False, dtype=torch.float64)
+    smooth_S = F.conv1d(wave_S.double().square()[None, None], (window / window.sum())[None, None], padding=400)[0, 0]
+    return smooth_S.sqrt() - smooth_S.sqrt().mean()
+
+
+def test_pitch_shift_keeps_time_in_the_mean():
+    # A vocoder spreads a sound over its window; what must not happen is that it moves it. So: lags of the envelope.
+    lags = []
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        syllables = torch.rand(20, generator=generator).repeat_interleave(1600)
+        loudness = F.avg_pool1d(syllables[None], 1601, 1, 800)[0]
+        wave = torch.randn(32000, generator=generator) * loudness
+        transform = PitchShift(RATE)
+        shifted = transform.apply(wave[None], [transform.draw(generator, 32000)])[0]
+        spectrum = torch.fft.rfft(envelope(shifted), n=64000) * torch.fft.rfft(envelope(wave), n=64000).conj()
+        lag = int(torch.fft.irfft(spectrum, n=64000).argmax())
+        lags.append(lag if lag < 32000 else lag - 64000)
+    assert abs(np.mean(lags)) <= 2 and abs(np.median(lags)) <= 2
+
+
+def test_the_shift_is_none_at_100_percent():
+    torch.testing.assert_close(PitchShift(RATE).change(TONE, [{"percent": 100}]), TONE, atol=1e-5, rtol=0)

@@ -1,0 +1,36 @@
+"""tools/benchmark.py augment and loader run, and their last line is JSON; what they measured is not asserted on."""
+
+import json
+
+import pytest
+
+from ccc_w2v.augment.pipeline import TRANSFORMS
+from ccc_w2v.errors import InputError
+from tests.evaluate.run_tool import run_tool
+
+
+def last_line(capsys):
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_augment_measures_every_transform_and_the_whole(capsys):
+    assert run_tool("benchmark", "augment", pipeline="telephone", seconds=0.5, batch=2, rounds=1) == 0
+    found = last_line(capsys)
+    assert found["parts"].keys() == {"decode", "crop", *TRANSFORMS, "all of telephone"}
+    assert found["realtime_per_core"] == found["parts"]["all of telephone"] > 0
+
+
+def test_loader_measures_each_number_of_workers(capsys):
+    options = {"pipeline": "none", "seconds": 0.5, "batch": 2, "batches": 2, "rounds": 1, "step": 1000.0}
+    assert run_tool("benchmark", "loader", workers="0,1", **options) == 0
+    found = last_line(capsys)
+    assert found["realtime"].keys() == {"0", "1"} and found["wait_share"] == {"0": 0.0, "1": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [({"pipeline": "papper"}, "papper: neither"), ({"manifest": "gone.tsv"}, "gone.tsv: no such")]
+)
+@pytest.mark.parametrize("name", ["augment", "loader"])
+def test_a_mistake_is_named_before_anything_is_measured(name, wrong, message):
+    with pytest.raises(InputError, match=message):
+        run_tool("benchmark", name, **{"seconds": 0.5, "pipeline": "none", **wrong})

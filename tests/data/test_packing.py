@@ -1,0 +1,82 @@
+"""Packed corpora: the same samples through this package and through fairseq, damage found, nothing half-written."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from fairseq.data.audio.audio_utils import is_sf_audio_data, parse_path, read_from_stored_zip
+
+from ccc_w2v.augment.pipeline import load_pipeline
+from ccc_w2v.data.audio import read_audio
+from ccc_w2v.data.manifest import read_labels, read_manifest, write_manifest
+from ccc_w2v.data.packing import pack
+from ccc_w2v.data.two_view import TwoViewDataset
+from ccc_w2v.errors import InputError
+from tests.evaluate.run_tool import run_tool
+from tests.fake_corpora import RATE, speech_like, write_corpus, write_labels
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = write_corpus(tmp_path / "raw", [4000, 5000, 6000, 7000])
+    soundfile.write(tmp_path / "raw/audio/train4.flac", speech_like(8000, 9), RATE)
+    entries = [(entry.path, entry.samples) for entry in read_manifest(path).entries]
+    write_manifest(path, tmp_path / "raw/audio", [*entries, ("train4.flac", 8000)])
+    write_labels(path, ["ONE", "TWO", "THREE", "FOUR", "FIVE"])
+    return path
+
+
+def test_slices_hold_the_same_samples_here_and_in_fairseq(corpus, tmp_path):
+    raw = read_manifest(corpus)
+    zips = pack(raw, tmp_path / "packed/train.tsv", RATE, max_bytes=25_000)
+    assert [path.name for path in zips] == ["train_000.zip", "train_001.zip", "train_002.zip"]
+    packed = read_manifest(tmp_path / "packed/train.tsv")
+    assert read_labels(packed, ".wrd") == ["ONE", "TWO", "THREE", "FOUR", "FIVE"]
+    for before, after in zip(raw.entries, packed.entries, strict=True):
+        expected = read_audio(raw.audio_path(before), RATE)
+        found = read_audio(packed.audio_path(after), RATE, declared_samples=after.samples)
+        assert torch.equal(found, expected)
+        content = read_from_stored_zip(*_zip_and_slice(packed.audio_path(after)))
+        assert is_sf_audio_data(content)
+        np.testing.assert_array_equal(soundfile.read(io.BytesIO(content), dtype="float32")[0], expected)
+        assert torch.equal(read_audio(packed.audio_path(after), RATE, start=50, frames=9), expected[50:59])
+    with zipfile.ZipFile(zips[0]) as file:
+        assert file.testzip() is None and file.namelist() == ["train0.wav", "train1.wav"]
+    assert sorted(path.name for path in (tmp_path / "packed").iterdir() if path.name.startswith(".")) == []
+
+
+def _zip_and_slice(path):
+    """Return what fairseq's dataset takes a path apart into."""
+    file, slice_ = parse_path(path)
+    return file, *slice_
+
+
+def test_a_corrupt_recording_in_a_zip_is_named_and_follows_the_policy(corpus, tmp_path):
+    zips = pack(read_manifest(corpus), tmp_path / "train.tsv", RATE)
+    packed = read_manifest(tmp_path / "train.tsv")
+    offset = int(packed.entries[1].path.split(":")[1])
+    content = bytearray(zips[0].read_bytes())
+    content[offset : offset + 40] = bytes(40)
+    zips[0].write_bytes(content)
+    with pytest.raises(InputError, match=rf"train.tsv:3: .*train_000.zip:{offset}:.*not audio"):
+        read_audio(packed.audio_path(packed.entries[1]), RATE, where=packed.where(packed.entries[1]))
+    dataset = TwoViewDataset(packed, load_pipeline("none", RATE), RATE, seed=1, on_bad_audio="skip")
+    assert dataset.collater([dataset[index] for index in range(5)])["bad_audio"] == 1
+
+
+def test_what_cannot_be_packed_is_named_and_nothing_is_left(corpus, tmp_path):
+    (tmp_path / "raw/audio/train3.wav").write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"train.tsv:5: .*train3.wav: not audio"):
+        pack(read_manifest(corpus), tmp_path / "packed/train.tsv", RATE, max_bytes=25_000)
+    assert list((tmp_path / "packed").iterdir()) == []
+    assert run_tool("pack_zip", corpus, out=corpus) == 2
+    assert run_tool("pack_zip", corpus, out=tmp_path / "x.tsv", sample_rate=8000) == 2
+
+
+def test_a_packed_corpus_is_not_packed_again(corpus, tmp_path):
+    pack(read_manifest(corpus), tmp_path / "train.tsv", RATE)
+    with pytest.raises(InputError, match="in a zip already"):
+        pack(read_manifest(tmp_path / "train.tsv"), tmp_path / "again.tsv", RATE)
