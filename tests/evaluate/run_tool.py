@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -12,6 +13,11 @@ TOOLS = Path(__file__).parents[2] / "tools"
 def run_tool(name: str, **options: object) -> int:
     """Run tools/<name>.py --option value ... and return its exit code."""
     arguments = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-    main = runpy.run_path(str(TOOLS / f"{name}.py"))["main"]
-    with mock.patch("sys.argv", [f"{name}.py", *arguments]):
+    return run_with(name, *arguments)
+
+
+def run_with(name: str, *arguments: object) -> int:
+    """Run tools/<name>.py with these arguments as they stand and return its exit code."""
+    main: Callable[[], int] = runpy.run_path(str(TOOLS / f"{name}.py"))["main"]
+    with mock.patch("sys.argv", [f"{name}.py", *map(str, arguments)]):
         return main()

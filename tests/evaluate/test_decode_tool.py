@@ -25,7 +25,9 @@ def uninterrupted(checkpoint: Path, test_set: Path, tmp_path_factory: pytest.Tem
     return out
 
 
-@pytest.mark.parametrize(("tool", "option"), [("decode", "--labels-dir"), ("score", "--normalize")])
+@pytest.mark.parametrize(
+    ("tool", "option"), [("decode", "--labels-dir"), ("score", "--conditions"), ("compare", "--groups")]
+)
 def test_help_needs_no_torch(tool: str, option: str) -> None:
     without_torch = (
         "import runpy, sys; sys.modules['torch'] = sys.modules['fairseq'] = None; sys.argv = ['x', '--help']"
