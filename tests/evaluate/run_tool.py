@@ -12,8 +12,12 @@ TOOLS = Path(__file__).parents[2] / "tools"
 
 def run_tool(name: str, **options: object) -> int:
     """Run tools/<name>.py --option value ... and return its exit code."""
-    arguments = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-    return run_with(name, *arguments)
+    return run_with(name, *as_arguments(**options))
+
+
+def as_arguments(**options: object) -> list[str]:
+    """Write options as a command line's."""
+    return [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
 
 
 def run_with(name: str, *arguments: object) -> int:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from ccc_w2v.evaluate.wer import write_trn
-from tests.evaluate.run_tool import run_tool, run_with
+from tests.evaluate.run_tool import as_arguments, run_tool, run_with
 
 
 def compare(*systems: object, **options: object) -> int:
     """Run tools/compare.py SYSTEM ... --option value ... and return its exit code."""
-    return run_with("compare", *systems, *(part for key, value in options.items() for part in (f"--{key}", value)))
+    return run_with("compare", *systems, *as_arguments(**options))
 
 
 @pytest.fixture(scope="module")
