@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Decode a manifest greedily, into OUT/hyp.trn and OUT/hyp.ctm (and OUT/ref.trn where <split>.wrd exists).
+"""Decode a manifest, into OUT/hyp.trn and OUT/hyp.ctm (and OUT/ref.trn where <split>.wrd exists).
 
     python tools/decode.py --checkpoint finetuned/checkpoint_best.pt --manifest data/test.tsv --out decoded/test
     python tools/decode.py --checkpoint finetuned --average-last 5 --manifest data/test.tsv --out decoded/average
     python tools/decode.py --checkpoint transformers-folder --dtype bfloat16 --manifest data/test.tsv --out decoded/hf
+    python tools/decode.py --checkpoint ... --manifest ... --out ... --beam 50 --lm words.arpa --lexicon words.txt
 
 A decoding that was stopped continues when the same command runs again. Score it with tools/score.py.
 """
@@ -38,6 +39,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--logits", action="store_true", help="also write OUT/logits/<id>.npy: log-probabilities (T, V)"
     )
+    beam = parser.add_argument_group("beam search", "greedy without --beam")
+    beam.add_argument("--beam", type=int, help="hypotheses kept at each frame")
+    beam.add_argument("--nbest", type=int, help="also write OUT/nbest.jsonl: so many texts with scores")
+    beam.add_argument("--lm", help="n-gram model (ARPA, KenLM binary): of words with --lexicon, else of symbols")
+    beam.add_argument("--lexicon", help="lines of a word and its spelling; words alone are spelt by letters")
+    beam.add_argument("--lm-weight", type=float, help="weight of the language model (default 2)")
+    beam.add_argument("--word-score", type=float, help="added for each word of the lexicon (default 0)")
     return parser.parse_args()
 
 
@@ -46,41 +54,32 @@ def decode(options: argparse.Namespace) -> None:
 
     from ccc_w2v.data.manifest import first_recordings, read_manifest
     from ccc_w2v.errors import InputError
+    from ccc_w2v.evaluate.beam import beam_search, settings_from
     from ccc_w2v.evaluate.ctc_model import checkpoint_files, load_ctc
-    from ccc_w2v.evaluate.transcribe import decoding_identity, transcribe, write_ctm
-    from ccc_w2v.evaluate.wer import read_references, utterance_ids, write_trn
+    from ccc_w2v.evaluate.transcribe import decode_into, decoding_identity
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")
     if options.average_last < 0 or options.batch_seconds <= 0:
         raise InputError("--average-last and --batch-seconds: expected positive numbers")
-    manifest = read_manifest(options.manifest)
-    ids, references = utterance_ids(manifest), read_references(manifest)
+    settings, manifest = settings_from(vars(options)), read_manifest(options.manifest)
     files = checkpoint_files(options.checkpoint, options.average_last)
+    sample_audio = first_recordings(options.manifest)
     model = load_ctc(
-        options.checkpoint,
-        options.labels_dir,
-        average_last=options.average_last,
-        sample_audio=first_recordings(options.manifest),
+        options.checkpoint, options.labels_dir, average_last=options.average_last, sample_audio=sample_audio
     )
     model.network.to(options.device, getattr(torch, options.dtype))
-
-    options.out.mkdir(parents=True, exist_ok=True)
-    logits_dir = options.out / "logits" if options.logits else None
-    identity = decoding_identity(model, files, manifest)
-    if logits_dir:
-        logits_dir.mkdir(exist_ok=True)
-        identity["logits"] = "written"
-    journal = options.out / "hyp.partial.jsonl"
-    max_samples = int(options.batch_seconds * model.sample_rate)
-    result = transcribe(model, manifest, journal, identity, max_samples=max_samples, logits_dir=logits_dir)
-    if references is not None:
-        write_trn(options.out / "ref.trn", dict(zip(ids, references, strict=True)))
-    write_ctm(options.out / "hyp.ctm", result.words)
-    write_trn(options.out / "hyp.trn", result.texts)
-    journal.unlink()
-
-    print(f"{options.out / 'hyp.trn'}: {len(ids)} utterances, {result.resumed} of them from an earlier run")
+    result = decode_into(
+        options.out,
+        model,
+        manifest,
+        decoding_identity(model, files, manifest, settings),
+        search=beam_search(model, settings) if settings else None,
+        max_samples=int(options.batch_seconds * model.sample_rate),
+        logits=options.logits,
+        nbest=options.nbest is not None,
+    )
+    print(f"{options.out / 'hyp.trn'}: {len(manifest)} utterances, {result.resumed} of them from an earlier run")
     if result.audio_seconds:
         factor = result.wall_seconds / result.audio_seconds
         print(f"{result.audio_seconds:.1f} s of audio in {result.wall_seconds:.1f} s on {options.device}")

@@ -6,7 +6,7 @@ Letters in shapes: B utterances, S samples, T frames, V symbols of the dictionar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,11 +125,47 @@ class Word:
     confidence: float
 
 
+@dataclass(frozen=True)
+class Hypothesis:
+    """Words and their scores: acoustic (natural logarithm), language model (logarithm to base 10, as KenLM's), total.
+
+    The total is acoustic + weight * lm + word score * words, by which hypotheses are ranked.
+    """
+
+    words: list[Word]
+    acoustic: float
+    lm: float
+    total: float
+
+    @property
+    def text(self) -> str:
+        """Words with spaces between them."""
+        return " ".join(word.text for word in self.words)
+
+
+# From log-probabilities (T, V) to hypotheses, best first, at least one.
+Search = Callable[[torch.Tensor], list[Hypothesis]]
+
+
+def greedy_search(model: CtcModel) -> Search:
+    """Return the search that takes the best symbol of each frame."""
+
+    def search(log_probs_TV: torch.Tensor) -> list[Hypothesis]:
+        score = float(log_probs_TV.amax(dim=-1).sum())
+        return [Hypothesis(timed_words(best_path(log_probs_TV, model.blank), model), score, 0.0, score)]
+
+    return search
+
+
 def best_path(log_probs_TV: torch.Tensor, blank: int) -> list[Symbol]:
     """Return the best symbol of every frame, repeats collapsed, then blanks dropped."""
-    best_T = log_probs_TV.argmax(dim=-1)
-    indices, counts = best_T.unique_consecutive(return_counts=True)
-    log_probs_T = log_probs_TV.gather(1, best_T[:, None])[:, 0]
+    return path_symbols(log_probs_TV.argmax(dim=-1), log_probs_TV, blank)
+
+
+def path_symbols(path_T: torch.Tensor, log_probs_TV: torch.Tensor, blank: int) -> list[Symbol]:
+    """Return the symbols along a path (one index a frame), repeats collapsed, then blanks dropped."""
+    indices, counts = path_T.unique_consecutive(return_counts=True)
+    log_probs_T = log_probs_TV.gather(1, path_T[:, None])[:, 0]
     symbols, start = [], 0
     for index, count in zip(indices.tolist(), counts.tolist(), strict=True):
         if index != blank:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ccc_w2v.data.manifest import read_manifest, write_manifest
-from ccc_w2v.evaluate import transcribe
+from ccc_w2v.evaluate import decode, transcribe
 from ccc_w2v.evaluate.ctc_model import load_ctc
 from ccc_w2v.evaluate.wer import Counts, read_trn, score
 from tests.evaluate.nist import SCLITE, needs_sclite
@@ -102,7 +102,7 @@ def test_no_references_no_ref_trn(checkpoint: Path, test_set: Path, tmp_path: Pa
 def test_an_empty_hypothesis_is_only_its_id(
     checkpoint: Path, test_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transcribe, "best_path", lambda log_probs_TV, blank: [])
+    monkeypatch.setattr(decode, "best_path", lambda log_probs_TV, blank: [])
     assert run_tool("decode", checkpoint=checkpoint, manifest=test_set, out=tmp_path) == 0
     assert (tmp_path / "hyp.trn").read_text() == "".join(f" (test{index})\n" for index in range(6))
 
@@ -133,7 +133,7 @@ def test_continues_after_a_kill(
 
 def write_journal(folder: Path, checkpoint: Path, manifest: Path, rest: str) -> Path:
     model, listed = load_ctc(checkpoint), read_manifest(manifest)
-    header = json.dumps(transcribe.decoding_identity(model, [checkpoint], listed))
+    header = json.dumps({**transcribe.decoding_identity(model, [checkpoint], listed), "logits": "False"})
     (folder / "hyp.partial.jsonl").write_text(f"{header}\n{rest}")
     return folder / "hyp.partial.jsonl"
 
@@ -141,7 +141,7 @@ def write_journal(folder: Path, checkpoint: Path, manifest: Path, rest: str) -> 
 def test_a_journals_lines_are_kept_and_half_a_line_is_not(
     checkpoint: Path, test_set: Path, tmp_path: Path, uninterrupted: Path
 ) -> None:
-    rest = '{"id": "test1", "words": [["PLANTED", 0.1, 0.2, 0.5]]}\n{"id": "test3", "words": [["HAL'
+    rest = '{"id": "test1", "hypotheses": [[[["PLANTED", 0.1, 0.2, 0.5]], -1, 0, -1]]}\n{"id": "test3", "hyp'
     write_journal(tmp_path, checkpoint, test_set, rest)
     assert run_tool("decode", checkpoint=checkpoint, manifest=test_set, out=tmp_path) == 0
     assert read_trn(tmp_path / "hyp.trn") == {**read_trn(uninterrupted / "hyp.trn"), "test1": "PLANTED"}
@@ -171,7 +171,7 @@ def refused(capsys: pytest.CaptureFixture[str], out: Path, **options: object) ->
 def test_a_journal_of_another_decoding_is_refused(
     checkpoint: Path, test_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    journal = write_journal(tmp_path, checkpoint, test_set, '{"id": "test1", "words": []}\n')
+    journal = write_journal(tmp_path, checkpoint, test_set, '{"id": "test1", "hypotheses": [[[], 0, 0, 0]]}\n')
     content = journal.read_text().replace('"manifest": "', '"manifest": "0')
     journal.write_text(content)
     options = {"checkpoint": checkpoint, "manifest": test_set}
