@@ -151,7 +151,8 @@ def decode_into(
     if references is not None:
         write_trn(out / "ref.trn", dict(zip(ids, references, strict=True)))
     if nbest:
-        write_nbest(out / "nbest.jsonl", result.hypotheses)
+        found = {utterance: list(map(as_scores, each)) for utterance, each in result.hypotheses.items()}
+        write_nbest(out / "nbest.jsonl", found)
     write_ctm(out / "hyp.ctm", {utterance: best[0].words for utterance, best in result.hypotheses.items()})
     write_trn(out / "hyp.trn", result.texts)
     journal.unlink()
@@ -170,15 +171,15 @@ def write_ctm(path: str | Path, words: Mapping[str, Sequence[Word]]) -> None:
     )
 
 
-def write_nbest(path: str | Path, hypotheses: Mapping[str, Sequence[Hypothesis]]) -> None:
-    """Write a JSON line for each utterance: its id and its hypotheses' texts and scores, best first."""
-    lines = (
-        {
-            "id": utterance,
-            "nbest": [{"text": h.text, "acoustic": h.acoustic, "lm": h.lm, "total": h.total} for h in found],
-        }
-        for utterance, found in hypotheses.items()
-    )
+def as_scores(hypothesis: Hypothesis) -> dict[str, Any]:
+    """Return what an n-best list says of a hypothesis."""
+    scores = {"acoustic": hypothesis.acoustic, "lm": hypothesis.lm, "total": hypothesis.total}
+    return {"text": hypothesis.text, **scores}
+
+
+def write_nbest(path: str | Path, nbest: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Write a JSON line for each utterance: its id and its hypotheses (see as_scores), best first."""
+    lines = ({"id": utterance, "nbest": list(found)} for utterance, found in nbest.items())
     write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 

@@ -30,7 +30,8 @@ def uninterrupted(checkpoint: Path, test_set: Path, tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.parametrize(
-    ("tool", "option"), [("decode", "--labels-dir"), ("score", "--conditions"), ("compare", "--groups")]
+    ("tool", "option"),
+    [("decode", "--labels-dir"), ("score", "--conditions"), ("compare", "--groups"), ("rescore", "--nbest")],
 )
 def test_help_needs_no_torch(tool: str, option: str) -> None:
     without_torch = (
