@@ -118,7 +118,7 @@ def comparison_table(report: Mapping[str, Any]) -> str:
         bootstrap, tested = pair["bootstrap"], pair["matched_pairs"]
         value = f"{bootstrap['value']:+.2%}" if bootstrap else "-"
         p_values = [None if bootstrap is None else bootstrap["p"], tested["p"]]
-        shown = [f"{p:.4f}" if p is not None else "-" for p in p_values]
+        shown = ["-" if p is None else f"{p:.4f}" if p >= 0.0001 else "<0.0001" for p in p_values]
         mark = "yes *" if pair["holds"] else "no"
         interval = interval_text(bootstrap and bootstrap["interval"])
         lines.append(

@@ -31,7 +31,13 @@ def uninterrupted(checkpoint: Path, test_set: Path, tmp_path_factory: pytest.Tem
 
 @pytest.mark.parametrize(
     ("tool", "option"),
-    [("decode", "--labels-dir"), ("score", "--conditions"), ("compare", "--groups"), ("rescore", "--nbest")],
+    [
+        ("decode", "--labels-dir"),
+        ("score", "--conditions"),
+        ("compare", "--groups"),
+        ("rescore", "--nbest"),
+        ("train_lm", "--letters"),
+    ],
 )
 def test_help_needs_no_torch(tool: str, option: str) -> None:
     without_torch = (
