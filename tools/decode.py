@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Decode a manifest greedily with a fine-tuned checkpoint, into OUT/hyp.trn (and OUT/ref.trn where <split>.wrd exists).
+"""Decode a manifest, into OUT/hyp.trn and OUT/hyp.ctm (and OUT/ref.trn where <split>.wrd exists).
 
     python tools/decode.py --checkpoint finetuned/checkpoint_best.pt --manifest data/test.tsv --out decoded/test
+    python tools/decode.py --checkpoint finetuned --average-last 5 --manifest data/test.tsv --out decoded/average
+    python tools/decode.py --checkpoint transformers-folder --dtype bfloat16 --manifest data/test.tsv --out decoded/hf
+    python tools/decode.py --checkpoint ... --manifest ... --out ... --beam 50 --lm words.arpa --lexicon words.txt
 
 A decoding that was stopped continues when the same command runs again. Score it with tools/score.py.
 """
@@ -15,39 +18,68 @@ from pathlib import Path
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="fine-tuned wav2vec_ctc checkpoint of fairseq")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help="fine-tuned wav2vec_ctc checkpoint of fairseq, or a folder of Wav2Vec2ForCTC of transformers",
+    )
     parser.add_argument("--manifest", required=True, help=".tsv manifest of the audio to decode")
-    parser.add_argument("--out", required=True, type=Path, help="folder for hyp.trn and ref.trn")
+    parser.add_argument("--out", required=True, type=Path, help="folder for hyp.trn, hyp.ctm and ref.trn")
     parser.add_argument("--labels-dir", help="folder of dict.<labels>.txt, for a checkpoint that lacks its dictionary")
+    parser.add_argument(
+        "--average-last",
+        type=int,
+        default=0,
+        metavar="N",
+        help="average the last N checkpoints of --checkpoint's folder",
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="its precision")
+    parser.add_argument("--batch-seconds", type=float, default=250, help="audio in a batch, padding included [s]")
+    parser.add_argument(
+        "--logits", action="store_true", help="also write OUT/logits/<id>.npy: log-probabilities (T, V)"
+    )
+    beam = parser.add_argument_group("beam search", "greedy without --beam")
+    beam.add_argument("--beam", type=int, help="hypotheses kept at each frame")
+    beam.add_argument("--nbest", type=int, help="also write OUT/nbest.jsonl: so many texts with scores")
+    beam.add_argument("--lm", help="n-gram model (ARPA, KenLM binary): of words with --lexicon, else of symbols")
+    beam.add_argument("--lexicon", help="lines of a word and its spelling; words alone are spelt by letters")
+    beam.add_argument("--lm-weight", type=float, help="weight of the language model (default 2)")
+    beam.add_argument("--word-score", type=float, help="added for each word of the lexicon (default 0)")
     return parser.parse_args()
 
 
 def decode(options: argparse.Namespace) -> None:
     import torch
 
-    from ccc_w2v.data.manifest import read_manifest
+    from ccc_w2v.data.manifest import first_recordings, read_manifest
     from ccc_w2v.errors import InputError
-    from ccc_w2v.evaluate.decode import decoding_identity, load_ctc, transcribe
-    from ccc_w2v.evaluate.wer import read_references, utterance_ids, write_trn
+    from ccc_w2v.evaluate.beam import beam_search, settings_from
+    from ccc_w2v.evaluate.ctc_model import checkpoint_files, load_ctc
+    from ccc_w2v.evaluate.transcribe import decode_into, decoding_identity
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")
-    manifest = read_manifest(options.manifest)
-    ids = utterance_ids(manifest)
-    references = read_references(manifest)
-    model = load_ctc(options.checkpoint, options.labels_dir)
-    model.network.to(options.device)
-
-    options.out.mkdir(parents=True, exist_ok=True)
-    journal = options.out / "hyp.partial.jsonl"
-    result = transcribe(model, manifest, journal, decoding_identity(model, options.checkpoint, manifest))
-    if references is not None:
-        write_trn(options.out / "ref.trn", dict(zip(ids, references, strict=True)))
-    write_trn(options.out / "hyp.trn", result.texts)
-    journal.unlink()
-
-    print(f"{options.out / 'hyp.trn'}: {len(ids)} utterances, {result.resumed} of them from an earlier run")
+    if options.average_last < 0 or options.batch_seconds <= 0:
+        raise InputError("--average-last and --batch-seconds: expected positive numbers")
+    settings, manifest = settings_from(vars(options)), read_manifest(options.manifest)
+    files = checkpoint_files(options.checkpoint, options.average_last)
+    sample_audio = first_recordings(options.manifest)
+    model = load_ctc(
+        options.checkpoint, options.labels_dir, average_last=options.average_last, sample_audio=sample_audio
+    )
+    model.network.to(options.device, getattr(torch, options.dtype))
+    result = decode_into(
+        options.out,
+        model,
+        manifest,
+        decoding_identity(model, files, manifest, settings),
+        search=beam_search(model, settings) if settings else None,
+        max_samples=int(options.batch_seconds * model.sample_rate),
+        logits=options.logits,
+        nbest=options.nbest is not None,
+    )
+    print(f"{options.out / 'hyp.trn'}: {len(manifest)} utterances, {result.resumed} of them from an earlier run")
     if result.audio_seconds:
         factor = result.wall_seconds / result.audio_seconds
         print(f"{result.audio_seconds:.1f} s of audio in {result.wall_seconds:.1f} s on {options.device}")

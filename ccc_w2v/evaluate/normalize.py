@@ -6,6 +6,12 @@ import re
 
 from ccc_w2v.errors import InputError
 
+HESITATIONS = frozenset(
+    ("uh", "um", "uhm", "eh", "er", "mm", "hm", "hmm", "ah", "ha", "huh", "hee", "ach", "eee", "ew", "oof")
+)
+_EVENT = re.compile(r"\[[^\]]*\]|<[^>]*>|%\S+")
+_FRAGMENT = re.compile(r"(?<![^\s(])(?:[^\s(]+-|-[^\s)]+)(?![^\s)])")
+_OUTSIDE_HUB5 = re.compile(r"[^a-z0-9']+")
 _OUTSIDE_LIBRISPEECH = re.compile(r"[^A-Z']+")
 
 
@@ -14,6 +20,11 @@ def normalize(text: str, rules: str) -> str:
 
     ``none``: words as they are. ``librispeech``: upper-case; the typographic apostrophe becomes '; every run of other
     characters than A-Z and ' becomes one space, so that WELL-KNOWN is two words and digits disappear.
+
+    ``hub5``: for conversations over the telephone, after NIST's Hub5 evaluations. Lower-case; events in [brackets] or
+    <angles> and %MARKS go; words broken off ("wor-", "-ord") and hesitations (uh, um, hmm ...) go, on both sides, since
+    the evaluations do not count them; of the rest a-z, 0-9 and ' stay and all else parts words, so that "well-known"
+    is two and "u._s." is "u s". It is not NIST's mapping file (GLM), which also maps spellings ("gonna").
 
     Raises InputError for rules of another name.
     """
@@ -30,4 +41,10 @@ def _librispeech(text: str) -> str:
     return _OUTSIDE_LIBRISPEECH.sub(" ", text.upper().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
 
 
-RULES = {"none": _unchanged, "librispeech": _librispeech}
+def _hub5(text: str) -> str:
+    lower = _EVENT.sub(" ", text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    words = _OUTSIDE_HUB5.sub(" ", _FRAGMENT.sub(" ", lower)).split()
+    return " ".join(word for word in words if word not in HESITATIONS)
+
+
+RULES = {"none": _unchanged, "librispeech": _librispeech, "hub5": _hub5}

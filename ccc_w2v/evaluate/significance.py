@@ -1,8 +1,9 @@
-"""How far an error rate would move with other test utterances or speakers: percentile bootstrap intervals."""
+"""How far an error rate, or the difference of two, would move with other test utterances or speakers: the bootstrap."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,57 +31,116 @@ def bootstrap_interval(
 
     None where there are fewer than two groups or utterances with words, which say nothing about spread.
     """
-    if len(errors) != len(words) or (groups is not None and len(groups) != len(words)):
-        raise ValueError(f"{len(errors)} errors, {len(words)} words and {len(groups or words)} groups do not match")
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"expected 0 < level < 1 and resamples >= 1, got {level} and {resamples}")
+    sums_G2 = _group_sums([errors, words], groups)
+    _check(level, resamples)
+    if int((sums_G2[:, 1] > 0).sum()) < 2:
+        return None
+    errors_R, words_R = _resampled_totals(sums_G2, resamples, generator)
+    return _central(errors_R[words_R > 0] / words_R[words_R > 0], level)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Error rate of A minus that of B: as measured, its bootstrap interval, and the two-sided p of no difference."""
+
+    value: float
+    interval: tuple[float, float]
+    p: float
+
+
+def paired_bootstrap(
+    errors_a: Sequence[int],
+    errors_b: Sequence[int],
+    words: Sequence[int],
+    groups: Sequence[str] | None = None,
+    *,
+    generator: torch.Generator,
+    resamples: int = 10_000,
+    level: float = 0.95,
+) -> Difference | None:
+    """Compare two systems on the same utterances (Bisani and Ney, ICASSP 2004); groups as in bootstrap_interval.
+
+    p is twice the share of resamples in which the difference is zero or has the other sign, counted with one resample
+    more, so that it is never zero, and at most 1. None where bootstrap_interval would give None.
+    """
+    sums_G3 = _group_sums([errors_a, errors_b, words], groups)
+    _check(level, resamples)
+    if int((sums_G3[:, 2] > 0).sum()) < 2:
+        return None
+    a_R, b_R, words_R = _resampled_totals(sums_G3, resamples, generator)
+    differences_R = ((a_R - b_R) / words_R)[words_R > 0]
+    shares = [(int(tail_R.sum()) + 1) / (len(differences_R) + 1) for tail_R in (differences_R <= 0, differences_R >= 0)]
+    value = (sum(errors_a) - sum(errors_b)) / sum(words)
+    return Difference(value, _central(differences_R, level), min(1.0, 2 * min(shares)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number (Holm, Scandinavian Journal of Statistics 1979), in their order."""
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _group_sums(columns: Sequence[Sequence[int]], groups: Sequence[str] | None) -> torch.Tensor:
+    """Sum each column (errors ..., words last) over each group, an utterance each where there are no groups."""
+    *errors, words = columns
+    if any(len(each) != len(words) for each in errors) or (groups is not None and len(groups) != len(words)):
+        counts = " and ".join(str(len(each)) for each in errors)
+        raise ValueError(f"{counts} errors, {len(words)} words and {len(groups or words)} groups do not match")
     names: Sequence[object] = range(len(words)) if groups is None else groups
     position = {name: index for index, name in enumerate(dict.fromkeys(names))}
     group_U = torch.tensor([position[name] for name in names], dtype=torch.long)
-    sums_G2 = torch.zeros(len(position), 2, dtype=torch.float64)
-    sums_G2.index_add_(0, group_U, torch.tensor([list(errors), list(words)], dtype=torch.float64).T)
-    if int((sums_G2[:, 1] > 0).sum()) < 2:
-        return None
-    ratios_R = _resampled_ratios(sums_G2, resamples, generator)
+    sums = torch.zeros(len(position), len(columns), dtype=torch.float64)
+    return sums.index_add_(0, group_U, torch.tensor([list(each) for each in columns], dtype=torch.float64).T)
+
+
+def _check(level: float, resamples: int) -> None:
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(f"expected 0 < level < 1 and resamples >= 1, got {level} and {resamples}")
+
+
+def _central(values_R: torch.Tensor, level: float) -> tuple[float, float]:
     tail = (1 - level) / 2
-    low, high = torch.quantile(ratios_R, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    low, high = torch.quantile(values_R, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high
 
 
-def _resampled_ratios(sums_G2: torch.Tensor, resamples: int, generator: torch.Generator) -> torch.Tensor:
-    groups = len(sums_G2)
+def _resampled_totals(sums: torch.Tensor, resamples: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw groups with replacement; returns the total of each column of each resample, columns first."""
+    groups = len(sums)
     at_once = max(1, _DRAWS_AT_ONCE // groups)
     totals = []
     for start in range(0, resamples, at_once):
         rows = min(at_once, resamples - start)
         drawn_RG = torch.randint(groups, (rows, groups), generator=generator)
-        totals.append(torch.stack([column_G[drawn_RG].sum(dim=1) for column_G in sums_G2.T]))
-    errors_R, words_R = torch.cat(totals, dim=1)
-    return errors_R[words_R > 0] / words_R[words_R > 0]
+        totals.append(torch.stack([column_G[drawn_RG].sum(dim=1) for column_G in sums.T]))
+    return torch.cat(totals, dim=1)
 
 
-def read_groups(path: str | Path, utterances: Sequence[str]) -> list[str]:
+def read_groups(path: str | Path, utterances: Sequence[str], kind: str = "speaker") -> list[str]:
     """Read each utterance's group from lines of "utterance-id group" (Kaldi's utt2spk), in the utterances' order.
 
-    Raises InputError for a file that is missing, a line of another form, an id that comes twice, and an utterance that
-    has no line.
+    ``kind`` says in messages what the groups are. Raises InputError for a file that is missing or no UTF-8 text, a line
+    of another form, an id that comes twice, and an utterance that has no line.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such speaker map; expected lines of utterance-id speaker")
+        raise InputError(f"{path}: no such {kind} map; expected lines of utterance-id {kind}")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); convert the file") from error
     group_of: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         fields = line.split()
         if len(fields) != 2:
-            raise InputError(f"{path}:{number}: expected utterance-id speaker, found {line!r}; write the map again")
+            raise InputError(f"{path}:{number}: expected utterance-id {kind}, found {line!r}; write the map again")
         if fields[0] in group_of:
             raise InputError(f"{path}:{number}: utterance {fields[0]!r} has a line already; remove one")
         group_of[fields[0]] = fields[1]
-    return _groups_in_order(path, utterances, group_of)
-
-
-def _groups_in_order(path: Path, utterances: Sequence[str], group_of: Mapping[str, str]) -> list[str]:
     missing = [utterance for utterance in utterances if utterance not in group_of]
     if missing:
-        raise InputError(f"{path}: {len(missing)} utterances have no speaker: {', '.join(missing[:3])}; add them")
+        raise InputError(f"{path}: {len(missing)} utterances have no {kind}: {', '.join(missing[:3])}; add them")
     return [group_of[utterance] for utterance in utterances]

@@ -15,8 +15,11 @@ from rapidfuzz.distance import Levenshtein
 
 from ccc_w2v.data.manifest import Manifest, write_whole
 from ccc_w2v.errors import InputError
+from ccc_w2v.evaluate.alignment import error_costs
 
 UNITS = ("word", "char")
+# Highest number of words of each class of lengths but the last.
+LENGTH_BOUNDS = (5, 10, 20, 40)
 _TRN_LINE = re.compile(r"(?:(?P<text>.*)\s)?\((?P<id>[^()\s]+)\)")
 
 
@@ -41,6 +44,9 @@ class Counts:
             self.insertions + other.insertions,
             self.words + other.words,
         )
+
+
+NO_COUNTS = Counts(0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -154,14 +160,13 @@ def count_errors(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) 
     """Count substitutions, deletions and insertions of the best alignment at sclite's costs of 4, 3 and 3.
 
     At equal cost the alignment with fewest errors counts; sclite leaves that to chance, though it mostly ends there
-    too. The alignment is rapidfuzz's, which takes any costs: with unit costs (jiwer, editdistance) the counts differ
-    from sclite's, and kaldialign's sclite mode resolves ties to more errors.
+    too. The distance is rapidfuzz's, which takes any costs and little memory: with unit costs (jiwer, editdistance) the
+    counts differ from sclite's. ``alignment.align`` has the same counts.
     """
-    # One error more costs 1, one unit of sclite's cost costs ``scale``, which is more than all errors together: the
-    # distance is sclite's cost times scale, plus the number of errors.
-    scale = len(reference) + len(hypothesis) + 1
-    weights = (3 * scale + 1, 3 * scale + 1, 4 * scale + 1)
-    sclite_cost, errors = divmod(Levenshtein.distance(reference, hypothesis, weights=weights), scale)
+    scale, gap, substitution = error_costs(len(reference) + len(hypothesis))
+    distance = Levenshtein.distance(reference, hypothesis, weights=(gap, gap, substitution))
+    # The distance is sclite's cost times scale, plus the number of errors.
+    sclite_cost, errors = divmod(distance, scale)
     substitutions = sclite_cost - 3 * errors
     # Insertions minus deletions is the difference in length, whatever the alignment.
     insertions = (errors - substitutions + len(hypothesis) - len(reference)) // 2
@@ -183,10 +188,32 @@ def score(references: Mapping[str, str], hypotheses: Mapping[str, str], unit: st
         utterance: count_errors(_split(text, unit), _split(hypotheses[utterance], unit))
         for utterance, text in references.items()
     }
-    total = sum(utterances.values(), Counts(0, 0, 0, 0))
+    total = sum(utterances.values(), NO_COUNTS)
     if total.words == 0:
         raise InputError("the references hold no words, so there is no error rate; check them and the normalisation")
     return Score(unit, utterances, total)
+
+
+def score_groups(scored: Score, group_of: Mapping[str, str]) -> dict[str, Score]:
+    """Split a score by group (speaker, condition ...), in the order in which the groups first come.
+
+    A group whose references hold no word is left out: it has no error rate.
+    """
+    members: dict[str, dict[str, Counts]] = {}
+    for utterance, counts in scored.utterances.items():
+        members.setdefault(group_of[utterance], {})[utterance] = counts
+    scores = {name: Score(scored.unit, held, sum(held.values(), NO_COUNTS)) for name, held in members.items()}
+    return {name: each for name, each in scores.items() if each.total.words}
+
+
+def length_class(words: int) -> str:
+    """Name the class of utterances that a reference of ``words`` words belongs to, as "6-10 words"."""
+    lowest = 0
+    for highest in LENGTH_BOUNDS:
+        if words <= highest:
+            return f"{lowest}-{highest} words"
+        lowest = highest + 1
+    return f"over {LENGTH_BOUNDS[-1]} words"
 
 
 def _split(text: str, unit: str) -> Sequence[str]:

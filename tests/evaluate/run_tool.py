@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -11,7 +12,16 @@ TOOLS = Path(__file__).parents[2] / "tools"
 
 def run_tool(name: str, *positional: object, **options: object) -> int:
     """Run tools/<name>.py positional ... --option value ... and return its exit code."""
-    arguments = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-    main = runpy.run_path(str(TOOLS / f"{name}.py"))["main"]
-    with mock.patch("sys.argv", [f"{name}.py", *map(str, positional), *arguments]):
+    return run_with(name, *positional, *as_arguments(**options))
+
+
+def as_arguments(**options: object) -> list[str]:
+    """Write options as a command line's."""
+    return [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+
+
+def run_with(name: str, *arguments: object) -> int:
+    """Run tools/<name>.py with these arguments as they stand and return its exit code."""
+    main: Callable[[], int] = runpy.run_path(str(TOOLS / f"{name}.py"))["main"]
+    with mock.patch("sys.argv", [f"{name}.py", *map(str, arguments)]):
         return main()

@@ -1,15 +1,11 @@
-"""Decoding against unmodified fairseq, alone and in batches, and what load_ctc refuses."""
+"""Decoding against unmodified fairseq, alone and in batches, and the times of words."""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import dataclasses
 import itertools
-import os
-import pickle
-import zipfile
+import math
 from pathlib import Path
-from typing import Any
 
 import editdistance
 import pytest
@@ -20,38 +16,29 @@ from fairseq.data.dictionary import Dictionary
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccc_w2v.compat import load_checkpoint
-from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.decode import CtcModel, decoding_identity, emit, equal_length_batches, greedy, load_ctc, to_words
-from ccc_w2v.evaluate.decode import transcribe as transcribe_manifest
-from tests.evaluate.tiny_ctc import SAMPLES, WORDS, build_ctc, save, trainer_state
+from ccc_w2v.evaluate.ctc_model import CtcModel, load_ctc
+from ccc_w2v.evaluate.decode import (
+    MAX_PADDING,
+    best_path,
+    emit,
+    equal_length_batches,
+    greedy,
+    padded_batches,
+    timed_words,
+    to_words,
+)
+from ccc_w2v.evaluate.transcribe import decoding_identity
+from ccc_w2v.evaluate.transcribe import transcribe as transcribe_manifest
+from ccc_w2v.evaluate.wer import score
+from tests.evaluate.tiny_ctc import SAMPLES, WORDS, build_ctc, read_waves, save, trainer_state
 
 LABELS = ("<s>", "<pad>", "</s>", "<unk>", "|", "A", "B", "\u2581C", "D")
 
 
-def raw_state(path: Path) -> dict[str, Any]:
-    load_checkpoint(path)  # allows fairseq's Dictionary
-    return torch.load(path, weights_only=True)
-
-
-def read_waves(manifest: Path) -> list[torch.Tensor]:
-    listed = read_manifest(manifest)
-    return [read_audio(listed.audio_path(entry), 16000) for entry in listed.entries]
-
-
 def texts_of(model: CtcModel, emissions: list[torch.Tensor]) -> list[str]:
     return [" ".join(to_words(greedy(each, model.blank), model.labels)) for each in emissions]
-
-
-def test_loads_what_fairseq_saved(checkpoint: Path, test_set: Path) -> None:
-    model = load_ctc(checkpoint)
-    assert model.labels == tuple(Dictionary.load(str(test_set.parent / "dict.ltr.txt")).symbols)
-    assert (model.blank, model.sample_rate, model.normalize, model.post_process) == (0, 16000, False, "letter")
-    assert not model.network.training
-    saved = raw_state(checkpoint)["model"]
-    assert all(torch.equal(value, saved[name]) for name, value in model.network.state_dict().items())
 
 
 def test_shortest_audio_is_one_frame_of_the_encoder(checkpoint: Path) -> None:
@@ -97,10 +84,96 @@ def test_batches_hold_each_utterance_once_and_one_length(lengths: list[int], mos
         assert len(batch) == 1 or sum(lengths[position] for position in batch) <= most
 
 
+@given(st.lists(st.integers(1, 300), max_size=40), st.integers(1, 2000))
+def test_padded_batches_hold_each_utterance_once_and_little_padding(lengths: list[int], most: int) -> None:
+    batches = padded_batches(lengths, most)
+    assert sorted(itertools.chain(*batches)) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(lengths[position] for position in batch)
+        assert len(batch) == 1 or len(batch) * longest <= most
+        assert min(lengths[position] for position in batch) >= (1 - MAX_PADDING) * longest
+
+
+@pytest.mark.parametrize(("normalize", "extractor_mode"), [(False, "default"), (True, "layer_norm")])
+def test_batches_of_1_and_16_have_one_word_error_rate(
+    test_set: Path, tmp_path: Path, normalize: bool, extractor_mode: str
+) -> None:
+    model = load_ctc(
+        save(
+            trainer_state(*build_ctc(test_set.parent, normalize=normalize, extractor_mode=extractor_mode)),
+            tmp_path / "ctc.pt",
+        )
+    )
+    generator = torch.Generator().manual_seed(0)
+    waves = [0.1 * torch.randn(length, generator=generator) for length in range(9000, 9000 + 16 * 123, 123)]
+    together, alone = emit(model, waves, max_samples=16 * 11000), [emit(model, [wave])[0] for wave in waves]
+    assert len(padded_batches([len(wave) for wave in waves], 16 * 11000)) == 1
+    assert model.pads is (extractor_mode == "layer_norm")
+    for left, right in zip(together, alone, strict=True):
+        torch.testing.assert_close(left, right, atol=1e-5, rtol=0)
+    # Rates against the texts themselves: none of 16 differs.
+    references = dict(enumerate(texts_of(model, alone)))
+    assert score(references, dict(enumerate(texts_of(model, together)))).error_rate == 0
+
+
+def test_padding_changes_a_group_norm_model(checkpoint: Path) -> None:
+    # Why such models decode in batches of equal length: padded, the shorter utterance's frames would move.
+    model, generator = load_ctc(checkpoint), torch.Generator().manual_seed(0)
+    waves = [0.1 * torch.randn(length, generator=generator) for length in (9000, 10800)]
+    padded = emit(dataclasses.replace(model, pads=True), waves)[0]
+    assert (padded - emit(model, waves)[0]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_near_and_comes_back_in_single(checkpoint: Path, test_set: Path, dtype: torch.dtype) -> None:
+    model, waves = load_ctc(checkpoint), read_waves(test_set)[:1]
+    single = emit(model, waves)[0]
+    model.network.to(dtype)
+    half = emit(model, waves)[0]
+    assert half.dtype == torch.float32
+    difference = (half - single).abs().max()
+    assert 0 < difference < (0.5 if dtype == torch.bfloat16 else 0.06)
+
+
 @given(st.lists(st.integers(0, 3), min_size=1))
 def test_greedy_collapses_then_drops_blanks(best: list[int]) -> None:
     log_probs_TV = torch.nn.functional.one_hot(torch.tensor(best), 4).float().log_softmax(-1)
     assert greedy(log_probs_TV, 0) == [symbol for symbol, _ in itertools.groupby(best) if symbol != 0]
+
+
+def test_best_path_holds_frames_and_their_mean() -> None:
+    # Blank is 0: frames 1 and 2 are one symbol, a blank parts it from frame 4.
+    probabilities_TV = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5001], [0.6, 0.4], [0.1, 0.9]])
+    first, second = best_path(probabilities_TV.log(), blank=0)
+    assert (first.index, first.first, first.last) == (1, 1, 2)
+    assert first.log_prob == pytest.approx((math.log(0.8) + math.log(0.5001)) / 2)
+    assert (second.index, second.first, second.last) == (1, 4, 4)
+
+
+def model_of(labels: tuple[str, ...], kind: str) -> CtcModel:
+    """Return a model without a network, of 20 ms a frame."""
+    return CtcModel(torch.nn.Module(), labels, 0, 16000, False, kind, 400, 320, False)
+
+
+@pytest.mark.parametrize("kind", ["letter", "sentencepiece"])
+@given(best=st.lists(st.integers(0, len(LABELS) - 1), min_size=1))
+def test_timed_words_are_the_words_in_order(kind: str, best: list[int]) -> None:
+    log_probs_TV = (4 * torch.nn.functional.one_hot(torch.tensor(best), len(LABELS)).float()).log_softmax(-1)
+    words = timed_words(best_path(log_probs_TV, 0), model_of(LABELS, kind))
+    assert [word.text for word in words] == to_words(greedy(log_probs_TV, 0), LABELS, kind)
+    end = 0.0
+    for word in words:
+        assert end - 1e-9 <= word.start < word.start + word.duration <= 0.02 * len(best) + 1e-9
+        assert word.confidence == pytest.approx(log_probs_TV.max().exp().item())
+        end = word.start + word.duration
+
+
+def test_a_words_time_is_its_letters_frames() -> None:
+    best = [4, 5, 5, 0, 6, 4, 0, 8, 4]  # | A A _ B | _ D |
+    log_probs_TV = (4 * torch.nn.functional.one_hot(torch.tensor(best), len(LABELS)).float()).log_softmax(-1)
+    first, second = timed_words(best_path(log_probs_TV, 0), model_of(LABELS, "letter"))
+    assert (first.text, first.start, first.duration) == ("AB", pytest.approx(0.02), pytest.approx(0.08))
+    assert (second.text, second.start, second.duration) == ("D", pytest.approx(0.14), pytest.approx(0.02))
 
 
 @pytest.mark.parametrize("kind", ["letter", "sentencepiece"])
@@ -120,112 +193,9 @@ def test_nan_names_the_utterance(checkpoint: Path) -> None:
         emit(model, [torch.ones(4000)], ["1272-128104-0001"])
 
 
-def test_dictionary_as_plain_data_comes_first(checkpoint: Path, tmp_path: Path) -> None:
-    state = raw_state(checkpoint)
-    symbols = list(state.pop("task_state")["target_dictionary"].symbols)
-    symbols[-1] = "\u00c5"
-    state["ccc_dictionary"] = {"symbols": symbols, "count": [1] * len(symbols)}
-    assert load_ctc(save(state, tmp_path / "plain.pt")).labels == tuple(symbols)
-
-
-def test_dictionary_from_a_folder(checkpoint: Path, test_set: Path, tmp_path: Path) -> None:
-    state = raw_state(checkpoint)
-    labels = tuple(state.pop("task_state")["target_dictionary"].symbols)
-    bare = save(state, tmp_path / "bare.pt")
-    assert load_ctc(bare, test_set.parent).labels == labels
-    with pytest.raises(InputError, match=r"holds no dictionary, and dict\.ltr\.txt is not in None"):
-        load_ctc(bare)
-    (tmp_path / "dict.ltr.txt").write_text("| 1\nA 1\n")
-    with pytest.raises(InputError, match=f"output layer has {len(labels)} symbols, the dictionary 6"):
-        load_ctc(bare, tmp_path)
-    (tmp_path / "dict.ltr.txt").write_text("A B C\n")
-    with pytest.raises(InputError, match=r"dict\.ltr\.txt: expected lines of symbol, space, count"):
-        load_ctc(bare, tmp_path)
-
-
-def test_base_model_from_its_path(checkpoint: Path, test_set: Path, tmp_path: Path) -> None:
-    state = raw_state(checkpoint)
-    base_cfg = state["cfg"]["model"].pop("w2v_args")
-    state["cfg"]["model"]["w2v_path"] = str(tmp_path / "base.pt")
-    needs_base = save(state, tmp_path / "needs_base.pt")
-    with pytest.raises(InputError, match=r"lacks its base model's configuration .*base\.pt is no file"):
-        load_ctc(needs_base)
-    save({**state, "cfg": base_cfg, "model": {}}, tmp_path / "base.pt")
-    waves = read_waves(test_set)[:1]
-    assert torch.equal(emit(load_ctc(needs_base), waves)[0], emit(load_ctc(checkpoint), waves)[0])
-
-
-def test_a_base_model_of_ours_decodes_as_fairseqs(checkpoint: Path, test_set: Path, tmp_path: Path) -> None:
-    state = raw_state(checkpoint)
-    base = state["cfg"]["model"]["w2v_args"]
-    base["model"]["_name"], base["task"] = "ccc_wav2vec2", {"_name": "ccc_pretraining", "normalize": False}
-    base["task"].update(data="gone", tpu=False, save_dir="gone", max_tokens=1, update_freq=[1], max_update=1)
-    base["task"].update(world_size=1, noise_manifest="gone.tsv")
-    waves = read_waves(test_set)[:1]
-    ours = load_ctc(save(state, tmp_path / "ours.pt"))
-    assert torch.equal(emit(ours, waves)[0], emit(load_ctc(checkpoint), waves)[0])
-
-
-def test_refuses_other_models_and_settings(checkpoint: Path, tmp_path: Path) -> None:
-    changes = {
-        ("model", "_name"): ("wav2vec_seq2seq", "holds model 'wav2vec_seq2seq'"),
-        ("model", "w2v_args", "model", "_name"): ("hubert", "its base is model 'hubert'"),
-        ("criterion", "post_process"): ("wordpiece", "post_process is 'wordpiece', expected letter or sentencepiece"),
-        ("model", "w2v_args", "model", "encoder_layers"): (3, "the tensors do not fit the configuration"),
-    }
-    for keys, (value, message) in changes.items():
-        state = raw_state(checkpoint)
-        section = state["cfg"]
-        for key in keys[:-1]:
-            section = section[key]
-        section[keys[-1]] = value
-        with pytest.raises(InputError, match=message):
-            load_ctc(save(state, tmp_path / "changed.pt"))
-
-
-def test_code_in_the_configuration_is_not_run(checkpoint: Path, tmp_path: Path) -> None:
-    state = raw_state(checkpoint)
-    witness = tmp_path / "ran"
-    code = f"__import__('pathlib').Path({str(witness)!r}).touch() or [(32, 10, 5)]"
-    state["cfg"]["model"]["w2v_args"]["model"]["conv_feature_layers"] = code
-    with pytest.raises(InputError, match="conv_feature_layers"):
-        load_ctc(save(state, tmp_path / "evil.pt"))
-    assert not witness.exists()
-
-
-class Payload:
-    """Unpickled without restraint, this makes a folder."""
-
-    def __init__(self, witness: Path):
-        self.witness = witness
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.mkdir, (str(self.witness),)
-
-
-@pytest.mark.parametrize("container", ["zip", "pickle"])
-def test_code_in_the_pickle_is_not_run(tmp_path: Path, container: str) -> None:
-    content = pickle.dumps({"model": {}, "cfg": Payload(tmp_path / "ran")}, protocol=2)
-    if container == "zip":
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr("archive/data.pkl", content)
-            archive.writestr("archive/version", "3\n")
-            archive.writestr("archive/byteorder", "little")
-        content = buffer.getvalue()
-    evil = tmp_path / "evil.pt"
-    evil.write_bytes(content)
-    with pytest.raises(InputError, match=r"evil\.pt: not a readable fairseq checkpoint"):
-        load_ctc(evil)
-    assert not (tmp_path / "ran").exists()
-    with contextlib.suppress(RuntimeError):  # unrestrained, the payload is live
-        torch.load(evil, weights_only=False)
-    assert (tmp_path / "ran").exists()
-
-
 def test_transcribes_in_the_manifests_order(checkpoint: Path, test_set: Path, tmp_path: Path) -> None:
     model, manifest = load_ctc(checkpoint), read_manifest(test_set)
-    result = transcribe_manifest(model, manifest, tmp_path / "j", decoding_identity(model, checkpoint, manifest))
+    result = transcribe_manifest(model, manifest, tmp_path / "j", decoding_identity(model, [checkpoint], manifest))
     expected = texts_of(model, emit(model, read_waves(test_set)))
     assert list(result.texts.items()) == [(f"test{index}", text) for index, text in enumerate(expected)]
     assert result.audio_seconds == sum(SAMPLES) / 16000

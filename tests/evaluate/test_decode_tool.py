@@ -9,12 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from ccc_w2v.data.manifest import read_manifest, write_manifest
-from ccc_w2v.evaluate import decode
-from ccc_w2v.evaluate.wer import read_trn
-from tests.evaluate.run_tool import TOOLS, run_tool
+from ccc_w2v.evaluate import decode, transcribe
+from ccc_w2v.evaluate.ctc_model import load_ctc
+from ccc_w2v.evaluate.wer import Counts, read_trn, score
+from tests.evaluate.nist import SCLITE, needs_sclite
+from tests.evaluate.run_tool import TOOLS, as_arguments, run_tool, run_with
 from tests.evaluate.tiny_ctc import SAMPLES, WORDS
 
 
@@ -25,7 +29,16 @@ def uninterrupted(checkpoint: Path, test_set: Path, tmp_path_factory: pytest.Tem
     return out
 
 
-@pytest.mark.parametrize(("tool", "option"), [("decode", "--labels-dir"), ("score", "--normalize")])
+@pytest.mark.parametrize(
+    ("tool", "option"),
+    [
+        ("decode", "--labels-dir"),
+        ("score", "--conditions"),
+        ("compare", "--groups"),
+        ("rescore", "--nbest"),
+        ("train_lm", "--letters"),
+    ],
+)
 def test_help_needs_no_torch(tool: str, option: str) -> None:
     without_torch = (
         "import runpy, sys; sys.modules['torch'] = sys.modules['fairseq'] = None; sys.argv = ['x', '--help']"
@@ -35,7 +48,7 @@ def test_help_needs_no_torch(tool: str, option: str) -> None:
 
 
 def test_writes_hypotheses_and_references(uninterrupted: Path) -> None:
-    assert sorted(path.name for path in uninterrupted.iterdir()) == ["hyp.trn", "ref.trn"]
+    assert sorted(path.name for path in uninterrupted.iterdir()) == ["hyp.ctm", "hyp.trn", "ref.trn"]
     ids = [f"test{index}" for index in range(len(WORDS))]
     assert list(read_trn(uninterrupted / "ref.trn").items()) == list(zip(ids, WORDS, strict=True))
     hypotheses = read_trn(uninterrupted / "hyp.trn")
@@ -53,17 +66,50 @@ def test_reports_the_real_time_factor(
     assert re.search(r"^real-time factor \d+\.\d{4} ", printed, re.MULTILINE)
 
 
+@needs_sclite
+def test_ctm_is_sclites_and_holds_the_same_words(uninterrupted: Path, tmp_path: Path) -> None:
+    references, hypotheses = (read_trn(uninterrupted / f"{name}.trn") for name in ("ref", "hyp"))
+    rows = [f"{key} 1 {key} 0.000 9.000 {text}\n" for key, text in sorted(references.items())]
+    (tmp_path / "ref.stm").write_text("".join(rows))
+    files = ["-r", str(tmp_path / "ref.stm"), "stm", "-h", str(uninterrupted / "hyp.ctm"), "ctm"]
+    report = subprocess.run(
+        [*SCLITE, "-s", *files, "-o", "rsum", "stdout"], capture_output=True, text=True, check=True
+    ).stdout
+    total = score(references, hypotheses).total
+    found = re.search(r"Sum[ |]+\d+ +(\d+)[ |]+\d+ +(\d+) +(\d+) +(\d+)", report)
+    assert found
+    assert total == Counts(*(int(found[group]) for group in (2, 3, 4, 1)))
+
+
+def test_logits_precision_and_averaging_reach_the_decoder(
+    checkpoint: Path, test_set: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    for number in (1, 2):
+        (tmp_path / "run" / f"checkpoint{number}.pt").write_bytes(checkpoint.read_bytes())
+    options = {"checkpoint": tmp_path / "run", "manifest": test_set, "out": tmp_path / "out", "average_last": 2}
+    assert run_with("decode", *as_arguments(batch_seconds=1, **options), "--logits") == 0
+    # The mean of two equal checkpoints is either.
+    for name in ("hyp.trn", "hyp.ctm"):
+        assert (tmp_path / "out" / name).read_bytes() == (uninterrupted / name).read_bytes()
+    logits_TV = np.load(tmp_path / "out" / "logits" / "test3.npy")
+    assert logits_TV.shape == ((SAMPLES[3] - 400) // 320 + 1, len(load_ctc(checkpoint).labels))
+    assert np.exp(logits_TV).sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert run_tool("decode", dtype="bfloat16", **{**options, "out": tmp_path / "half"}) == 0
+    assert (tmp_path / "half" / "hyp.ctm").read_bytes() != (uninterrupted / "hyp.ctm").read_bytes()
+
+
 def test_no_references_no_ref_trn(checkpoint: Path, test_set: Path, tmp_path: Path) -> None:
     listed = read_manifest(test_set)
     write_manifest(tmp_path / "other.tsv", listed.root, [(listed.entries[0].path, listed.entries[0].samples)])
     assert run_tool("decode", checkpoint=checkpoint, manifest=tmp_path / "other.tsv", out=tmp_path / "out") == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["hyp.trn"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["hyp.ctm", "hyp.trn"]
 
 
 def test_an_empty_hypothesis_is_only_its_id(
     checkpoint: Path, test_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "greedy", lambda log_probs_TV, blank: [])
+    monkeypatch.setattr(decode, "best_path", lambda log_probs_TV, blank: [])
     assert run_tool("decode", checkpoint=checkpoint, manifest=test_set, out=tmp_path) == 0
     assert (tmp_path / "hyp.trn").read_text() == "".join(f" (test{index})\n" for index in range(6))
 
@@ -72,29 +118,29 @@ def test_continues_after_a_kill(
     checkpoint: Path, test_set: Path, tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"checkpoint": checkpoint, "manifest": test_set, "out": tmp_path}
-    transcribe_batch, batches = decode._transcribe_batch, []
+    emit_positions, batches = transcribe._emit_positions, []
 
-    def killed_at_the_third(*args: object) -> list[str]:
+    def killed_at_the_third(*args: object) -> list[torch.Tensor]:
         batches.append(args)
         if len(batches) == 3:
             raise KeyboardInterrupt
-        return transcribe_batch(*args)
+        return emit_positions(*args)
 
-    monkeypatch.setattr(decode, "_transcribe_batch", killed_at_the_third)
+    monkeypatch.setattr(transcribe, "_emit_positions", killed_at_the_third)
     assert run_tool("decode", **options) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["hyp.partial.jsonl"]
     kept = len((tmp_path / "hyp.partial.jsonl").read_text().splitlines()) - 1
     assert 0 < kept < len(SAMPLES)
 
-    monkeypatch.setattr(decode, "_transcribe_batch", transcribe_batch)
+    monkeypatch.setattr(transcribe, "_emit_positions", emit_positions)
     assert run_tool("decode", **options) == 0
     assert (tmp_path / "hyp.trn").read_bytes() == (uninterrupted / "hyp.trn").read_bytes()
     assert not (tmp_path / "hyp.partial.jsonl").exists()
 
 
 def write_journal(folder: Path, checkpoint: Path, manifest: Path, rest: str) -> Path:
-    model, listed = decode.load_ctc(checkpoint), read_manifest(manifest)
-    header = json.dumps(decode.decoding_identity(model, checkpoint, listed))
+    model, listed = load_ctc(checkpoint), read_manifest(manifest)
+    header = json.dumps({**transcribe.decoding_identity(model, [checkpoint], listed), "logits": "False"})
     (folder / "hyp.partial.jsonl").write_text(f"{header}\n{rest}")
     return folder / "hyp.partial.jsonl"
 
@@ -102,10 +148,11 @@ def write_journal(folder: Path, checkpoint: Path, manifest: Path, rest: str) -> 
 def test_a_journals_lines_are_kept_and_half_a_line_is_not(
     checkpoint: Path, test_set: Path, tmp_path: Path, uninterrupted: Path
 ) -> None:
-    rest = '{"id": "test1", "text": "PLANTED"}\n{"id": "test3", "text": "HAL'
+    rest = '{"id": "test1", "hypotheses": [[[["PLANTED", 0.1, 0.2, 0.5]], -1, 0, -1]]}\n{"id": "test3", "hyp'
     write_journal(tmp_path, checkpoint, test_set, rest)
     assert run_tool("decode", checkpoint=checkpoint, manifest=test_set, out=tmp_path) == 0
     assert read_trn(tmp_path / "hyp.trn") == {**read_trn(uninterrupted / "hyp.trn"), "test1": "PLANTED"}
+    assert "test1 1 0.100 0.200 PLANTED 0.5000\n" in (tmp_path / "hyp.ctm").read_text()
 
 
 @pytest.mark.parametrize("content", ["", '{"checkpo'])
@@ -131,7 +178,7 @@ def refused(capsys: pytest.CaptureFixture[str], out: Path, **options: object) ->
 def test_a_journal_of_another_decoding_is_refused(
     checkpoint: Path, test_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    journal = write_journal(tmp_path, checkpoint, test_set, '{"id": "test1", "text": "X"}\n')
+    journal = write_journal(tmp_path, checkpoint, test_set, '{"id": "test1", "hypotheses": [[[], 0, 0, 0]]}\n')
     content = journal.read_text().replace('"manifest": "', '"manifest": "0')
     journal.write_text(content)
     options = {"checkpoint": checkpoint, "manifest": test_set}

@@ -20,6 +20,9 @@ from ccc_w2v.evaluate.normalize import RULES, normalize
         ("librispeech", "it\u2019s 7 o'clock", "IT'S O'CLOCK"),
         ("librispeech", "caf\u00e9 stra\u00dfe", "CAF STRASSE"),
         ("librispeech", "...", ""),
+        ("hub5", "UH i- I don\u2019t [laughter] know (%HESITATION) <b_aside> well-known", "i don't know well known"),
+        ("hub5", "um (th-) (-self) U._S. route 66 mhm hmm", "u s route 66 mhm"),
+        ("hub5", "umbrella hahaha -", "umbrella hahaha"),
     ],
 )
 def test_rules(rules: str, text: str, expected: str) -> None:
@@ -27,10 +30,14 @@ def test_rules(rules: str, text: str, expected: str) -> None:
 
 
 @given(st.text())
-def test_librispeech_keeps_only_its_alphabet_and_is_stable(text: str) -> None:
+def test_librispeech_keeps_only_its_alphabet(text: str) -> None:
     normalized = normalize(text, "librispeech")
     assert re.fullmatch(r"([A-Z']+( [A-Z']+)*)?", normalized)
-    assert normalize(normalized, "librispeech") == normalized
+
+
+@given(st.text(), st.sampled_from(sorted(RULES)))
+def test_rules_are_stable(text: str, rules: str) -> None:
+    assert normalize(normalize(text, rules), rules) == normalize(text, rules)
 
 
 def test_unknown_rules_name_the_known() -> None:

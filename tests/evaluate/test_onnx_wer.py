@@ -13,7 +13,8 @@ from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate import onnx_wer
-from ccc_w2v.evaluate.decode import load_ctc, transcribe
+from ccc_w2v.evaluate.ctc_model import load_ctc
+from ccc_w2v.evaluate.transcribe import transcribe
 from ccc_w2v.evaluate.wer import read_references, score, utterance_ids
 from ccc_w2v.export import huggingface_tensors, onnx_graph
 from ccc_w2v.export.parity import fairseq_outputs

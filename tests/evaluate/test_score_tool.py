@@ -74,6 +74,37 @@ def test_a_seed_repeats_and_speakers_widen(files: dict[str, Path]) -> None:
     assert high - low > 2 * (single[1] - single[0])
 
 
+def test_parts_add_up_to_the_whole(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    (files["ref"].with_name("utt2spk")).write_text("s1-1 s10\ns1-2 s10\ns2-1 s9\n")
+    (files["ref"].with_name("snr")).write_text("s1-1 5dB\ns1-2 20dB\ns2-1 20dB\n")
+    maps = {"groups": files["ref"].with_name("utt2spk"), "conditions": files["ref"].with_name("snr")}
+    report = scored(files, normalize="librispeech", **maps)
+    assert list(report["by_speaker"]) == ["s9", "s10"]
+    assert list(report["by_condition"]) == ["5dB", "20dB"]
+    assert list(report["by_length"]) == ["0-5 words"]
+    assert report["by_speaker"]["s9"]["rate"] == 1.0
+    assert report["by_speaker"]["s10"] | {"interval": None} == {
+        "utterances": 2,
+        "ser": 0.5,
+        "units": 5,
+        "substitutions": 1,
+        "deletions": 1,
+        "insertions": 0,
+        "rate": 0.4,
+        "interval": None,
+    }
+    assert report["by_condition"]["5dB"]["interval"] is None  # one speaker
+    for parts in ("by_speaker", "by_condition", "by_length"):
+        for key in ("units", "substitutions", "deletions", "insertions"):
+            assert sum(part[key] for part in report[parts].values()) == report["wer"][key]
+    assert report["confusions"]["insertions"] == [["OH", 1]]
+    assert report["confusions"]["deletions"] == [["CAT", 1]]
+    assert report["confusions"]["substitutions"] == [["SAT", "HAT", 1]]
+    printed = capsys.readouterr().out
+    assert "WER by speaker\ns9 " in printed
+    assert "most frequent substitutions: SAT -> HAT (1)" in printed
+
+
 def test_one_utterance_has_no_interval(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     files["ref"].write_text("A B (x)\n")
     files["hyp"].write_text("A (x)\n")
@@ -93,9 +124,10 @@ def test_refusals_are_one_line(files: dict[str, Path], tmp_path: Path, capsys: p
         assert not report.exists()
         return captured.err
 
-    assert "unknown normalisation 'hub5'; available: none, librispeech" in refused(normalize="hub5")
+    assert "unknown normalisation 'hub4'; available: none, librispeech, hub5" in refused(normalize="hub4")
     assert "none.trn: no such .trn file" in refused(hyp=tmp_path / "none.trn")
     assert "none: no such speaker map" in refused(groups=tmp_path / "none")
+    assert "none: no such condition map" in refused(conditions=tmp_path / "none")
     assert "No such file or directory" in refused(json=tmp_path / "no" / "folder.json")
     files["hyp"].write_text("A (s1-1)\n")
     assert "2 of 3 utterances have no hypothesis: s1-2, s2-1" in refused()

@@ -10,7 +10,7 @@ import torch
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate import significance
-from ccc_w2v.evaluate.significance import bootstrap_interval, read_groups
+from ccc_w2v.evaluate.significance import Difference, bootstrap_interval, holm, paired_bootstrap, read_groups
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -130,3 +130,49 @@ def test_groups_errors(tmp_path: Path, content: str, message: str) -> None:
         read_groups(tmp_path / "utt2spk", ["a", "b"])
     with pytest.raises(InputError, match="no such speaker map"):
         read_groups(tmp_path / "none", ["a"])
+
+
+def test_paired_difference_of_equal_systems_is_nothing() -> None:
+    errors, words = draws(100, 1)
+    found = paired_bootstrap(errors, errors, words, generator=seeded())
+    assert found == Difference(0.0, (0.0, 0.0), 1.0)
+
+
+def test_pairing_narrows_what_two_intervals_leave_open() -> None:
+    errors, words = draws(200, 1)
+    # One error more in every third utterance: hard utterances stay hard for both.
+    worse = [count + (index % 3 == 0) for index, count in enumerate(errors)]
+    found = paired_bootstrap(worse, errors, words, generator=seeded())
+    assert found.value == pytest.approx((sum(worse) - sum(errors)) / sum(words))
+    assert 0 < found.interval[0] < found.value < found.interval[1]
+    assert found.p == pytest.approx(2 / 10_001)
+    turned = paired_bootstrap(errors, worse, words, generator=seeded())
+    assert turned.interval == pytest.approx((-found.interval[1], -found.interval[0]))
+    assert turned.p == found.p
+
+
+def test_p_is_the_normal_tests_for_many_utterances() -> None:
+    # Differences of +1, -1 and 0 in utterances of one word each: the mean is near normal.
+    a, b = [1] * 230 + [0] * 200 + [0] * 570, [0] * 230 + [1] * 200 + [0] * 570
+    found = paired_bootstrap(a, b, [1] * 1000, generator=seeded())
+    spread = math.sqrt((0.43 - 0.03**2) / 1000)
+    assert found.p == pytest.approx(math.erfc(0.03 / spread / math.sqrt(2)), abs=0.02)
+    assert found.interval == pytest.approx((0.03 - 1.96 * spread, 0.03 + 1.96 * spread), abs=0.1 * spread)
+
+
+def test_paired_speakers_are_resampled_whole() -> None:
+    better, worse, words = [0, 0, 1, 0], [1, 1, 0, 1], [5] * 4
+    speakers = [f"s{index}" for index in range(4)] * 25
+    whole = paired_bootstrap(worse * 25, better * 25, words * 25, speakers, generator=seeded())
+    single = paired_bootstrap(worse * 25, better * 25, words * 25, generator=seeded())
+    # With four speakers, all four draws miss the odd one in 32 % of the resamples; two or more of it undo the gain.
+    assert whole.p == pytest.approx(2 * (1 - 0.75**4 - 4 * 0.25 * 0.75**3), abs=0.03)
+    assert single.p < 0.001
+    assert paired_bootstrap([1], [2], [3], generator=seeded()) is None
+
+
+def test_holm_against_its_definition() -> None:
+    # Ranks 1 to 4 of p = 0.005, 0.01, 0.03, 0.04 are multiplied by 4, 3, 2, 1 and never fall.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,9 +14,8 @@ from hypothesis import strategies as st
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.wer import Counts, count_errors, read_references, read_trn, score, utterance_ids, write_trn
+from tests.evaluate.nist import SCLITE, needs_sclite, utterance_pairs
 
-SCLITE = ["sctk", "sclite"] if shutil.which("sctk") else [shutil.which("sclite") or "/usr/lib/sctk/bin/sclite"]
-needs_sclite = pytest.mark.skipif(shutil.which(SCLITE[0]) is None, reason="NIST sclite is not installed (package sctk)")
 SEQUENCE = st.lists(st.sampled_from("ABC"), max_size=12)
 
 
@@ -34,22 +31,6 @@ def sclite(folder: Path, references: dict[str, str], hypotheses: dict[str, str],
         utterance: Counts(int(substituted), int(deleted), int(inserted), int(correct) + int(substituted) + int(deleted))
         for utterance, correct, substituted, deleted, inserted in found
     }
-
-
-def utterance_pairs(seed: int, vocabulary: int, longest: int) -> tuple[dict[str, str], dict[str, str]]:
-    """Draw 300 references with hypotheses, half of them unrelated, half with some words changed."""
-    draw = random.Random(seed)
-    words = ["A", "I'M", "THE", "O'CLOCK", "CAT", "HAT", "CATHAT", "'TIS", "THEA", "IM", "SAT", "TO"][:vocabulary]
-    references, hypotheses = {}, {}
-    for index in range(300):
-        reference = draw.choices(words, k=draw.randint(1, longest))
-        hypothesis = draw.choices(words, k=draw.randint(0, longest))
-        if index % 2:
-            hypothesis = [word for word in reference if draw.random() > 0.1]
-            hypothesis = [draw.choice(words) if draw.random() < 0.2 else word for word in hypothesis]
-        references[f"spk{index % 7}-{index:04d}"] = " ".join(reference)
-        hypotheses[f"spk{index % 7}-{index:04d}"] = " ".join(hypothesis)
-    return references, hypotheses
 
 
 def sclite_cost(counts: Counts) -> int:

@@ -10,6 +10,9 @@ from fairseq import checkpoint_utils, tasks
 from fairseq.tasks.audio_pretraining import AudioPretrainingConfig
 from omegaconf import OmegaConf
 
+from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.data.audio import read_audio
+from ccc_w2v.data.manifest import read_manifest
 from tests.fake_corpora import write_corpus, write_labels
 from tests.tiny_models import TINY
 
@@ -22,6 +25,18 @@ def write_test_set(folder: Path) -> Path:
     manifest = write_corpus(folder, SAMPLES, name="test")
     write_labels(manifest, WORDS)
     return manifest
+
+
+def read_waves(manifest: Path) -> list[torch.Tensor]:
+    """Read a manifest's recordings."""
+    listed = read_manifest(manifest)
+    return [read_audio(listed.audio_path(entry), 16000) for entry in listed.entries]
+
+
+def raw_state(path: Path) -> dict[str, Any]:
+    """Return a checkpoint file's content as it is."""
+    load_checkpoint(path)  # allows fairseq's Dictionary
+    return torch.load(path, weights_only=True)
 
 
 def build_ctc(folder: Path, *, normalize: bool = False, **settings: Any) -> tuple[Any, Any, dict[str, Any]]:

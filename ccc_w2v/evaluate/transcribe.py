@@ -1,0 +1,223 @@
+"""A manifest's transcripts, resumable by utterance, and the files they are written to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ccc_w2v.data.audio import read_audio
+from ccc_w2v.data.manifest import Manifest, write_whole
+from ccc_w2v.errors import InputError
+from ccc_w2v.evaluate.beam import BeamSettings
+from ccc_w2v.evaluate.ctc_model import CtcModel
+from ccc_w2v.evaluate.decode import (
+    MAX_BATCH_SAMPLES,
+    Hypothesis,
+    Search,
+    Word,
+    batches_for,
+    emit,
+    greedy_search,
+    sha256,
+)
+from ccc_w2v.evaluate.wer import read_references, utterance_ids, write_trn
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """Hypotheses of each utterance, best first, in the manifest's order, and what it took.
+
+    Seconds are those of this run, without the resumed utterances.
+    """
+
+    hypotheses: dict[str, list[Hypothesis]]
+    resumed: int
+    audio_seconds: float
+    wall_seconds: float
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Best text of each utterance."""
+        return {utterance: best[0].text for utterance, best in self.hypotheses.items()}
+
+
+def transcribe(
+    model: CtcModel,
+    manifest: Manifest,
+    journal_path: Path,
+    identity: dict[str, str],
+    *,
+    search: Search | None = None,
+    max_samples: int = MAX_BATCH_SAMPLES,
+    logits_dir: Path | None = None,
+) -> Transcription:
+    """Decode every utterance of ``manifest`` (greedily without a ``search``), keeping finished batches in the journal.
+
+    A journal of the same ``identity`` (see decoding_identity) is continued; raises InputError for one of another. With
+    ``logits_dir``, each utterance's log-probabilities (T, V) are written there as <id>.npy, float32.
+    """
+    ids, search = utterance_ids(manifest), search or greedy_search(model)
+    hypotheses, journal = _open_journal(journal_path, identity)
+    todo = [position for position, utterance in enumerate(ids) if utterance not in hypotheses]
+    resumed = len(ids) - len(todo)
+    started = time.perf_counter()
+    lengths = [manifest.entries[position].samples for position in todo]
+    with journal, tqdm(total=len(ids), initial=resumed, unit="utt", desc="decoding") as bar:
+        for batch in batches_for(model, lengths, max_samples):
+            positions = [todo[index] for index in batch]
+            emissions = _emit_positions(model, manifest, ids, positions, max_samples)
+            for position, log_probs_TV in zip(positions, emissions, strict=True):
+                utterance = ids[position]
+                if logits_dir is not None:
+                    _write_array(logits_dir / f"{utterance}.npy", log_probs_TV.numpy())
+                hypotheses[utterance] = search(log_probs_TV)
+                line = {"id": utterance, "hypotheses": [_as_line(each) for each in hypotheses[utterance]]}
+                journal.write(json.dumps(line, ensure_ascii=False) + "\n")
+            journal.flush()
+            bar.update(len(batch))
+    audio_seconds = sum(lengths) / model.sample_rate
+    in_order = {utterance: hypotheses[utterance] for utterance in ids}
+    return Transcription(in_order, resumed, audio_seconds, time.perf_counter() - started)
+
+
+def _emit_positions(
+    model: CtcModel, manifest: Manifest, ids: Sequence[str], positions: Sequence[int], max_samples: int
+) -> list[torch.Tensor]:
+    waves = [
+        read_audio(
+            manifest.audio_path(entry),
+            model.sample_rate,
+            where=manifest.where(entry),
+            declared_samples=entry.samples,
+            min_samples=model.min_samples,
+        )
+        for entry in (manifest.entries[position] for position in positions)
+    ]
+    return emit(model, waves, [ids[position] for position in positions], max_samples)
+
+
+def _as_line(hypothesis: Hypothesis) -> list[Any]:
+    return [[astuple(word) for word in hypothesis.words], hypothesis.acoustic, hypothesis.lm, hypothesis.total]
+
+
+def _from_line(line: list[Any]) -> Hypothesis:
+    words, *scores = line
+    return Hypothesis([Word(*fields) for fields in words], *scores)
+
+
+def _write_array(path: Path, values: np.ndarray) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            np.save(file, values)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def decode_into(
+    out: Path,
+    model: CtcModel,
+    manifest: Manifest,
+    identity: dict[str, str],
+    *,
+    search: Search | None = None,
+    max_samples: int = MAX_BATCH_SAMPLES,
+    logits: bool = False,
+    nbest: bool = False,
+) -> Transcription:
+    """Transcribe into a folder: hyp.trn, hyp.ctm, ref.trn where <split>.wrd exists; see transcribe and write_nbest.
+
+    Raises InputError as transcribe does, and for ids and references that cannot be written, before anything is.
+    """
+    ids, references = utterance_ids(manifest), read_references(manifest)
+    logits_dir = out / "logits" if logits else None
+    (logits_dir or out).mkdir(parents=True, exist_ok=True)
+    journal = out / "hyp.partial.jsonl"
+    identity = {**identity, "logits": str(logits)}
+    result = transcribe(
+        model, manifest, journal, identity, search=search, max_samples=max_samples, logits_dir=logits_dir
+    )
+    if references is not None:
+        write_trn(out / "ref.trn", dict(zip(ids, references, strict=True)))
+    if nbest:
+        found = {utterance: list(map(as_scores, each)) for utterance, each in result.hypotheses.items()}
+        write_nbest(out / "nbest.jsonl", found)
+    write_ctm(out / "hyp.ctm", {utterance: best[0].words for utterance, best in result.hypotheses.items()})
+    write_trn(out / "hyp.trn", result.texts)
+    journal.unlink()
+    return result
+
+
+def write_ctm(path: str | Path, words: Mapping[str, Sequence[Word]]) -> None:
+    """Write a NIST .ctm file: utterance, channel 1, start and duration in seconds, word, confidence; sorted by id."""
+    write_whole(
+        path,
+        "".join(
+            f"{utterance} 1 {word.start:.3f} {word.duration:.3f} {word.text} {word.confidence:.4f}\n"
+            for utterance in sorted(words)
+            for word in words[utterance]
+        ),
+    )
+
+
+def as_scores(hypothesis: Hypothesis) -> dict[str, Any]:
+    """Return what an n-best list says of a hypothesis."""
+    scores = {"acoustic": hypothesis.acoustic, "lm": hypothesis.lm, "total": hypothesis.total}
+    return {"text": hypothesis.text, **scores}
+
+
+def write_nbest(path: str | Path, nbest: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Write a JSON line for each utterance: its id and its hypotheses (see as_scores), best first."""
+    lines = ({"id": utterance, "nbest": list(found)} for utterance, found in nbest.items())
+    write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def decoding_identity(
+    model: CtcModel, files: Sequence[str | Path], manifest: Manifest, settings: BeamSettings | None = None
+) -> dict[str, str]:
+    """Return what decides a transcript: hashes of the files that it is made from, the precision, the search."""
+    precision = str(next(model.network.parameters()).dtype).removeprefix("torch.")
+    searched = {} if settings is None else {key: str(value) for key, value in asdict(settings).items()}
+    for name in ("lm", "lexicon"):
+        if path := getattr(settings, name, None):
+            searched[name] = sha256(Path(path))
+    return {
+        "checkpoint": " ".join(sha256(Path(file)) for file in files),
+        "manifest": sha256(Path(manifest.source)),
+        "labels": hashlib.sha256("\n".join(model.labels).encode()).hexdigest(),
+        "dtype": precision,
+        **searched,
+    }
+
+
+def _open_journal(path: Path, identity: dict[str, str]) -> tuple[dict[str, list[Hypothesis]], TextIO]:
+    content = path.read_bytes() if path.is_file() else b""
+    # A kill can leave half a line at the end: that utterance is decoded again.
+    complete = content[: content.rfind(b"\n") + 1]
+    hypotheses: dict[str, list[Hypothesis]] = {}
+    try:
+        header, *lines = [json.loads(line) for line in complete.splitlines()] or [identity]
+        hypotheses = {line["id"]: list(map(_from_line, line["hypotheses"])) for line in lines}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a journal of this tool ({error}); remove it to decode from the start") from error
+    if header != identity:
+        raise InputError(
+            f"{path}: an unfinished decoding of another checkpoint, manifest, precision or search; remove it to "
+            "give it up, or choose another output folder"
+        )
+    if not complete:
+        write_whole(path, json.dumps(identity) + "\n")
+    elif len(complete) < len(content):
+        os.truncate(path, len(complete))
+    return hypotheses, open(path, "a", encoding="utf-8")

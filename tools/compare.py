@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""Compare decodings of one test set: WER with intervals, and for each pair whether the difference holds.
+
+python tools/compare.py decoded/ours decoded/wav2vec2 --normalize librispeech
+python tools/compare.py a.trn b.trn c.trn --ref ref.trn --groups utt2spk
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("systems", nargs="+", help="folders of tools/decode.py, or .trn files together with --ref")
+    parser.add_argument("--ref", help="references, NIST .trn; default: the folders' ref.trn")
+    parser.add_argument("--normalize", default="none", help="text rules for all: none, librispeech or hub5")
+    parser.add_argument("--json", help="also write the numbers to this file")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    parser.add_argument(
+        "--groups",
+        help="lines of utterance-id speaker (or conversation side): resample speakers instead of utterances",
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments()
+    from ccc_w2v.data.manifest import write_whole
+    from ccc_w2v.errors import exit_on_input_error
+    from ccc_w2v.evaluate.compare import compare, comparison_table
+
+    @exit_on_input_error
+    def run() -> None:
+        report = compare(
+            options.systems,
+            reference_path=options.ref,
+            rules=options.normalize,
+            seed=options.seed,
+            speakers=options.groups,
+        )
+        if options.json:
+            write_whole(options.json, json.dumps(report, indent=2) + "\n")
+        print(comparison_table(report))
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Rescore n-best lists with a causal language model of transformers, into OUT/hyp.trn and OUT/nbest.jsonl.
+
+python tools/decode.py --checkpoint ... --manifest ... --out decoded --beam 50 --lexicon words.txt --nbest 20
+python tools/rescore.py --nbest decoded/nbest.jsonl --lm gpt2-folder --weight 0.5 --lower --out rescored
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nbest", required=True, help="nbest.jsonl of tools/decode.py")
+    parser.add_argument("--lm", required=True, help="folder of a causal model that transformers wrote")
+    parser.add_argument("--out", required=True, type=Path, help="folder for hyp.trn and nbest.jsonl")
+    parser.add_argument("--weight", type=float, default=0.5, help="of its log-probability beside the search's total")
+    parser.add_argument("--lower", action="store_true", help="show the model the texts in lower case")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs")
+    return parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import torch
+
+    from ccc_w2v.errors import InputError
+    from ccc_w2v.evaluate.rescore import load_language_model, read_nbest, rescore
+    from ccc_w2v.evaluate.transcribe import write_nbest
+    from ccc_w2v.evaluate.wer import write_trn
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
+    nbest = read_nbest(options.nbest)
+    model = load_language_model(options.lm)
+    model.network.to(options.device)
+    rescored = rescore(model, nbest, options.weight, lower=options.lower)
+    changed = sum(found[0]["text"] != nbest[utterance][0]["text"] for utterance, found in rescored.items())
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_nbest(options.out / "nbest.jsonl", rescored)
+    write_trn(options.out / "hyp.trn", {utterance: found[0]["text"] for utterance, found in rescored.items()})
+    print(f"{options.out / 'hyp.trn'}: {len(rescored)} utterances, {changed} of them with another text than before")
+
+
+def main() -> int:
+    options = arguments()
+    from ccc_w2v.errors import exit_on_input_error
+
+    return exit_on_input_error(run)(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
