@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--pretrain", type=Path, required=True, help="folder of the pre-training run, with train.log")
     parser.add_argument("--negatives", type=int, required=True, help="model.num_negatives of the pre-training run")
     parser.add_argument("--score", type=Path, required=True, help="score.json of the held-out prompts")
+    parser.add_argument("--lm-score", type=Path, help="score.json of a decoding with a language model, if there is one")
     parser.add_argument("--exported", type=Path, required=True, help="the exported Hugging Face folder")
     arguments = parser.parse_args()
     log = arguments.pretrain / "train.log"
@@ -24,8 +25,11 @@ def main() -> int:
         records = list(read_records(lines, "train_inner"))
     if not records:
         raise InputError(f"{log}: holds no line of training statistics; run the pre-training with log_format=json")
-    with open(arguments.score, encoding="utf-8") as file:
-        score = json.load(file)
+    score = json.loads(arguments.score.read_text(encoding="utf-8"))
+    with_lm = []
+    if arguments.lm_score and arguments.lm_score.is_file():
+        lm_score = json.loads(arguments.lm_score.read_text(encoding="utf-8"))
+        with_lm = [(f"  {name.upper()} with a word LM", _rate(lm_score, name)) for name in ("wer", "cer")]
     first, last = records[0], records[-1]
     chance = math.log2(arguments.negatives + 1)
     rows = [
@@ -36,6 +40,7 @@ def main() -> int:
         ("code perplexity", f"{first['code_perplexity']:.1f} -> {last['code_perplexity']:.1f}"),
         ("held-out WER", _rate(score, "wer")),
         ("held-out CER", _rate(score, "cer")),
+        *with_lm,
         ("  measured on", f"{score['utterances']} utterances, {score['wer']['units']} words"),
         ("exported model", str(arguments.exported)),
         ("TensorBoard", f"tensorboard --logdir {arguments.pretrain.parent}"),

@@ -86,11 +86,24 @@ if wanted 5; then
     echo "5. decode the held-out prompts"
     run_once "$finetuned/.decoded" python tools/decode.py --checkpoint "$finetuned/checkpoints/checkpoint_best.pt" \
         --manifest "$data/test.tsv" --out "$finetuned/decode"
+    if python -c 'import flashlight.lib.text, kenlm' 2>/dev/null; then
+        # Words and their 3-grams of the training transcripts: tools/train_lm.py train.wrd --order 3 --out words.arpa
+        tr ' ' '\n' <"$data/train.wrd" | LC_ALL=C sort -u >"$data/words.txt"
+        run_once "$finetuned/.decoded_lm" python tools/decode.py --checkpoint "$finetuned/checkpoints/checkpoint_best.pt" \
+            --manifest "$data/test.tsv" --out "$finetuned/decode_lm" \
+            --beam 50 --lm recipes/prompts/words.arpa --lexicon "$data/words.txt" --lm-weight 1
+    else
+        echo "  flashlight-text, which has no wheel for Python 3.13, is not installed: no decoding with a language model"
+    fi
 fi
 if wanted 6; then
     echo "6. score"
     run_once "$finetuned/.scored" python tools/score.py --ref "$finetuned/decode/ref.trn" \
         --hyp "$finetuned/decode/hyp.trn" --json "$finetuned/score.json"
+    if [ -e "$finetuned/.decoded_lm" ]; then
+        run_once "$finetuned/.scored_lm" python tools/score.py --ref "$finetuned/decode_lm/ref.trn" \
+            --hyp "$finetuned/decode_lm/hyp.trn" --json "$finetuned/score_lm.json"
+    fi
 fi
 if wanted 7 && [ "$init" = pretrained ]; then
     echo "7. export to Hugging Face"
@@ -101,5 +114,5 @@ fi
 if wanted 8 && [ "$init" = pretrained ]; then
     negatives=$(sed -n "s/^  num_negatives: //p" "$config/pretrain.yaml")
     python tools/summarize.py --pretrain "$run/pretrain" --negatives "$negatives" \
-        --score "$finetuned/score.json" --exported "$run/huggingface"
+        --score "$finetuned/score.json" --lm-score "$finetuned/score_lm.json" --exported "$run/huggingface"
 fi
