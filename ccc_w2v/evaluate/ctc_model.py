@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq.checkpoint_utils import load_model_ensemble_and_task
 from fairseq.data.dictionary import Dictionary
 from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -19,7 +17,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 import ccc_w2v
 from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.errors import InputError
-from ccc_w2v.export.plain import PRETRAINED_MODELS, load_dictionary, parse_conv_layers, receptive_field
+from ccc_w2v.export.plain import (
+    PRETRAINED_MODELS,
+    build_model,
+    load_dictionary,
+    parse_conv_layers,
+    receptive_field,
+)
 
 BLANK = "<s>"  # fairseq's audio_finetuning uses the beginning-of-sentence symbol as CTC blank
 POST_PROCESSES = ("letter", "sentencepiece")
@@ -87,17 +91,11 @@ def load_ctc(
             f"expected equal numbers and {BLANK} among the symbols; use the dictionary of the fine-tuning"
         )
     state.update(args=None, cfg=cfg, task_state={"target_dictionary": dictionary})
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can mend
-            models, _, _ = load_model_ensemble_and_task([str(checkpoint_path)], state=state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{checkpoint_path}: the tensors do not fit the configuration: {reason:.300}") from error
+    network, _ = build_model(checkpoint_path, state)
     base = cfg.model.w2v_args.model
     layers = parse_conv_layers(base.conv_feature_layers)
     return CtcModel(
-        network=models[0].eval(),
+        network=network,
         labels=tuple(dictionary.symbols),
         blank=dictionary.index(BLANK),
         sample_rate=int(cfg.task.sample_rate),

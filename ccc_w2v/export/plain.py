@@ -116,7 +116,6 @@ def load_plain(plain: dict[str, Any], source: str | Path) -> tuple[Any, Any]:
     ``source`` is the file it came from, for messages. Raises InputError for a tensor that is missing, left over or of
     another shape.
     """
-    from fairseq.checkpoint_utils import load_model_ensemble_and_task
     from omegaconf import OmegaConf
 
     base = plain["cfg"]["model"].get("w2v_args") or plain["cfg"]
@@ -125,6 +124,16 @@ def load_plain(plain: dict[str, Any], source: str | Path) -> tuple[Any, Any]:
     state = {**plain, "cfg": OmegaConf.create(plain["cfg"])}
     if "ccc_dictionary" in plain:
         state["task_state"] = {"target_dictionary": load_dictionary(plain["ccc_dictionary"])}
+    return build_model(source, state)
+
+
+def build_model(source: str | Path, state: dict[str, Any]) -> tuple[Any, Any]:
+    """Build fairseq's model (in eval mode) and task from a checkpoint's state; ``source`` is its path, for messages.
+
+    Raises InputError where the tensors do not fit the configuration.
+    """
+    from fairseq.checkpoint_utils import load_model_ensemble_and_task
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can mend
