@@ -34,7 +34,7 @@ def test_labels_and_dictionary_load_in_fairseq(tmp_path):
 
 def test_a_disk_that_is_full_leaves_the_old_labels(tmp_path, monkeypatch):
     write_labels(tmp_path / "train.tsv", ["OLD"])
-    monkeypatch.setattr("pathlib.Path.write_text", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr("pathlib.Path.write_bytes", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
         write_labels(tmp_path / "train.tsv", ["NEW"])
     assert (tmp_path / "train.ltr").read_text() == "O L D |\n" and len(list(tmp_path.iterdir())) == 2
