@@ -76,7 +76,7 @@ def label(words: str | Path, model: str | Path) -> Path:
     for number, cut in enumerate(_cuts(processor, lines), start=1):
         if unknown := [piece for piece in cut if piece not in known]:
             raise InputError(
-                f"{words}:{number}: {unknown[0]!r} is in no piece of {model}: train on text that has it or mend the line"
+                f"{words}:{number}: {unknown[0]!r} is in no piece of {model}: train on text with it or mend the line"
             )
         cuts.append(" ".join(cut))
     target = words.with_suffix(f".{model.stem}")
