@@ -23,10 +23,11 @@ PARTS = (
     *("dev-clean", "dev-other", "test-clean", "test-other"),
 )
 LIMITED = (*(f"1h/{fold}/{kind}" for fold in range(6) for kind in ("clean", "other")), "9h/clean", "9h/other")
-WORDS = """THE OF AND TO IN IS YOU THAT IT HE WAS FOR ON ARE AS WITH HIS THEY AT BE THIS FROM HAVE OR BY ONE HAD NOT BUT
+VOCABULARY = """
+THE OF AND TO IN IS YOU THAT IT HE WAS FOR ON ARE AS WITH HIS THEY AT BE THIS FROM HAVE OR BY ONE HAD NOT BUT
 WHAT ALL WERE WHEN WE THERE CAN AN YOUR WHICH THEIR SAID IF WILL EACH ABOUT HOW UP OUT THEM THEN SHE MANY SOME SO THESE
 WOULD INTO HAS MORE TWO LIKE HIM SEE TIME COULD NO MAKE THAN FIRST BEEN ITS WHO NOW PEOPLE MY MADE OVER DID DOWN ONLY
-WAY FIND USE WATER LONG LITTLE VERY AFTER WORDS CALLED JUST WHERE MOST KNOW DON'T QUICK JUMPED LAZY BOX ZEBRA""".split()
+WAY FIND USE WATER LONG LITTLE VERY AFTER WORDS CALLED JUST WHERE MOST KNOW DON'T QUICK JUMPED LAZY BOX ZEBRA"""
 
 
 def write_librispeech(
@@ -74,7 +75,7 @@ def write_chapter(folder: Path, speaker: int, chapter: int, utterances: int, sec
     for number in range(utterances):
         length = draw.uniform(*seconds)
         # About the rate at which people speak.
-        words = " ".join(draw.choice(WORDS, size=max(1, round(2.5 * length))))
+        words = " ".join(draw.choice(VOCABULARY.split(), size=max(1, round(2.5 * length))))
         name = f"{speaker}-{chapter}-{number:04}"
         wave_S = speech_like(round(RATE * length), chapter * 100 + number)
         soundfile.write(place / f"{name}.flac", wave_S, RATE, subtype="PCM_16")
