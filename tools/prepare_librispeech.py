@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Fetch LibriSpeech (61 GB, and as much again while it is unpacked) or take a tree, and write manifests and labels.
+"""Fetch LibriSpeech (61 GB, half as much again for a moment) or take a tree, and write manifests and labels.
 
     python tools/prepare_librispeech.py --out data/librispeech
-    python tools/prepare_librispeech.py --out data/librispeech --from /corpora/LibriSpeech --parts train-clean-100,dev-other
+    python tools/prepare_librispeech.py --out data/librispeech --from /corpora/LibriSpeech --parts dev-clean,dev-other
     python tools/prepare_librispeech.py --out data/librispeech --limited
 
 Then pre-train with task.data=data/librispeech/manifests dataset.train_subset=train_960 dataset.valid_subset=dev_other,

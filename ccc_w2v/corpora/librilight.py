@@ -24,7 +24,7 @@ FOLDERS = (*HOUR, "9h")
 SPLITS = {"train_10m": HOUR[:1], "train_1h": HOUR, "train_10h": FOLDERS}
 SPEAKERS = dict.fromkeys(HOUR, 4) | {"9h": 24}
 HOURS = dict.fromkeys(HOUR, 1 / 6) | {"9h": 9.0}
-SHARE_APART = 0.05  # of the time that a set is named after
+SHARE_APART = 0.1  # of the time that a set is named after, which is rounded
 
 
 def prepare(
