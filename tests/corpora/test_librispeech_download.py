@@ -113,9 +113,10 @@ def test_a_page_in_the_archives_place_does_not_cost_what_has_arrived(archive, tr
 def test_no_mirror_is_one_line_that_names_each(archive, tmp_path, capsys):
     arguments = ("--out", tmp_path, "--parts", PART, "--mirrors", f"{NOWHERE}/a,{NOWHERE}/b/")
     assert run_with("prepare_librispeech", *arguments) == 2
-    error = capsys.readouterr().err
+    assert run_with("prepare_librispeech", *arguments[:-1], "nowhere") == 2
+    error, no_address, _ = capsys.readouterr().err.split("\n")
+    assert f"nowhere/{ARCHIVE}: is no address" in no_address
     assert f"{NOWHERE}/a/{ARCHIVE} cannot be" in error and f"{NOWHERE}/b/{ARCHIVE} cannot be" in error
-    assert error.count("\n") == 1
 
 
 def test_an_archive_that_was_fetched_by_hand_is_taken_if_it_is_the_right_one(archive, trees, tmp_path):
