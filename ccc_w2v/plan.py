@@ -228,7 +228,7 @@ def _with_lr(plan: Plan, wanted_seconds: float) -> Plan:
 def _too_little_memory(recipe: Recipe, fits: int, memory: float | None) -> str:
     where = "max_tokens" if memory is None else f"the estimate for {memory:g} GiB"
     return (
-        f"{where}, {fits} samples, is less than the longest crop, {recipe.longest}: max_tokens becomes that, for which the "
-        f"estimate is {memory_needed(recipe, recipe.longest):.0f} GiB; --measure tells. Should it not fit, lower "
+        f"{where}, {fits} samples, is less than the longest crop, {recipe.longest}: max_tokens becomes that, with an "
+        f"estimate of {memory_needed(recipe, recipe.longest):.0f} GiB; --measure tells. Should it not fit, lower "
         "task.max_sample_size or add +model.checkpoint_activations=true"
     )

@@ -14,12 +14,13 @@ from ccc_w2v.plan import CHECKPOINT_BYTES, KNOWN_MEMORY, WER_BY_HOURS, Plan, Rec
 if TYPE_CHECKING:
     from ccc_w2v.trial import Trial
 
+CHECKPOINTS = f"{CHECKPOINT_BYTES['fp16']} bytes a parameter (fp32: {CHECKPOINT_BYTES['fp32']})"
 SOURCES = f"""\
-max_tokens      estimated: the recipe's is known to fit {KNOWN_MEMORY:.0f} GiB with one view (arXiv 2006.11477), two take
-                twice as much; --measure tells what a GPU really holds, --max-tokens sets it
+max_tokens      estimated: the recipe's is known to fit {KNOWN_MEMORY:.0f} GiB with one view (arXiv 2006.11477), two
+                take twice as much; --measure tells what a GPU really holds, --max-tokens sets it
 learning rate   the recipe's, times best rate of this batch / best rate of the recipe's (arXiv 2402.13723)
 warm-up         the recipe's share of the updates
-disk            checkpoints of {CHECKPOINT_BYTES["fp16"]} bytes a parameter (fp32: {CHECKPOINT_BYTES["fp32"]}), and TensorBoard's numbers"""
+disk            checkpoints of {CHECKPOINTS}, and TensorBoard's numbers"""
 WER = "WER of wav2vec 2.0 that heard it"
 WER_SOURCE = "of test-clean / test-other: BASE, fine-tuned on 100 h, no language model (arXiv 2402.13723)"
 
