@@ -55,12 +55,12 @@ def write_librispeech(
     return tree
 
 
-def write_limited(root: Path, *, utterances: int = 2, seconds: tuple[float, float] = (2.0, 4.0)) -> Path:
+def write_limited(root: Path, *, utterances: int = 1, seconds: tuple[float, float] = (2.0, 4.0)) -> Path:
     """Write librispeech_finetuning/{1h/{0..5},9h}/{clean,other}/ below ``root``; returns that folder."""
     tree = root / "librispeech_finetuning"
     for index, part in enumerate(LIMITED):
-        speaker = 2000 + index
-        write_chapter(tree / part, speaker, 10 * speaker, utterances, seconds)
+        for speaker in (2000 + 2 * index, 2001 + 2 * index):
+            write_chapter(tree / part, speaker, 10 * speaker, utterances, seconds)
     (tree / "phones").mkdir()
     (tree / "phones/10h_phones.txt").write_text("")
     return tree
@@ -108,7 +108,7 @@ def main() -> None:
     options = parser.parse_args()
     trees = (
         write_librispeech(options.out, speakers=options.speakers, utterances=options.utterances),
-        write_limited(options.out, utterances=options.utterances),
+        write_limited(options.out),
     )
     for tree in trees:
         print(tree)

@@ -132,7 +132,7 @@ def fetch(
                 raise DownloadError(f"{url} cannot be fetched ({getattr(error, 'reason', error)})") from error
             time.sleep(PAUSE_SECONDS * idle)
     expected = checksum()
-    if expected is not None and _digest(partial, expected[0]) != expected[1]:
+    if expected is not None and digest_of(partial, expected[0]) != expected[1]:
         partial.unlink()
         kind = expected[0].upper().replace("SHA", "SHA-")
         raise DownloadError(f"{url}: its {kind} is not the published {expected[1]}; the download was discarded")
@@ -218,7 +218,8 @@ def _write(file: BinaryIO, block: bytes, path: Path) -> None:
         raise cannot_write(path, error) from error
 
 
-def _digest(path: Path, algorithm: str) -> str:
+def digest_of(path: Path, algorithm: str) -> str:
+    """Return a file's hexadecimal digest, read with a progress bar."""
     digest = hashlib.new(algorithm)
     size = path.stat().st_size
     with open(path, "rb") as file, tqdm(desc="checksum", total=size, unit="B", unit_scale=True, leave=False) as bar:
