@@ -39,9 +39,13 @@ best=$finetuned/checkpoints/checkpoint_best.pt
 amount=${finetuning#base_} amount=${amount%_spm1000} labelled=train_$amount
 case $amount in 100h | 960h) labelled=${labelled%h} ;; esac
 
-corpus() {  # split: what the plan counts full batches on, once it is there
+corpus() {  # split: what the plan counts full batches on
+    plan_options=(--manifest "$manifests/$1.tsv")
+    if [ -e "$manifests/$1.tsv" ]; then return; fi
     plan_options=()
-    [ ! -e "$manifests/$1.tsv" ] || plan_options=(--manifest "$manifests/$1.tsv")
+    if [ -n "$dry_run" ]; then return; fi
+    echo "error: $manifests/$1.tsv: no such manifest; stage 1 writes it" >&2
+    exit 2
 }
 
 if wanted 1; then
