@@ -104,12 +104,12 @@ def write_manifest(path: str | Path, root: str | Path, entries: Iterable[tuple[s
     write_whole(path, "".join(lines))
 
 
-def write_whole(path: str | Path, text: str) -> None:
-    """Write a text file through a temporary neighbour, so that a kill leaves the old file or the new one."""
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Write a file (text as UTF-8) through a temporary neighbour, so that a kill leaves the old file or the new one."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
