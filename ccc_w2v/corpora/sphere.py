@@ -35,8 +35,8 @@ class Call:
 def open_call(path: str | Path) -> Call:
     """Look at a recording's header and size; nothing is decoded.
 
-    Raises InputError for a file that is no SPHERE, compressed, of another rate, not of two channels, or shorter than its
-    header declares.
+    Raises InputError for a file that is no SPHERE, compressed, of another rate, not of two channels, or shorter than
+    its header declares.
     """
     path = Path(path)
     fields = read_header(path)

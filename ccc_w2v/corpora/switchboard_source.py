@@ -1,4 +1,4 @@
-"""What a person has of Switchboard-1: the calls on LDC's discs, the MS-State transcripts, and what is missing of both."""
+"""What a person has of Switchboard-1: the calls on LDC's discs, the MS-State transcripts, what is missing of both."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ccc_w2v.corpora.download import DownloadError, fetch, unpack
 from ccc_w2v.corpora.sphere import SIDES
+from ccc_w2v.corpora.switchboard_audio import Cut, cut_name
 from ccc_w2v.corpora.switchboard_text import read_acronyms, words_of
 from ccc_w2v.data.stm import text_lines
 from ccc_w2v.errors import InputError
@@ -34,29 +35,21 @@ _DISC = re.compile(r"swb1_d\d", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Utterance:
-    """A segment of one side of a call: its times in seconds, its words (see words_of), where it is written."""
+    """A segment of one side of a call with its words (see words_of)."""
 
     call: str
-    side: str
-    start: float
-    end: float
+    cut: Cut
     text: str
-    where: str
 
     @property
     def speaker(self) -> str:
         """The side of the call, which stands for its speaker: sw02001-A."""
-        return f"{self.call}-{self.side}"
+        return f"{self.call}-{self.cut.side}"
 
     @property
     def id(self) -> str:
-        """The name that Kaldi's recipe gives it, times in hundredths of a second: sw02001-A_000098-001156."""
-        return segment_id(self.speaker, self.start, self.end)
-
-
-def segment_id(side: str, start: float, end: float) -> str:
-    """Name a segment of one side of a call by its times in hundredths of a second."""
-    return f"{side}_{math.floor(100 * start + 0.5):06}-{math.floor(100 * end + 0.5):06}"
+        """The name that Kaldi's recipe gives it: sw02001-A_000098-001156."""
+        return f"{self.call}-{self.cut.name}"
 
 
 def find_calls(source: str | Path) -> dict[str, Path]:
@@ -66,7 +59,7 @@ def find_calls(source: str | Path) -> dict[str, Path]:
     """
     calls: dict[str, Path] = {}
     others = 0
-    for path in _files(source):
+    for path in files_below(source):
         found = _CALL_FILE.fullmatch(path.name)
         others += not found and path.suffix.lower() == ".sph"
         if found:
@@ -77,13 +70,14 @@ def find_calls(source: str | Path) -> dict[str, Path]:
     if not calls:
         held = f"{others} other .sph files" if others else "no .sph file"
         raise InputError(
-            f"{source}: holds {held}, none of Switchboard-1's (sw02001.sph ...); expected LDC97S62 as unpacked, with the "
-            f"discs {', '.join(DISCS)}"
+            f"{source}: holds {held}, none of Switchboard-1's (sw02001.sph ...); expected LDC97S62 as unpacked, "
+            f"with the discs {', '.join(DISCS)}"
         )
     return dict(sorted(calls.items()))
 
 
-def _files(folder: str | Path) -> Iterator[Path]:
+def files_below(folder: str | Path) -> Iterator[Path]:
+    """Yield every file below a folder, links followed; raises InputError where there is no folder."""
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
     for root, _, names in os.walk(folder, followlinks=True):
@@ -97,7 +91,7 @@ def find_transcripts(folder: str | Path) -> tuple[dict[tuple[str, str], Path], P
     """
     sides: dict[tuple[str, str], Path] = {}
     dictionary = None
-    for path in _files(folder):
+    for path in files_below(folder):
         if found := _SIDE_FILE.fullmatch(path.name):
             sides[f"sw0{found[1]}", found[2].upper()] = path
         elif path.name == DICTIONARY:
@@ -139,19 +133,26 @@ def transcript_differences(sides: Collection[object], dictionary: Path) -> list[
 
 
 def read_transcripts(sides: Mapping[tuple[str, str], Path], dictionary: Path) -> list[Utterance]:
-    """Read all transcripts in Kaldi's order, without what says nothing.
+    """Read all transcripts in Kaldi's order, without what says nothing; a side in capitals alone has no case.
 
     Raises InputError as text_lines does and for the first malformed line.
     """
-    lines = [(call, side, *line) for (call, side), path in sides.items() for line in _lines(path, call, side)]
-    cased = any(text != text.upper() for *_, text, _ in lines)
-    acronyms = read_acronyms(dictionary, cased=cased)
-    utterances = [
-        Utterance(call, side, start, end, words, where)
-        for call, side, start, end, text, where in lines
-        if end > start and (words := words_of(text, acronyms, cased=cased))
-    ]
-    return sorted(utterances, key=lambda utterance: utterance.id)
+    acronyms = {cased: read_acronyms(dictionary, cased=cased) for cased in (True, False)}
+    utterances = []
+    for (call, side), path in sides.items():
+        lines = list(_lines(path, call, side))
+        cased = any(text != text.upper() for _, _, text, _ in lines)
+        for start, end, text, where in lines:
+            if end > start and (words := words_of(text, acronyms[cased], cased=cased)):
+                utterances.append(Utterance(call, Cut(cut_name(side, start, end), side, start, end, where), words))
+    named: dict[str, Utterance] = {}
+    for utterance in sorted(utterances, key=lambda utterance: utterance.id):
+        if utterance.id in named:
+            raise InputError(
+                f"{utterance.cut.where}: same times as {named[utterance.id].cut.where}; remove one of them"
+            )
+        named[utterance.id] = utterance
+    return list(named.values())
 
 
 def _lines(path: Path, call: str, side: str) -> Iterator[tuple[float, float, str, str]]:
@@ -198,7 +199,7 @@ def check_complete(source: Path, calls: Mapping[str, Path], transcribed: Collect
 
 def missing_discs(source: Path, calls: Mapping[str, Path]) -> list[str]:
     """Name the discs that are missing, by the disc table where it is there (docs/swb1_all.dvd.tbl), else by folders."""
-    tables = [path for path in _files(source) if path.name.lower() == "swb1_all.dvd.tbl"]
+    tables = [path for path in files_below(source) if path.name.lower() == "swb1_all.dvd.tbl"]
     if tables:
         on_disc: dict[str, list[bool]] = {}
         for _, line in text_lines(tables[0], "disc table"):

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
+from string import ascii_lowercase
 
 from ccc_w2v.data.stm import text_lines
 
@@ -29,14 +30,9 @@ _COINAGE = re.compile(r"\{(.+)\}")
 _VARIANT = re.compile(r"_\d")
 _SPELLED = re.compile(r"[a-z]\.(?:_[a-z]\.)*(?:'?s)?")
 # What the letters are called, in the phones of the transcripts' dictionary.
-LETTER_NAMES = dict(
-    zip(
-        "abcdefghijklmnopqrstuvwxyz",
-        "ey,b iy,s iy,d iy,iy,eh f,jh iy,ey ch,ay,jh ey,k ey,eh l,eh m,eh n,ow,p iy,k y uw,aa r,eh s,t iy,y uw,v iy,"
-        "d ah b ax l y uw,eh k s,w ay,z iy".split(","),
-        strict=True,
-    )
-)
+_NAMES = """ey, b iy, s iy, d iy, iy, eh f, jh iy, ey ch, ay, jh ey, k ey, eh l, eh m, eh n, ow, p iy, k y uw, aa r,
+eh s, t iy, y uw, v iy, d ah b ax l y uw, eh k s, w ay, z iy"""
+LETTER_NAMES = {letter: name.split() for letter, name in zip(ascii_lowercase, _NAMES.split(","), strict=True)}
 
 
 def said(token: str) -> str:
@@ -64,7 +60,8 @@ def words_of(text: str, acronyms: Mapping[str, str], *, cased: bool) -> str:
     tokens = [said(token) for token in text.split() if token.lower() not in _DROPPED]
     words: list[str] = []
     for capitals, run in groupby(tokens, lambda token: len(token) == 1 and "A" <= token <= "Z"):
-        words += _letters(list(run), cased) if capitals else [_acronym(token, acronyms, cased) for token in run]
+        found = list(run)
+        words += _letters(found, cased) if capitals else [_acronym(token, acronyms, cased) for token in found]
     return " ".join(words)
 
 
@@ -81,8 +78,8 @@ def _acronym(token: str, acronyms: Mapping[str, str], cased: bool) -> str:
 def read_acronyms(dictionary: str | Path, *, cased: bool) -> dict[str, str]:
     """Find the words of the transcripts' dictionary that are said letter by letter: IBM -> i._b._m., CDs -> c._d.s
 
-    Without ``cased`` the keys are in lower case, and what is a word too is left out: US, because of us. Raises InputError
-    as text_lines does.
+    Without ``cased`` the keys are in lower case, and what is a word too is left out: US, because of us. Raises
+    InputError as text_lines does.
     """
     spelled: dict[str, str] = {}
     words: set[str] = set()
@@ -108,7 +105,7 @@ def _spelling(word: str, phones: list[str]) -> str:
             continue
         if ending:
             said_so = phones[:-1] if phones[-1:] in (["s"], ["z"]) else []
-        if said_so == " ".join(LETTER_NAMES[letter] for letter in stem).split():
+        if said_so == [phone for letter in stem for phone in LETTER_NAMES[letter]]:
             return "._".join(stem) + f".{ending}"
     return ""
 
