@@ -18,6 +18,12 @@ class InputError(ValueError):
     """What was found, where, what was expected and what to do, in one line."""
 
 
+def cannot_write(path: object, error: OSError) -> InputError:
+    """Return the line that says that ``path`` cannot be written, and why."""
+    remedy = "free some space" if error.errno in _DISK_FULL else "name a folder that can be written"
+    return InputError(f"{path}: cannot be written ({error.strerror}); {remedy}")
+
+
 def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap a tool's ``main``: an InputError or an OS error about a file is one line on stderr and exit code 2."""
 
@@ -30,9 +36,9 @@ def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
         except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
             message = f"{error.filename}: {error.strerror}"
         except OSError as error:
-            if error.errno not in _DISK_FULL:
+            if error.errno not in (*_DISK_FULL, errno.EROFS):
                 raise
-            message = f"{error.filename or 'the output'}: cannot be written ({error.strerror}); free some space"
+            message = str(cannot_write(error.filename or "the output", error))
         except KeyboardInterrupt:
             print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
             return 130

@@ -111,5 +111,9 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
     try:
         partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         os.replace(partial, path)
+    except OSError as error:
+        # A write that fails names no file.
+        error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
