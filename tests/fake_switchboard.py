@@ -17,7 +17,7 @@ import soundfile
 from tests.fake_corpora import speech_like
 
 RATE = 8_000
-# The first two fill the dev set; those after sw02150 but the last are in manifests/switchboard_30h.txt.
+# The first fills the dev set; those after sw02150 are in manifests/switchboard_30h.txt.
 CALLS = {
     "sw02005": "swb1_d1",
     "sw02006": "swb1_d1",

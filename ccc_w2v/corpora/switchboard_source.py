@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccc_w2v.corpora.download import DownloadError, fetch, unpack
+from ccc_w2v.corpora.download import LONG_ATTEMPTS, DownloadError, digest_of, fetch, unpack
 from ccc_w2v.corpora.sphere import SIDES
 from ccc_w2v.corpora.switchboard_audio import Cut, cut_name
 from ccc_w2v.corpora.switchboard_text import read_acronyms, words_of
@@ -107,7 +107,7 @@ def find_transcripts(folder: str | Path) -> tuple[dict[tuple[str, str], Path], P
 
 
 def fetch_transcripts(downloads: Path, url: str | None = None) -> Path:
-    """Return the folder of the MS-State transcripts below ``downloads``, fetched (30 MB) where they are not there yet.
+    """Return the folder of the MS-State transcripts below ``downloads``, fetched where they are not there yet.
 
     Raises InputError when they cannot be fetched or are not what was published.
     """
@@ -115,10 +115,16 @@ def fetch_transcripts(downloads: Path, url: str | None = None) -> Path:
     if folder.is_dir():
         return folder
     url = url or TRANSCRIPTS_URL
+    archive, unpacked = downloads / url.rsplit("/", 1)[1], downloads / "unpacked"
     try:
-        unpack(fetch(url, downloads / url.rsplit("/", 1)[1], lambda: None, attempts=50), folder)
-    except DownloadError as error:
+        unpack(fetch(url, archive, lambda: None, attempts=LONG_ATTEMPTS), unpacked)
+        if different := transcript_differences(*find_transcripts(unpacked)):
+            raise DownloadError(f"{url}: not what was published ({'; '.join(different)}); it was discarded")
+    except (DownloadError, InputError) as error:
+        archive.unlink(missing_ok=True)
+        shutil.rmtree(unpacked, ignore_errors=True)
         raise InputError(f"{error}; call again, or pass the unpacked folder as --transcripts") from error
+    os.replace(unpacked, folder)
     return folder
 
 
@@ -127,7 +133,7 @@ def transcript_differences(sides: Collection[object], dictionary: Path) -> list[
     differences = []
     if len(sides) != TRANSCRIPT_FILES:
         differences.append(f"{len(sides)} transcripts, published are {TRANSCRIPT_FILES}")
-    if hashlib.sha256(dictionary.read_bytes()).hexdigest() != DICTIONARY_SHA256:
+    if digest_of(dictionary, "sha256") != DICTIONARY_SHA256:
         differences.append(f"{dictionary}: not the published dictionary (its SHA-256 is another)")
     return differences
 
