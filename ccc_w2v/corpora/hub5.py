@@ -5,7 +5,7 @@ NIST's evaluation of 2000 (LDC2002S09, transcripts in LDC2002T43) has 20 calls t
 phases and of Fisher. What is scored is said by an .stm file; its words are judged by NIST's rules (.glm), not compared
 as they stand, so the .wrd beside a manifest is for a quick look only.
 
-What `prepare` writes, NAME being eval2000 or rt03:
+What `write` leaves in a folder, NAME being eval2000 or rt03:
     audio/NAME/<call>/<side and times>.flac     the scored segments, padded by 0.1 s, 16 kHz
     NAME.{tsv,wrd}, NAME_<half>.{tsv,wrd}       manifests; utterance ids are Kaldi's, sw_4390-A_000098-001156
     NAME.stm, NAME.glm                          the reference, with what hubscr stumbles over mended, and the rules
@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccc_w2v.corpora.sphere import SIDES
+from ccc_w2v.corpora.sphere import SIDES, Call
 from ccc_w2v.corpora.switchboard_audio import SAMPLE_RATE, Cut, cut_name, look_at_calls, samples_of, write_calls
 from ccc_w2v.corpora.switchboard_source import files_below
 from ccc_w2v.corpora.switchboard_text import label_words
@@ -101,15 +101,23 @@ def _needed(path: Path | None, folder: str | Path, expected: str) -> Path:
     return path
 
 
-def prepare(
-    out: Path, evaluation: Evaluation, workers: int | None = None
-) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """Write an evaluation into ``out`` (see the module); returns counts by list, and what differs in words.
+@dataclass(frozen=True)
+class References:
+    """An evaluation, read and judged before anything of it is written: the scored segments by id, all segments."""
 
-    Raises InputError for a call without audio, a segment that runs past it, and as read_stm does; nothing is written
-    then.
+    evaluation: Evaluation
+    scored: Mapping[str, tuple[Segment, Cut]]
+    segments: Sequence[Segment]
+    definitions: Sequence[Definition]
+    calls: Mapping[str, Call]
+    differences: list[str]
+
+
+def read(evaluation: Evaluation) -> References:
+    """Read references and headers of an evaluation.
+
+    Raises InputError for a call without audio, a segment that runs past it, and as read_references does.
     """
-    name = evaluation.name
     segments, definitions = read_references(evaluation.references)
     if absent := sorted({segment.recording for segment in segments} - set(evaluation.calls)):
         raise InputError(
@@ -117,44 +125,48 @@ def prepare(
             f"({', '.join(absent[:4])}); copy the disc whole"
         )
     scored = {segment_id(segment): (segment, cut) for segment, cut in padded(segments) if not segment.ignored}
-    cuts: dict[str, list[Cut]] = {}
-    for segment, cut in scored.values():
-        cuts.setdefault(segment.recording, []).append(cut)
-    calls = look_at_calls(evaluation.calls, cuts)
-    paths = write_calls(out / "audio" / name, calls, cuts, zipped=False, workers=workers)
+    calls = look_at_calls(evaluation.calls, _cuts(scored))
+    return References(evaluation, scored, segments, definitions, calls, _listed_otherwise(evaluation, segments))
+
+
+def write(out: Path, references: References, workers: int | None = None) -> dict[str, dict[str, float]]:
+    """Write an evaluation into ``out`` (see the module); returns counts by list."""
+    name, scored = references.evaluation.name, references.scored
+    audio = out / "audio" / name
+    paths = write_calls(audio, references.calls, _cuts(scored), zipped=False, workers=workers)
     counts = {}
-    for half in ("", *HALVES[name]):
+    for half, title in {"": name, **{half: f"{name}_{title}" for half, title in HALVES[name].items()}}.items():
         listed = [utterance for utterance in sorted(scored) if utterance.startswith(half)]
         if not listed:
             continue
-        file = out / f"{name}_{HALVES[name][half]}.tsv" if half else out / f"{name}.tsv"
-        lengths = [samples_of(scored[each][1], calls[scored[each][0].recording]) for each in listed]
+        lengths = (samples_of(scored[each][1], references.calls[scored[each][0].recording]) for each in listed)
         entries = [(paths[each], end - start) for each, (start, end) in zip(listed, lengths, strict=True)]
         texts = [scored[each][0].text for each in listed]
-        write_whole(file.with_suffix(".wrd"), "".join(f"{quick_words(text)}\n" for text in texts))
-        write_manifest(file, out / "audio" / name, entries)
-        counts[file.stem] = {
+        write_whole(out / f"{title}.wrd", "".join(f"{quick_words(text)}\n" for text in texts))
+        write_manifest(out / f"{title}.tsv", audio, entries)
+        counts[title] = {
             "calls": len({scored[each][0].recording for each in listed}),
             "segments": len(listed),
             "hours": sum(samples for _, samples in entries) / SAMPLE_RATE / 3600,
             "words": sum(len(_ALTERNATIVES.sub(r"\1", text).split()) for text in texts),
         }
-    _write_references(out / name, segments, definitions, evaluation.rules, scored)
-    return counts, _listed_otherwise(evaluation, segments)
+    _write_references(out / name, references)
+    return counts
 
 
-def _write_references(
-    stem: Path,
-    segments: Sequence[Segment],
-    definitions: Sequence[Definition],
-    rules: Path,
-    scored: Mapping[str, tuple[Segment, Cut]],
-) -> None:
+def _cuts(scored: Mapping[str, tuple[Segment, Cut]]) -> dict[str, list[Cut]]:
+    cuts: dict[str, list[Cut]] = {}
+    for segment, cut in scored.values():
+        cuts.setdefault(segment.recording, []).append(cut)
+    return cuts
+
+
+def _write_references(stem: Path, references: References) -> None:
     """Write NAME.stm, .glm, .segments and .speakers."""
-    rows = [(each, *scored[each]) for each in sorted(scored)]
+    rows = [(each, *references.scored[each]) for each in sorted(references.scored)]
     times = (f"{each} {segment.recording} {cut.side} {cut.start:.3f} {cut.end:.3f}\n" for each, segment, cut in rows)
-    write_stm(stem.with_suffix(".stm"), segments, definitions)
-    write_whole(stem.with_suffix(".glm"), rules.read_bytes())
+    write_stm(stem.with_suffix(".stm"), references.segments, references.definitions)
+    write_whole(stem.with_suffix(".glm"), references.evaluation.rules.read_bytes())
     write_whole(stem.with_suffix(".segments"), "".join(times))
     speakers = (f"{each} {segment.recording}-{cut.side}\n" for each, segment, cut in rows)
     write_whole(stem.with_suffix(".speakers"), "".join(speakers))

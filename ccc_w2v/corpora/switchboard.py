@@ -20,7 +20,7 @@ What `prepare` writes into a folder, manifests in fairseq's format:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from ccc_w2v.errors import InputError
 
 # Raised with every change of the rules, so that a folder of older rules is prepared again.
 RULES = 1
-Report = tuple[dict[str, dict[str, float]], list[str]]
+# Takes the number of workers; returns counts by list, and what differs in words.
+Writer = Callable[[int | None], tuple[dict[str, dict[str, float]], list[str]]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def prepare(out: str | Path, options: Options, *, url: str | None = None, worker
     """Prepare the parts asked for in ``out`` and print the counts; returns done.json, one entry for each part.
 
     A part that was prepared with the same options is passed over; what a stopped call left is taken up. Raises
-    InputError for anything wrong with the input, before that part writes anything.
+    InputError for anything wrong with the input, before anything but the transcripts' download is written.
     """
     out = Path(out).resolve()
     if out.exists() and not out.is_dir():
@@ -68,17 +69,20 @@ def prepare(out: str | Path, options: Options, *, url: str | None = None, worker
     if not parts:
         raise InputError("nothing to prepare; give --train, --eval2000-audio and --eval2000-text, or --rt03")
     done = _read_done(out)
+    writers = {}
     for part, asked in parts.items():
         if done.get(part, {}).get("options") == asked and _still_there(out, done[part]["counts"]):
             print(f"{out}: {part} prepared already; nothing to do")
-            continue
+        else:
+            writers[part] = _read_part(part, out, options, url)
+    for part, write in writers.items():
         if done.pop(part, None):
             write_whole(out / "done.json", json.dumps(done, indent=1) + "\n")
-        counts, found = _prepare_part(part, out, options, url, workers)
+        counts, found = write(workers)
         found += differences(counts)
         print(table(counts))
         print("\n".join(f"differs: {line}" for line in found) or "no difference from the published figures")
-        done[part] = {"options": asked, "counts": counts, "differences": found}
+        done[part] = {"options": parts[part], "counts": counts, "differences": found}
         write_whole(out / "done.json", json.dumps(done, indent=1) + "\n")
     return done
 
@@ -121,17 +125,25 @@ def _still_there(out: Path, counts: Mapping[str, Mapping[str, float]]) -> bool:
     )
 
 
-def _prepare_part(part: str, out: Path, options: Options, url: str | None, workers: int | None) -> Report:
+def _read_part(part: str, out: Path, options: Options, url: str | None) -> Writer:
+    """Read and judge a part; return what writes it, given the number of workers."""
     if part == "train":
+        source = Path(str(options.train))
         corpus = read_corpus(
-            Path(str(options.train)),
-            options.transcripts or transcripts_of(Path(str(options.train)), out / "download", url),
+            source,
+            options.transcripts or transcripts_of(source, out / "download", url),
             options.fisher,
             keep_noises=options.keep_noises,
             dev=options.dev,
             first=options.first,
         )
-        return write_corpus(out, corpus, zipped=options.zipped, workers=workers), corpus.differences
+        return lambda workers: (
+            write_corpus(out, corpus, zipped=options.zipped, workers=workers),
+            list(corpus.differences),
+        )
     if part == "eval2000":
-        return hub5.prepare(out, hub5.find_eval2000(str(options.eval2000_audio), str(options.eval2000_text)), workers)
-    return hub5.prepare(out, hub5.find_rt03(str(options.rt03)), workers)
+        found = hub5.find_eval2000(str(options.eval2000_audio), str(options.eval2000_text))
+    else:
+        found = hub5.find_rt03(str(options.rt03))
+    references = hub5.read(found)
+    return lambda workers: (hub5.write(out, references, workers), list(references.differences))
