@@ -39,7 +39,7 @@ class Segment:
     @property
     def ignored(self) -> bool:
         """Whether the reference says that this time is not scored."""
-        return self.text.upper() == IGNORED
+        return IGNORED in self.text.upper()
 
 
 @dataclass(frozen=True)
