@@ -39,7 +39,7 @@ class Segment:
     @property
     def ignored(self) -> bool:
         """Whether the reference says that this time is not scored."""
-        return self.text.upper() == IGNORED
+        return IGNORED in self.text.upper()
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _segment(line: str, where: str, number: int) -> Segment:
         raise InputError(
             f"{where}: expected recording channel speaker start end [<LABEL,...>] words, found {line.strip()!r}"
         )
-    start, end = (_seconds(field, where) for field in fields[3:5])
+    start, end = (seconds(field, where) for field in fields[3:5])
     if end < start:
         raise InputError(f"{where}: the segment ends at {end:g} s before it starts at {start:g} s; mend the times")
     words = fields[5].split() if len(fields) > 5 else []
@@ -157,7 +157,7 @@ def _timed_word(line: str, where: str, number: int) -> TimedWord:
         raise InputError(f"{where}: {word} marks alternatives, which are not scored here; write the best word alone")
     unknown = not more or more[0].upper() == "NA"
     confidence = None if unknown else _number(more[0], where, "a confidence")
-    return TimedWord(recording, channel, _seconds(start, where), _seconds(duration, where), word, confidence, number)
+    return TimedWord(recording, channel, seconds(start, where), seconds(duration, where), word, confidence, number)
 
 
 def write_ctm(path: str | Path, words: Iterable[TimedWord]) -> None:
@@ -190,7 +190,8 @@ def text_lines(path: str | Path, kind: str) -> Iterator[tuple[int, str]]:
     yield from enumerate(text.split("\n"), start=1)
 
 
-def _seconds(field: str, where: str) -> float:
+def seconds(field: str, where: str) -> float:
+    """Read a time; raises InputError for what is no number, is not finite or is negative."""
     value = _number(field, where, "a time in seconds")
     if value < 0:
         raise InputError(f"{where}: {field!r} is before the recording's start; expected a time in seconds")
