@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccc_w2v.corpora.sphere import SIDES, Call
-from ccc_w2v.corpora.switchboard_audio import SAMPLE_RATE, Cut, cut_name, look_at_calls, samples_of, write_calls
+from ccc_w2v.corpora.switchboard_audio import SAMPLE_RATE, Span, look_at_calls, samples_of, span_name, write_calls
 from ccc_w2v.corpora.switchboard_source import files_below
 from ccc_w2v.corpora.switchboard_text import label_words
+from ccc_w2v.data.cuts import Cut, write_cuts
 from ccc_w2v.data.manifest import write_manifest, write_whole
 from ccc_w2v.data.stm import Definition, Segment, read_stm, text_lines, write_stm
 from ccc_w2v.errors import InputError
@@ -106,7 +107,7 @@ class References:
     """An evaluation, read and judged before anything of it is written: the scored segments by id, all segments."""
 
     evaluation: Evaluation
-    scored: Mapping[str, tuple[Segment, Cut]]
+    scored: Mapping[str, tuple[Segment, Span]]
     segments: Sequence[Segment]
     definitions: Sequence[Definition]
     calls: Mapping[str, Call]
@@ -124,8 +125,8 @@ def read(evaluation: Evaluation) -> References:
             f"{evaluation.folder}: lacks the audio of {len(absent)} calls of the reference "
             f"({', '.join(absent[:4])}); copy the disc whole"
         )
-    scored = {segment_id(segment): (segment, cut) for segment, cut in padded(segments) if not segment.ignored}
-    calls = look_at_calls(evaluation.calls, _cuts(scored))
+    scored = {segment_id(segment): (segment, span) for segment, span in padded(segments) if not segment.ignored}
+    calls = look_at_calls(evaluation.calls, _spans(scored))
     return References(evaluation, scored, segments, definitions, calls, _listed_otherwise(evaluation, segments))
 
 
@@ -133,7 +134,7 @@ def write(out: Path, references: References, workers: int | None = None) -> dict
     """Write an evaluation into ``out`` (see the module); returns counts by list."""
     name, scored = references.evaluation.name, references.scored
     audio = out / "audio" / name
-    paths = write_calls(audio, references.calls, _cuts(scored), zipped=False, workers=workers)
+    paths = write_calls(audio, references.calls, _spans(scored), zipped=False, workers=workers)
     counts = {}
     for half, title in {"": name, **{half: f"{name}_{title}" for half, title in HALVES[name].items()}}.items():
         listed = [utterance for utterance in sorted(scored) if utterance.startswith(half)]
@@ -154,21 +155,21 @@ def write(out: Path, references: References, workers: int | None = None) -> dict
     return counts
 
 
-def _cuts(scored: Mapping[str, tuple[Segment, Cut]]) -> dict[str, list[Cut]]:
-    cuts: dict[str, list[Cut]] = {}
-    for segment, cut in scored.values():
-        cuts.setdefault(segment.recording, []).append(cut)
-    return cuts
+def _spans(scored: Mapping[str, tuple[Segment, Span]]) -> dict[str, list[Span]]:
+    spans: dict[str, list[Span]] = {}
+    for segment, span in scored.values():
+        spans.setdefault(segment.recording, []).append(span)
+    return spans
 
 
 def _write_references(stem: Path, references: References) -> None:
     """Write NAME.stm, .glm, .segments and .speakers."""
     rows = [(each, *references.scored[each]) for each in sorted(references.scored)]
-    times = (f"{each} {segment.recording} {cut.side} {cut.start:.3f} {cut.end:.3f}\n" for each, segment, cut in rows)
     write_stm(stem.with_suffix(".stm"), references.segments, references.definitions)
     write_whole(stem.with_suffix(".glm"), references.evaluation.rules.read_bytes())
-    write_whole(stem.with_suffix(".segments"), "".join(times))
-    speakers = (f"{each} {segment.recording}-{cut.side}\n" for each, segment, cut in rows)
+    places = (Cut(each, segment.recording, span.side, span.start, span.end) for each, segment, span in rows)
+    write_cuts(stem.with_suffix(".segments"), places)
+    speakers = (f"{each} {segment.recording}-{span.side}\n" for each, segment, span in rows)
     write_whole(stem.with_suffix(".speakers"), "".join(speakers))
 
 
@@ -197,10 +198,10 @@ def read_references(files: Sequence[Path]) -> tuple[list[Segment], list[Definiti
 
 def segment_id(segment: Segment) -> str:
     """Name a segment as Kaldi's recipe does, by its times before padding: sw_4390-A_000098-001156."""
-    return f"{segment.recording}-{cut_name(segment.channel, segment.start, segment.end)}"
+    return f"{segment.recording}-{span_name(segment.channel, segment.start, segment.end)}"
 
 
-def padded(segments: Sequence[Segment]) -> list[tuple[Segment, Cut]]:
+def padded(segments: Sequence[Segment]) -> list[tuple[Segment, Span]]:
     """Give each segment 0.1 s more on both sides, of a shorter gap to a neighbour half, and none where they overlap."""
     found = []
     order = sorted(segments, key=lambda segment: (segment.recording, segment.channel, segment.start))
@@ -210,9 +211,9 @@ def padded(segments: Sequence[Segment]) -> list[tuple[Segment, Cut]]:
             inside = first >= 0 and second < len(order) and _side(order[first]) == _side(order[second])
             gaps.append(order[second].start - order[first].end if inside else math.inf)
         before, after = (max(0.0, min(PADDING_SECONDS, gap / 2)) for gap in gaps)
-        name = cut_name(segment.channel, segment.start, segment.end)
+        name = span_name(segment.channel, segment.start, segment.end)
         start = max(0.0, segment.start - before)
-        found.append((segment, Cut(name, segment.channel, start, segment.end + after, segment_id(segment))))
+        found.append((segment, Span(name, segment.channel, start, segment.end + after, segment_id(segment))))
     return found
 
 
@@ -235,7 +236,7 @@ def _listed_otherwise(evaluation: Evaluation, segments: Sequence[Segment]) -> li
             continue
         try:
             call, channel, _, start, end = line.split()
-            listed.add(f"{call}-{cut_name(_CHANNELS[channel], float(start), float(end))}")
+            listed.add(f"{call}-{span_name(_CHANNELS[channel], float(start), float(end))}")
         except (ValueError, KeyError) as error:
             where = f"{evaluation.segments}:{number}"
             raise InputError(f"{where}: expected call channel speaker start end, found {line[:60]!r}") from error

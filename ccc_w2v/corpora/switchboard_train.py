@@ -9,7 +9,7 @@ from pathlib import Path
 from ccc_w2v.corpora.fisher import fisher_text
 from ccc_w2v.corpora.labels import ranked_letters, write_dictionary, write_labels
 from ccc_w2v.corpora.sphere import Call
-from ccc_w2v.corpora.switchboard_audio import SAMPLE_RATE, Cut, look_at_calls, samples_of, write_calls
+from ccc_w2v.corpora.switchboard_audio import SAMPLE_RATE, Span, look_at_calls, samples_of, write_calls
 from ccc_w2v.corpora.switchboard_lists import LABELLED, lists_of
 from ccc_w2v.corpora.switchboard_source import (
     Utterance,
@@ -41,7 +41,7 @@ class Corpus:
 
     def samples(self, utterance: Utterance) -> int:
         """Return an utterance's length at 16 kHz."""
-        start, end = samples_of(utterance.cut, self.calls[utterance.call])
+        start, end = samples_of(utterance.span, self.calls[utterance.call])
         return end - start
 
 
@@ -60,7 +60,7 @@ def read_corpus(
     found = check_complete(source, paths, sorted({call for call, _ in sides}))
     found += transcript_differences(sides, dictionary)
     utterances = [each for each in read_transcripts(sides, dictionary) if each.call in paths]
-    calls = look_at_calls(paths, _cuts(utterances))
+    calls = look_at_calls(paths, _spans(utterances))
     written = {each.id: label_words(each.text, keep_noises=keep_noises) for each in utterances}
     labels = {name: words for name, words in written.items() if words and not unknown_characters(words.split())}
     if unknown := sum(map(bool, written.values())) - len(labels):
@@ -78,9 +78,9 @@ def read_corpus(
 
 def write_corpus(out: Path, corpus: Corpus, *, zipped: bool, workers: int | None = None) -> dict[str, dict[str, float]]:
     """Write a corpus into ``out``, as ccc_w2v/corpora/switchboard.py says; returns counts by list."""
-    cuts = _cuts(corpus.utterances)
-    where = write_calls(out / "audio", corpus.calls, cuts, zipped=zipped, workers=workers)
-    counts: dict[str, dict[str, float]] = {"all": {"calls": len(cuts), "utterances": len(corpus.utterances)}}
+    spans = _spans(corpus.utterances)
+    where = write_calls(out / "audio", corpus.calls, spans, zipped=zipped, workers=workers)
+    counts: dict[str, dict[str, float]] = {"all": {"calls": len(spans), "utterances": len(corpus.utterances)}}
     for name, listed in corpus.lists.items():
         entries = [(where[each.id], corpus.samples(each)) for each in listed]
         hours = sum(samples for _, samples in entries) / SAMPLE_RATE / 3600
@@ -103,14 +103,14 @@ def _write_text(out: Path, corpus: Corpus) -> None:
     text = [words for name, words in corpus.labels.items() if name not in held_out]
     write_whole(out / "lm.txt", "".join(f"{line}\n" for line in [*text, *corpus.fisher]))
     rows = (
-        f"{each.id}\t{each.speaker}\t{each.cut.start:.3f}\t{each.cut.end:.3f}\t{each.text}\n"
+        f"{each.id}\t{each.speaker}\t{each.span.start:.3f}\t{each.span.end:.3f}\t{each.text}\n"
         for each in corpus.utterances
     )
     write_whole(out / "utterances.tsv", "".join(rows))
 
 
-def _cuts(utterances: Sequence[Utterance]) -> dict[str, list[Cut]]:
-    cuts: dict[str, list[Cut]] = {}
+def _spans(utterances: Sequence[Utterance]) -> dict[str, list[Span]]:
+    spans: dict[str, list[Span]] = {}
     for utterance in utterances:
-        cuts.setdefault(utterance.call, []).append(utterance.cut)
-    return cuts
+        spans.setdefault(utterance.call, []).append(utterance.span)
+    return spans

@@ -17,7 +17,7 @@ from fairseq.data import Dictionary
 from ccc_w2v.corpora import switchboard_source
 from ccc_w2v.corpora.sphere import open_call, read_sides
 from ccc_w2v.corpora.switchboard import Options, prepare
-from ccc_w2v.corpora.switchboard_audio import Cut
+from ccc_w2v.corpora.switchboard_audio import Span
 from ccc_w2v.corpora.switchboard_figures import differences
 from ccc_w2v.corpora.switchboard_lists import without_excess
 from ccc_w2v.corpora.switchboard_source import Utterance, calls_of_30h, known_calls
@@ -210,12 +210,12 @@ def test_a_killed_preparation_goes_on_and_gives_the_same(prepared, ldc, tmp_path
 
 def test_excess_is_thinned_out_evenly_and_nothing_else():
     texts = ["uh-huh"] * 1000 + ["yeah"] * 299 + ["oh"] * 300 + ["once"]
-    utterances = [Utterance("sw02001", Cut(f"A_{n}", "A", n, n + 1, ""), text) for n, text in enumerate(texts)]
+    utterances = [Utterance("sw02001", Span(f"A_{n}", "A", n, n + 1, ""), text) for n, text in enumerate(texts)]
     kept = without_excess(utterances, 300)
     counts = Counter(each.text for each in kept)
     assert counts["yeah"] == 299 and counts["oh"] == 300 and counts["once"] == 1
     assert counts["uh-huh"] == pytest.approx(300, abs=3)
-    halves = [sum(each.cut.start < 500 for each in kept if each.text == "uh-huh"), counts["uh-huh"] / 2]
+    halves = [sum(each.span.start < 500 for each in kept if each.text == "uh-huh"), counts["uh-huh"] / 2]
     assert halves[0] == pytest.approx(halves[1], abs=10)
 
 
