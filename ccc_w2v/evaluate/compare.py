@@ -23,7 +23,8 @@ from ccc_w2v.evaluate.scorecard import (
     read_texts,
     row_text,
 )
-from ccc_w2v.evaluate.significance import holm, paired_bootstrap, read_groups
+from ccc_w2v.evaluate.significance import holm, paired_bootstrap
+from ccc_w2v.evaluate.speakers import units
 from ccc_w2v.evaluate.wer import Score, score
 
 
@@ -51,11 +52,11 @@ def compare(
         for name, path in zip(names, map(Path, systems), strict=True)
     }
     scores = {name: score(references, texts) for name, texts in hypotheses.items()}
-    groups = read_groups(speakers, list(references)) if speakers else None
+    resampled = units(speakers, list(references))
     return {
-        "systems": {name: rate(scored, groups, seed) for name, scored in scores.items()},
-        "pairs": _pairs(references, hypotheses, scores, groups, seed),
-        **provenance(rules, seed, speakers is not None),
+        "systems": {name: rate(scored, resampled.names, seed) for name, scored in scores.items()},
+        "pairs": _pairs(references, hypotheses, scores, resampled.names, seed),
+        **provenance(rules, seed, resampled),
     }
 
 
@@ -78,7 +79,7 @@ def _pairs(
     references: Mapping[str, str],
     hypotheses: Mapping[str, Mapping[str, str]],
     scores: Mapping[str, Score],
-    groups: Sequence[str] | None,
+    groups: Sequence[str],
     seed: int,
 ) -> list[dict[str, Any]]:
     alignments = {name: align_all(references, texts) for name, texts in hypotheses.items()}
