@@ -76,7 +76,7 @@ def units(source: str | Path | None, utterances: Sequence[str]) -> Units:
 def _unit_in(utterance: str, scheme: Scheme, name: str) -> str:
     match = scheme.pattern.fullmatch(utterance)
     if match is None:
-        raise InputError(f"utterance id {utterance!r} is not of the scheme {name}, such as {scheme.example}; give a map")
+        raise InputError(f"utterance id {utterance!r} is not of the scheme {name}, as {scheme.example}; give a map")
     return match[1]
 
 

@@ -39,7 +39,7 @@ def test_conversation_sides(utterance: str, side: str) -> None:
     [("librispeech", "1089-134686"), ("librispeech", "a-b-0000"), ("switchboard", "sw02001_000098-001156")],
 )
 def test_another_scheme_is_named(scheme: str, utterance: str) -> None:
-    with pytest.raises(InputError, match=f"'{utterance}' is not of the scheme {scheme}, such as"):
+    with pytest.raises(InputError, match=f"'{utterance}' is not of the scheme {scheme}, as"):
         units(scheme, [utterance])
 
 
