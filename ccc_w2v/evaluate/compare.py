@@ -43,14 +43,32 @@ def compare(
 
     Raises InputError for fewer than two systems, one named twice, no references, and references that differ.
     """
-    names = [str(system) for system in systems]
-    if len(set(names)) < max(2, len(names)):
-        raise InputError(f"found the systems {', '.join(names) or 'none'}; expected two or more, each once")
+    if len(set(map(str, systems))) < max(2, len(systems)):
+        found = ", ".join(map(str, systems)) or "none"
+        raise InputError(f"found the systems {found}; expected two or more, each once")
+    return compare_texts(*read_systems(systems, reference_path, rules), rules=rules, seed=seed, speakers=speakers)
+
+
+def read_systems(
+    systems: Sequence[str | Path], reference_path: str | Path | None, rules: str
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return the references, and the hypotheses of each system by its name; raises InputError as compare does."""
     references = _references(systems, reference_path, rules)
-    hypotheses = {
-        name: read_texts(path / "hyp.trn" if path.is_dir() else path, rules)
-        for name, path in zip(names, map(Path, systems), strict=True)
+    return references, {
+        str(system): read_texts(Path(system) / "hyp.trn" if Path(system).is_dir() else system, rules)
+        for system in systems
     }
+
+
+def compare_texts(
+    references: Mapping[str, str],
+    hypotheses: Mapping[str, Mapping[str, str]],
+    *,
+    rules: str,
+    seed: int = 0,
+    speakers: str | Path | None = None,
+) -> dict[str, Any]:
+    """Do as compare does, on texts to which ``rules`` are applied already; ``hypotheses`` by system."""
     scores = {name: score(references, texts) for name, texts in hypotheses.items()}
     resampled = units(speakers, list(references))
     return {

@@ -41,15 +41,28 @@ def measure(
     seed: int = 0,
     speakers: str | Path | None = None,
     conditions: str | Path | None = None,
+) -> dict[str, Any]:
+    """Return every number of the report on two .trn files; see measure_texts. Raises InputError as read_trn does."""
+    references, hypotheses = (read_texts(path, rules) for path in (reference_path, hypothesis_path))
+    return measure_texts(references, hypotheses, rules=rules, seed=seed, speakers=speakers, conditions=conditions)
+
+
+def measure_texts(
+    references: Mapping[str, str],
+    hypotheses: Mapping[str, str],
+    *,
+    rules: str,
+    seed: int = 0,
+    speakers: str | Path | None = None,
+    conditions: str | Path | None = None,
     snr_classes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return every number of the report.
+    """Return every number of the report on texts to which ``rules`` are applied already.
 
     ``speakers`` says who speaks (see speakers.units), ``conditions`` is a file of utterance-id condition, and
     ``snr_classes`` go from utterance id to a name. Intervals are over speakers or conversation sides where they are
-    known, else over utterances. Raises InputError as what it reads does.
+    known, else over utterances. Raises InputError as score, units and read_groups do.
     """
-    references, hypotheses = (read_texts(path, rules) for path in (reference_path, hypothesis_path))
     words, characters = (score(references, hypotheses, unit) for unit in ("word", "char"))
     ids = list(references)
     resampled = units(speakers, ids)
