@@ -16,6 +16,7 @@ from ccc_w2v.compat import beam_search_builder
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.ctc_model import CtcModel
 from ccc_w2v.evaluate.decode import Hypothesis, Search, path_symbols, timed_words
+from ccc_w2v.evaluate.search_pool import usable_cores
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,14 @@ def settings_from(options: Mapping[str, Any]) -> BeamSettings | None:
         if name in given and not Path(given[name]).is_file():
             raise InputError(f"{given[name]}: no such {what}")
     return BeamSettings(**given) if given else None
+
+
+def search_processes(options: Mapping[str, Any], settings: BeamSettings | None) -> int:
+    """Return in how many processes to search: as many as asked for, else one for each core; none without a beam."""
+    asked = options["search_processes"]
+    if settings is None:
+        return 0
+    return usable_cores() if asked is None else asked
 
 
 def beam_search(model: CtcModel, settings: BeamSettings) -> Search:
