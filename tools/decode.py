@@ -40,6 +40,7 @@ def decode(options: argparse.Namespace) -> None:
     from ccc_w2v.errors import InputError
     from ccc_w2v.evaluate.beam import beam_search, search_processes, settings_from
     from ccc_w2v.evaluate.ctc_model import checkpoint_files, load_ctc
+    from ccc_w2v.evaluate.folded import fold
     from ccc_w2v.evaluate.transcribe import decode_into, decoding_identity
 
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -53,6 +54,7 @@ def decode(options: argparse.Namespace) -> None:
         options.checkpoint, options.labels_dir, average_last=options.average_last, sample_audio=sample_audio
     )
     model.network.to(options.device, getattr(torch, options.dtype))
+    fold(model)
     result = decode_into(
         options.out,
         model,

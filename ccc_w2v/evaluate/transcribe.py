@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import Manifest, write_whole
 from ccc_w2v.errors import InputError
+from ccc_w2v.evaluate.batch_threads import batches_at_once, compute_ahead
 from ccc_w2v.evaluate.beam import BeamSettings
 from ccc_w2v.evaluate.ctc_model import CtcModel
 from ccc_w2v.evaluate.decode import (
@@ -83,6 +84,11 @@ def transcribe(
     resumed = len(ids) - len(todo)
     started = time.perf_counter()
     lengths = [manifest.entries[position].samples for position in todo]
+    at_once = batches_at_once(next(model.network.parameters()).device)
+
+    def emitted(positions: list[int]) -> list[torch.Tensor]:
+        return _emit_positions(model, manifest, ids, positions, max_samples)
+
     with (
         journal,
         tqdm(total=len(ids), initial=resumed, unit="utt", desc="decoding") as bar,
@@ -90,9 +96,10 @@ def transcribe(
     ):
 
         def searches() -> Iterator[tuple[str, Future[list[Hypothesis]]]]:
-            for batch in batches_for(model, lengths, max_samples):
-                positions = [todo[index] for index in batch]
-                emissions = _emit_positions(model, manifest, ids, positions, max_samples)
+            # Together the batches in memory are as large as one.
+            batches = batches_for(model, lengths, max_samples // at_once)
+            positions_of = [[todo[index] for index in batch] for batch in batches]
+            for positions, emissions in compute_ahead(emitted, positions_of, at_once):
                 for position, log_probs_TV in zip(positions, emissions, strict=True):
                     if logits_dir is not None:
                         _write_array(logits_dir / f"{ids[position]}.npy", log_probs_TV.numpy())
