@@ -1,6 +1,6 @@
 """Which part of which recording an utterance is: lines of "utterance recording channel start end", times in seconds.
 
-Evaluation audio is cut by the reference's segments, a little wider; this file leads back from the cuts to the recording.
+Evaluation audio is cut by the reference's segments, a little wider; this file leads back to the recordings.
 """
 
 from __future__ import annotations

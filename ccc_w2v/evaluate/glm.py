@@ -104,7 +104,7 @@ def read_glm(path: str | Path, kind: str, side: str) -> Glm:
     for where, line in lines:
         if line and not line.startswith((_COMMENT, "*")):
             _rule(line, where)
-    return Glm(tuple(rules), header["CASE_SENSITIVE"].upper() not in _TRUE)
+    return Glm(tuple(rules), header["CASE_SENSITIVE"].upper() in _TRUE)
 
 
 def _applying(lines: list[tuple[str, str]], kind: str, side: str) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +20,7 @@ from tqdm import tqdm
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import Manifest, write_whole
 from ccc_w2v.errors import InputError
+from ccc_w2v.evaluate.batch_threads import batches_at_once, compute_ahead
 from ccc_w2v.evaluate.beam import BeamSettings
 from ccc_w2v.evaluate.ctc_model import CtcModel
 from ccc_w2v.evaluate.decode import (
@@ -30,7 +33,12 @@ from ccc_w2v.evaluate.decode import (
     greedy_search,
     sha256,
 )
+from ccc_w2v.evaluate.search_pool import searching
 from ccc_w2v.evaluate.wer import read_references, utterance_ids, write_trn
+
+# For each search process, so many utterances may wait for it: enough work for all of them during a batch, and a bound
+# on the memory of log-probabilities.
+WAITING = 8
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,14 @@ def transcribe(
     identity: dict[str, str],
     *,
     search: Search | None = None,
+    search_processes: int = 0,
     max_samples: int = MAX_BATCH_SAMPLES,
     logits_dir: Path | None = None,
 ) -> Transcription:
-    """Decode every utterance of ``manifest`` (greedily without a ``search``), keeping finished batches in the journal.
+    """Decode every utterance of ``manifest`` (greedily without a ``search``), keeping finished ones in the journal.
+
+    With ``search_processes`` the searches run in so many processes while the network computes the next batch; the
+    results and their order in the journal are the same.
 
     A journal of the same ``identity`` (see decoding_identity) is continued; raises InputError for one of another. With
     ``logits_dir``, each utterance's log-probabilities (T, V) are written there as <id>.npy, float32.
@@ -72,22 +84,53 @@ def transcribe(
     resumed = len(ids) - len(todo)
     started = time.perf_counter()
     lengths = [manifest.entries[position].samples for position in todo]
-    with journal, tqdm(total=len(ids), initial=resumed, unit="utt", desc="decoding") as bar:
-        for batch in batches_for(model, lengths, max_samples):
-            positions = [todo[index] for index in batch]
-            emissions = _emit_positions(model, manifest, ids, positions, max_samples)
-            for position, log_probs_TV in zip(positions, emissions, strict=True):
-                utterance = ids[position]
-                if logits_dir is not None:
-                    _write_array(logits_dir / f"{utterance}.npy", log_probs_TV.numpy())
-                hypotheses[utterance] = search(log_probs_TV)
-                line = {"id": utterance, "hypotheses": [_as_line(each) for each in hypotheses[utterance]]}
-                journal.write(json.dumps(line, ensure_ascii=False) + "\n")
+    at_once = batches_at_once(next(model.network.parameters()).device)
+
+    def emitted(positions: list[int]) -> list[torch.Tensor]:
+        return _emit_positions(model, manifest, ids, positions, max_samples)
+
+    with (
+        journal,
+        tqdm(total=len(ids), initial=resumed, unit="utt", desc="decoding") as bar,
+        searching(search, search_processes) as submit,
+    ):
+
+        def searches() -> Iterator[tuple[str, Future[list[Hypothesis]]]]:
+            # Together the batches in memory are as large as one.
+            batches = batches_for(model, lengths, max_samples // at_once)
+            positions_of = [[todo[index] for index in batch] for batch in batches]
+            for positions, emissions in compute_ahead(emitted, positions_of, at_once):
+                for position, log_probs_TV in zip(positions, emissions, strict=True):
+                    if logits_dir is not None:
+                        _write_array(logits_dir / f"{ids[position]}.npy", log_probs_TV.numpy())
+                    yield ids[position], submit(log_probs_TV)
+
+        def keep(utterance: str, found: Future[list[Hypothesis]]) -> None:
+            hypotheses[utterance] = found.result()
+            line = {"id": utterance, "hypotheses": [_as_line(each) for each in hypotheses[utterance]]}
+            journal.write(json.dumps(line, ensure_ascii=False) + "\n")
             journal.flush()
-            bar.update(len(batch))
+            bar.update()
+
+        _in_order(searches(), keep, waiting=WAITING * search_processes)
     audio_seconds = sum(lengths) / model.sample_rate
     in_order = {utterance: hypotheses[utterance] for utterance in ids}
     return Transcription(in_order, resumed, audio_seconds, time.perf_counter() - started)
+
+
+def _in_order(
+    searches: Iterator[tuple[str, Future[list[Hypothesis]]]],
+    keep: Callable[[str, Future[list[Hypothesis]]], None],
+    waiting: int,
+) -> None:
+    """Keep the searches' results in the order in which they were started, at most ``waiting`` of them unfinished."""
+    started: deque[tuple[str, Future[list[Hypothesis]]]] = deque()
+    for search in searches:
+        started.append(search)
+        while started and (started[0][1].done() or len(started) > waiting):
+            keep(*started.popleft())
+    while started:
+        keep(*started.popleft())
 
 
 def _emit_positions(
@@ -132,6 +175,7 @@ def decode_into(
     identity: dict[str, str],
     *,
     search: Search | None = None,
+    search_processes: int = 0,
     max_samples: int = MAX_BATCH_SAMPLES,
     logits: bool = False,
     nbest: bool = False,
@@ -146,7 +190,14 @@ def decode_into(
     journal = out / "hyp.partial.jsonl"
     identity = {**identity, "logits": str(logits)}
     result = transcribe(
-        model, manifest, journal, identity, search=search, max_samples=max_samples, logits_dir=logits_dir
+        model,
+        manifest,
+        journal,
+        identity,
+        search=search,
+        search_processes=search_processes,
+        max_samples=max_samples,
+        logits_dir=logits_dir,
     )
     if references is not None:
         write_trn(out / "ref.trn", dict(zip(ids, references, strict=True)))
