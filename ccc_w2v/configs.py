@@ -54,15 +54,24 @@ def compose_config(path: str | Path, overrides: Sequence[str] = ()) -> DictConfi
 
 
 def build_model(cfg: DictConfig) -> nn.Module:
-    """Build the model of a pre-training configuration without memory for its weights."""
+    """Build a configuration's model without memory for its weights.
+
+    A fine-tuning needs its dictionary in task.data, and model.w2v_args in place of the checkpoint. Raises InputError
+    for sizes that fairseq asserts not to be.
+    """
     from fairseq import tasks
 
-    # Where the data are does not matter for it, and may not be known.
-    task_cfg = OmegaConf.merge(cfg.task, {"data": "."})
+    task_cfg = cfg.task
+    if OmegaConf.is_missing(task_cfg, "data"):
+        # It does not matter for the model, and may not be known yet.
+        task_cfg = OmegaConf.merge(task_cfg, {"data": "."})
     task = tasks.setup_task(task_cfg)
     with FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's, of fairseq's weight_norm
-        return task.build_model(cfg.model)
+        try:
+            return task.build_model(cfg.model)
+        except AssertionError as error:
+            raise InputError(f"fairseq refuses this model: {error}") from error
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -82,7 +91,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         parameters=_count(build_model(cfg)) if pretraining else BASE_PARAMETERS,
         precision="fp16" if half else "fp32",
         max_tokens=cfg.dataset.max_tokens,
-        longest=cfg.task.max_sample_size or int(LONGEST_UTTERANCE * rate),
+        longest=cfg.task.max_sample_size or min(cfg.dataset.max_tokens, int(LONGEST_UTTERANCE * rate)),
         gpus=cfg.distributed_training.distributed_world_size,
         update_freq=cfg.optimization.update_freq[0],
         updates=cfg.optimization.max_update,

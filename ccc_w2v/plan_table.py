@@ -20,7 +20,7 @@ max_tokens      estimated: the recipe's is known to fit {KNOWN_MEMORY:.0f} GiB w
                 take twice as much; --measure tells what a GPU really holds, --max-tokens sets it
 learning rate   the recipe's, times best rate of this batch / best rate of the recipe's (arXiv 2402.13723)
 warm-up         the recipe's share of the updates
-disk            checkpoints of {CHECKPOINTS}, and TensorBoard's numbers"""
+disk            checkpoints of {CHECKPOINTS}; TensorBoard without its sounds"""
 WER = "WER of wav2vec 2.0 that heard it"
 WER_SOURCE = "of test-clean / test-other: BASE, fine-tuned on 100 h, no language model (arXiv 2402.13723)"
 
@@ -67,7 +67,7 @@ def _rows(plan: Plan) -> dict[str, str]:
         "optimization.update_freq": str(plan.update_freq),
         "audio per update": f"{plan.batch_seconds:,.1f} s",
         "optimization.lr": f"{plan.lr:.3g}",
-        "lr_scheduler.warmup_updates": "in shares" if plan.warmup_updates is None else f"{plan.warmup_updates:,}",
+        "lr_scheduler.warmup_updates": "phase_ratio" if plan.warmup_updates is None else f"{plan.warmup_updates:,}",
         "optimization.max_update": f"{plan.updates:,}",
         "audio heard": f"{plan.hours_heard:,.1f} h",
     }
@@ -106,7 +106,7 @@ def _measured(trial: Trial, plan: Plan) -> str:
 
 
 def overlay(plan: Plan) -> str:
-    """Return the plan as YAML that hydra merges over a recipe: <config-dir>/parts/NAME.yaml and +parts=NAME."""
+    """Return the plan as YAML for hydra: <config-dir>/parts/plan/NAME.yaml and the override +parts/plan=NAME."""
     values: dict = {}
     for override in plan.overrides():
         key, value = override.split("=", 1)

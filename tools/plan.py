@@ -29,7 +29,7 @@ def arguments() -> argparse.Namespace:
     add("--measure", action="store_true", help="train 20 updates on this machine for time and memory")
     add("--manifest", help="audio for --measure (.tsv); else some is made")
     add("--step-seconds", type=float, help="what one batch took in an earlier --measure [s]")
-    add("--out", type=Path, help="write the plan as YAML, for <config-dir>/parts/NAME.yaml and +parts=NAME")
+    add("--out", type=Path, help="write the plan as YAML, for <config-dir>/parts/plan/NAME.yaml and +parts/plan=NAME")
     add("--print-overrides", action="store_true", help="print only the overrides, a line each; the rest to stderr")
     return parser.parse_intermixed_args()
 
