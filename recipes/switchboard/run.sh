@@ -104,9 +104,10 @@ if wanted 6; then
 fi
 if wanted 7; then
     echo "7. export to Hugging Face"
-    pieces=()
+    scores=() pieces=()
+    for set in $sets; do scores+=("$finetuned/decode/$set/score.json"); done
     [[ $finetuning != *_spm1000 ]] || pieces=(--sentencepiece "$data/spm1000.model")
     run_once "$finetuned/.huggingface" python tools/export.py --to huggingface --overwrite --checkpoint "$best" \
-        --out "$finetuned/huggingface" --manifest "$data/eval2000.tsv" "${pieces[@]}" \
+        --out "$finetuned/huggingface" --manifest "$data/eval2000.tsv" --wer "${scores[@]}" "${pieces[@]}" \
         --data "Switchboard-1 Release 2 (LDC97S62)" --recipe "recipes/switchboard $finetuning"
 fi
