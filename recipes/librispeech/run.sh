@@ -36,12 +36,16 @@ finetuned=$run/$finetuning
 best=$finetuned/checkpoints/checkpoint_best.pt
 amount=${finetuning#base_} amount=${amount%_spm1000}
 
-plan() {  # kind, name, then overrides: fills `planned` and sets the folder of YAMLs for `train`
-    local text counts=$gpus
-    config=$PWD/recipes/librispeech/config/$1
+train_planned() {  # title, kind, folder, name, then overrides: a recipe spread over the GPUs by tools/plan.py
+    local title=$1 kind=$2 folder=$3 name=$4 text counts=$gpus
+    shift 4
+    if finished "$folder/.done"; then return; fi
+    config=$PWD/recipes/librispeech/config/$kind
     [ -z "$dry_run" ] || counts=$gpus,1,8,64
-    text=$(python tools/plan.py "$config/$2.yaml" "${@:3}" --gpus "$counts" ${memory:+--memory "$memory"} --print-overrides)
+    text=$(python tools/plan.py "$config/$name.yaml" "$@" --gpus "$counts" ${memory:+--memory "$memory"} --print-overrides)
+    local -a planned
     mapfile -t planned <<<"$text"
+    train "$title" "$folder" "$name" "$@" "${planned[@]}"
 }
 
 if wanted 1; then
@@ -68,18 +72,16 @@ if wanted 1; then
 fi
 if wanted 2; then
     echo "2. pre-train: $pretraining"
-    sources=("task.data=$manifests")
-    [[ $pretraining != ccc_* ]] || sources+=("task.noise_manifest=$(realpath -m "${noise:-$data/musan/free_sound.tsv}")")
-    plan pretraining "$pretraining" "${pretrain_override[@]}"
-    train pre-training "$run/pretrain" "$pretraining" "${sources[@]}" "${pretrain_override[@]}" "${planned[@]}"
+    given=(task.data="$manifests")
+    [[ $pretraining != ccc_* ]] || given+=(task.noise_manifest="$(realpath -m "${noise:-$data/musan/free_sound.tsv}")")
+    train_planned pre-training pretraining "$run/pretrain" "$pretraining" "${given[@]}" "${pretrain_override[@]}"
 fi
 if wanted 3; then
     echo "3. fine-tune: $finetuning"
     run_once "$run/pretrain/.exported" python tools/export.py --to fairseq --overwrite \
         --checkpoint "$run/pretrain/checkpoints/checkpoint_last.pt" --out "$run/pretrain/plain.pt"
-    plan finetuning "$finetuning" "${finetune_override[@]}"
-    train fine-tuning "$finetuned" "$finetuning" task.data="$manifests" model.w2v_path="$run/pretrain/plain.pt" \
-        "${finetune_override[@]}" "${planned[@]}"
+    train_planned fine-tuning finetuning "$finetuned" "$finetuning" task.data="$manifests" \
+        model.w2v_path="$run/pretrain/plain.pt" "${finetune_override[@]}"
 fi
 if wanted 4; then
     echo "4. decode"
