@@ -3,7 +3,8 @@
 #
 # A recipe gives its options their defaults and calls read_options; then, stage by stage, `if wanted N; then` with
 # the functions below in it. Variables that these functions read: stage, stop_stage, seed, dry_run (yes, or empty),
-# config (folder of YAMLs), launcher (array: the command that fairseq-hydra-train's arguments are given to).
+# config (folder of YAMLs), launcher (array: the command that fairseq-hydra-train's arguments are given to), and for
+# train_planned configs (folder of config's folders), gpus, memory (GiB of each, or empty).
 
 stage=1 stop_stage=99 seed=1 dry_run=''
 launcher=(fairseq-hydra-train)
@@ -79,6 +80,24 @@ train() {  # title, folder, config name, then overrides: a training with a progr
     if [ -n "$dry_run" ]; then return; fi
     python tools/follow.py --title "$title" --log "$folder/train.log" -- "${command[@]}"
     touch "$folder/.done"
+}
+
+gpus_here() {  # how many GPUs this machine has; 1 where it has none
+    local found
+    found=$(nvidia-smi -L 2>/dev/null | grep -c ^GPU || true)
+    echo $((found > 0 ? found : 1))
+}
+
+train_planned() {  # title, kind, folder, name, then overrides: a recipe spread over the GPUs by tools/plan.py
+    local title=$1 kind=$2 folder=$3 name=$4 text counts=$gpus
+    shift 4
+    if finished "$folder/.done"; then return; fi
+    config=$configs/$kind
+    [ -z "$dry_run" ] || counts=$gpus,1,8,64
+    text=$(python tools/plan.py "$config/$name.yaml" "$@" --gpus "$counts" ${memory:+--memory "$memory"} --print-overrides)
+    local -a planned
+    mapfile -t planned <<<"$text"
+    train "$title" "$folder" "$name" "$@" "${planned[@]}"
 }
 
 decode() {  # folder for the hypotheses, checkpoint, manifest, then options of tools/decode.py

@@ -26,8 +26,8 @@ read_options "pretraining finetuning gpus memory launcher out data from limited-
 [ -e "recipes/librispeech/config/finetuning/$finetuning.yaml" ] || usage "no configuration finetuning/$finetuning.yaml"
 [ -z "$lm" ] || [ -n "$lexicon" ] || usage "--lm needs --lexicon, the words of the language model"
 read -ra launcher <<<"${launcher[*]}"
-[ -n "$gpus" ] || gpus=$(nvidia-smi -L 2>/dev/null | grep -c ^GPU || true)
-[ "$gpus" != 0 ] || gpus=1
+configs=$PWD/recipes/librispeech/config
+gpus=${gpus:-$(gpus_here)}
 out=$(realpath -m "$out")
 data=$(realpath -m "${data:-$out/data}")
 manifests=$data/manifests
@@ -35,18 +35,6 @@ run=$out/$pretraining/seed$seed
 finetuned=$run/$finetuning
 best=$finetuned/checkpoints/checkpoint_best.pt
 amount=${finetuning#base_} amount=${amount%_spm1000}
-
-train_planned() {  # title, kind, folder, name, then overrides: a recipe spread over the GPUs by tools/plan.py
-    local title=$1 kind=$2 folder=$3 name=$4 text counts=$gpus
-    shift 4
-    if finished "$folder/.done"; then return; fi
-    config=$PWD/recipes/librispeech/config/$kind
-    [ -z "$dry_run" ] || counts=$gpus,1,8,64
-    text=$(python tools/plan.py "$config/$name.yaml" "$@" --gpus "$counts" ${memory:+--memory "$memory"} --print-overrides)
-    local -a planned
-    mapfile -t planned <<<"$text"
-    train "$title" "$folder" "$name" "$@" "${planned[@]}"
-}
 
 if wanted 1; then
     echo "1. prepare LibriSpeech"
