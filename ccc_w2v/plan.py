@@ -20,8 +20,8 @@ STATE_BYTES = {"fp16": 2 + 2 + 4 + 4 + 8, "fp32": 4 + 4 + 8}
 VALUE_BYTES = {"fp16": 2, "fp32": 4}
 # fairseq's checkpoints: weights and Adam's moments (wav2vec_small.pt, fp16: 950 MB for 95 million parameters).
 CHECKPOINT_BYTES = {"fp16": 2 + 8, "fp32": 4 + 8}
-# A point in TensorBoard, and the values that a training logs at once.
-SCALAR_BYTES, SCALARS = 60, 30
+# A point in TensorBoard, and the values that a training logs at once: measured.
+SCALAR_BYTES, SCALARS = 56, 27
 
 # Seconds of audio per update, and the learning rate that is best for it (arXiv 2402.13723, wav2vec 2.0 BASE).
 BEST_LR = ((150.0, 7.9e-5), (300.0, 1.1e-4), (600.0, 1.6e-4), (1200.0, 2.2e-4), (2400.0, 5e-4))
@@ -205,8 +205,8 @@ def _with_lr(plan: Plan, wanted_seconds: float) -> Plan:
     if plan.update_freq == 1 and batch > 1.02 * wanted_seconds:
         enough = max(1, int(wanted_seconds * recipe.sample_rate / plan.max_tokens))
         plan.warnings.append(
-            f"too many for {wanted_seconds:.0f} s of audio per update, since each takes at least one crop of "
-            f"{recipe.longest} samples: it becomes {batch:.0f} s; use {enough}, or lower task.max_sample_size"
+            f"too many for {wanted_seconds:.0f} s of audio per update, since each takes at least {recipe.longest} samples, "
+            f"the longest crop or utterance: it becomes {batch:.0f} s; use {enough}, or lower task.max_sample_size"
         )
     if recipe.pretraining:
         lr *= best_lr(batch) / best_lr(recipe.batch_seconds)
