@@ -20,7 +20,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ref", help="references, NIST .trn")
     parser.add_argument("--hyp", required=True, help="hypotheses, NIST .trn (or .ctm with --standard hub5)")
-    parser.add_argument("--normalize", default="none", help="text rules for both sides: none, librispeech or hub5")
+    parser.add_argument("--normalize", default="none", help="text rules: none, librispeech or hub5 (no GLM)")
     parser.add_argument("--json", help="also write the numbers to this file")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     parser.add_argument(
@@ -35,9 +35,17 @@ def arguments() -> argparse.Namespace:
     hub5.add_argument("--stm", help="references with times, NIST .stm")
     hub5.add_argument("--glm", help="NIST's global mapping file")
     hub5.add_argument("--segments", help="lines of utterance recording channel start end, for --hyp of utterances")
+    hub5.add_argument("--ctm-out", help="also write the recordings' hypothesis, sorted, to this .ctm file")
     options = parser.parse_args()
-    if (wanted := ("stm", "glm") if options.standard else ("ref",)) and not all(vars(options)[name] for name in wanted):
-        parser.error(f"expected {' and '.join(f'--{name}' for name in wanted)}")
+    of_texts, of_recordings = {"ref", "groups", "conditions"}, {"stm", "glm", "segments", "ctm_out"}
+    given = {name for name in of_texts | of_recordings if vars(options)[name] is not None}
+    with_or_without = "with" if options.standard else "without"
+    if idle := given & (of_texts if options.standard else of_recordings):
+        parser.error(f"--{sorted(idle)[0].replace('_', '-')} does not go {with_or_without} --standard hub5")
+    if missing := ({"stm", "glm"} if options.standard else {"ref"}) - given:
+        parser.error(f"expected {' and '.join(f'--{name}' for name in sorted(missing))}")
+    if options.standard and options.normalize != "none":
+        parser.error("no use for --normalize with --standard hub5: the GLM holds the text rules")
     return options
 
 
@@ -50,7 +58,14 @@ def main() -> int:
 
     def measured() -> tuple[dict[str, Any], str]:
         if options.standard:
-            report = measure_hub5(options.stm, options.hyp, options.glm, cuts_path=options.segments, seed=options.seed)
+            report = measure_hub5(
+                options.stm,
+                options.hyp,
+                options.glm,
+                cuts_path=options.segments,
+                ctm_out=options.ctm_out,
+                seed=options.seed,
+            )
             return report, hub5_table(report)
         report = measure(
             options.ref,

@@ -65,13 +65,12 @@ def check_sides(stm: Stm, words: Sequence[TimedWord], heard: Iterable[Side]) -> 
     for word in words:
         if side(word) not in known:
             raise InputError(
-                f"{word.recording} channel {word.channel} has words in the hypothesis (line {word.line}) and no "
+                f"{word.recording} channel {word.channel} has words in the hypothesis{_line(word)} and no "
                 f"segment in {stm.source}; score the recordings that were decoded"
             )
         if word.word == NULL or set(word.word) & set("(){}/"):
             raise InputError(
-                f"the hypothesis holds {word.word!r} (line {word.line}), which is markup of references; "
-                "write plain words"
+                f"the hypothesis holds {word.word!r}{_line(word)}, which is markup of references; write plain words"
             )
     spoken, heard = {side(word) for word in words}, set(heard)
     if missing := [segment for name, segment in scored.items() if name not in spoken | heard]:
@@ -82,6 +81,10 @@ def check_sides(stm: Stm, words: Sequence[TimedWord], heard: Iterable[Side]) -> 
         )
     silent = (segment for name, segment in scored.items() if name not in spoken)
     return [*words, *(TimedWord(segment.recording, segment.channel, 0, 0, NULL) for segment in silent)]
+
+
+def _line(word: TimedWord) -> str:
+    return f" (line {word.line})" if word.line else ""
 
 
 def score_segments(stm: Stm, words: Sequence[TimedWord], glm_path: str | Path) -> list[ScoredSegment]:
@@ -105,7 +108,7 @@ def score_segments(stm: Stm, words: Sequence[TimedWord], glm_path: str | Path) -
 
 
 def _spoken(word: TimedWord, glm: Glm) -> list[_Spoken]:
-    where = f"the hypothesis's word {word.word!r} (line {word.line})"
+    where = f"the hypothesis's word {word.word!r}{_line(word)}"
     alternatives = filter_word(word.word, glm, where)
     if len(alternatives) < 2:
         timed = [each for words in alternatives for each in _shares(word, words)]

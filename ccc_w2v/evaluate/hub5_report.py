@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ccc_w2v
-from ccc_w2v.data.stm import Stm, read_stm
+from ccc_w2v.data.stm import Stm, read_stm, write_ctm
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate import sclite
+from ccc_w2v.evaluate.decoding_record import NAME, read_record
 from ccc_w2v.evaluate.hub5 import ScoredSegment, score_segments
 from ccc_w2v.evaluate.lattice import Place, total_cost
 from ccc_w2v.evaluate.recordings import read_hypothesis
@@ -23,8 +23,6 @@ from ccc_w2v.evaluate.wer import NO_COUNTS, Counts, Score, score_groups
 CORPORA = {"sw": "Switchboard", "en": "CallHome", "fsh": "Fisher"}
 BREAKDOWNS = {"by_corpus": "corpus", "by_label": "label of the reference", "by_speaker": "speaker"}
 EXAMPLES = 5
-# What tools/decode.py writes beside its hypotheses.
-DECODING = "decoding.json"
 
 Judged = Sequence[tuple[Counts, list[Place]]]
 
@@ -35,15 +33,19 @@ def measure_hub5(
     glm_path: str | Path,
     *,
     cuts_path: str | Path | None = None,
+    ctm_out: str | Path | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Return every number of the report; see recordings.read_hypothesis for ``cuts_path``.
 
-    Intervals are over conversation sides. Raises InputError as what it reads does, and for a reference without a word.
+    ``ctm_out`` is where to write the words as they are scored. Intervals are over conversation sides. Raises InputError
+    as what it reads does, and for a reference without a word.
     """
     stm = read_stm(stm_path)
     words = read_hypothesis(hypothesis_path, stm, cuts_path)
     scored = score_segments(stm, words, glm_path)
+    if ctm_out is not None:
+        write_ctm(ctm_out, words)
     ours = {str(number): each.counts for number, each in enumerate(scored)}
     if not sum(ours.values(), NO_COUNTS).words:
         raise InputError(f"{stm_path}: holds no word that counts, so there is no error rate; check it and the GLM")
@@ -69,7 +71,7 @@ def measure_hub5(
             "seed": seed,
         },
         "files": {name: {"path": str(path), "sha256": _sha256(path)} for name, path in read.items() if path},
-        "decoding": _decoding(Path(hypothesis_path).with_name(DECODING)),
+        "decoding": read_record(hypothesis_path),
         "version": f"ccc-w2v {ccc_w2v.__version__}",
         "sclite": sclite.version() if judged is not None else None,
     }
@@ -77,10 +79,6 @@ def measure_hub5(
 
 def _sha256(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def _decoding(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _parts(stm: Stm, scored: Sequence[ScoredSegment]) -> dict[str, list[dict[str, str]]]:
@@ -160,7 +158,7 @@ def hub5_table(report: Mapping[str, Any]) -> str:
     lines.append("interval: {resamples} bootstrap resamples of {count} {of}, seed {seed}".format(**report["bootstrap"]))
     lines += [f"{name}: {file['path']}, sha256 {file['sha256']}" for name, file in report["files"].items()]
     decoding = ", ".join(f"{key} {value}" for key, value in (report["decoding"] or {}).items())
-    lines.append(f"decoding: {decoding or f'not known, no {DECODING} beside the hypothesis'}")
+    lines.append(f"decoding: {decoding or f'not known, no {NAME} beside the hypothesis'}")
     lines.append(f"scored by {report['version']}" + (f" and {report['sclite']} -F -D" if report["sclite"] else ""))
     return "\n".join(lines)
 

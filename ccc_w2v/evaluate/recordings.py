@@ -64,6 +64,13 @@ def _overlap(cut: Cut, segment: Segment) -> float:
     return min(cut.end, segment.end) - max(cut.start, segment.start)
 
 
+def _distance(cut: Cut, segment: Segment) -> tuple[float, float]:
+    """Return what is least for the segment that was cut: the share of their union that is common, then the middles."""
+    union = max(cut.end, segment.end) - min(cut.start, segment.start)
+    apart = abs(cut.start + cut.end - segment.start - segment.end)
+    return -max(_overlap(cut, segment), 0) / union, apart
+
+
 def _check_cuts(stm: Stm, segments: Mapping[Side, list[Segment]], cuts: Mapping[str, Cut], source: str | Path) -> None:
     by_side: dict[Side, list[Cut]] = {}
     for cut in cuts.values():
@@ -94,14 +101,15 @@ def _shift(word: TimedWord, cuts: Mapping[str, Cut], where: str, source: str | P
 def _spread(words: Sequence[str], cut: Cut, segments: Mapping[Side, list[Segment]], stm: Stm) -> list[TimedWord]:
     if not words:
         return []
-    own, *others = sorted(segments[_side_of(cut)], key=lambda segment: -_overlap(cut, segment))
+    own, *others = sorted(segments[_side_of(cut)], key=lambda segment: _distance(cut, segment))
     if _overlap(cut, own) <= 0:
         raise InputError(
             f"utterance {cut.utterance!r} has words and lies in no segment of {stm.source}; mend its times"
         )
-    if others and _overlap(cut, others[0]) > PADDING_SECONDS:
+    other = max(others, key=lambda segment: _overlap(cut, segment), default=own)
+    if other is not own and _overlap(cut, other) > PADDING_SECONDS:
         raise InputError(
-            f"utterance {cut.utterance!r} covers the segments of {stm.where(own)} and of line {others[0].line}: which "
+            f"utterance {cut.utterance!r} covers the segments of {stm.where(own)} and of line {other.line}: which "
             "words are in which is not known; score the .ctm, whose words have times"
         )
     start, share = max(cut.start, own.start), _overlap(cut, own) / len(words)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import Manifest, write_whole
+from ccc_w2v.data.stm import TimedWord, write_ctm
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.batch_threads import batches_at_once, compute_ahead
 from ccc_w2v.evaluate.beam import BeamSettings
@@ -33,6 +34,7 @@ from ccc_w2v.evaluate.decode import (
     greedy_search,
     sha256,
 )
+from ccc_w2v.evaluate.decoding_record import write_record
 from ccc_w2v.evaluate.search_pool import searching
 from ccc_w2v.evaluate.wer import read_references, utterance_ids, write_trn
 
@@ -180,9 +182,10 @@ def decode_into(
     logits: bool = False,
     nbest: bool = False,
 ) -> Transcription:
-    """Transcribe into a folder: hyp.trn, hyp.ctm, ref.trn where <split>.wrd exists; see transcribe and write_nbest.
+    """Transcribe into a folder: hyp.trn, hyp.ctm, what made them in decoding.json, ref.trn where <split>.wrd exists.
 
-    Raises InputError as transcribe does, and for ids and references that cannot be written, before anything is.
+    See transcribe and write_nbest. Raises InputError as transcribe does, and for ids and references that cannot be
+    written, before anything is.
     """
     ids, references = utterance_ids(manifest), read_references(manifest)
     logits_dir = out / "logits" if logits else None
@@ -204,20 +207,21 @@ def decode_into(
     if nbest:
         found = {utterance: list(map(as_scores, each)) for utterance, each in result.hypotheses.items()}
         write_nbest(out / "nbest.jsonl", found)
-    write_ctm(out / "hyp.ctm", {utterance: best[0].words for utterance, best in result.hypotheses.items()})
+    write_words(out / "hyp.ctm", {utterance: best[0].words for utterance, best in result.hypotheses.items()})
     write_trn(out / "hyp.trn", result.texts)
+    write_record(out, identity)
     journal.unlink()
     return result
 
 
-def write_ctm(path: str | Path, words: Mapping[str, Sequence[Word]]) -> None:
-    """Write a NIST .ctm file: utterance, channel 1, start and duration in seconds, word, confidence; sorted by id."""
-    write_whole(
+def write_words(path: str | Path, words: Mapping[str, Sequence[Word]]) -> None:
+    """Write a NIST .ctm file of utterances, each as a recording of channel 1; see data.stm.write_ctm."""
+    write_ctm(
         path,
-        "".join(
-            f"{utterance} 1 {word.start:.3f} {word.duration:.3f} {word.text} {word.confidence:.4f}\n"
-            for utterance in sorted(words)
-            for word in words[utterance]
+        (
+            TimedWord(utterance, "1", word.start, word.duration, word.text, word.confidence)
+            for utterance, found in words.items()
+            for word in found
         ),
     )
 

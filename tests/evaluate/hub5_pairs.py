@@ -8,9 +8,10 @@ writes the pairs and sclite's counts (Debian package sctk) into tests/data/hub5,
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
-from ccc_w2v.data.stm import IGNORED, Segment, Stm, TimedWord, read_ctm, read_stm, write_ctm, write_stm
+from ccc_w2v.data.stm import IGNORED, Definition, Segment, Stm, TimedWord, read_ctm, read_stm, write_ctm, write_stm
 from ccc_w2v.evaluate.hub5 import check_sides
 from ccc_w2v.evaluate.sclite import run_sclite
 from ccc_w2v.evaluate.wer import Counts
@@ -23,6 +24,13 @@ MAPPED = ["Gonna", "going", "to", "okay", "grey", "gray", "colourful", "i'd", "c
 SPELT = ["'cause", "u._s.", "u.", "s.", "tv", "t.", "v.", "uh-huh", "well-known", "well", "known", "x-y-z", "nope"]
 FILLERS = ["uh", "UM", "hmm", "%hesitation", "mhm", "yep", "yeah", "[noise]", "[Laughter]"]
 BROKEN = ["w-", "wa-", "-or", "-ad", "n-", "-"]
+DEFINITIONS = (
+    Definition("CATEGORY", "0", "", ""),
+    Definition("LABEL", "O", "Overall", "both corpora"),
+    Definition("CATEGORY", "1", "Corpus", ""),
+    Definition("LABEL", "SW", "Switchboard", ""),
+    Definition("LABEL", "EN", "CallHome", ""),
+)
 HEARD = [*PLAIN, *MAPPED, *SPELT, *FILLERS, *BROKEN]
 
 
@@ -79,7 +87,7 @@ def draw_pairs(draw: random.Random, recordings: int, segments: int) -> tuple[Stm
                 at = round(start + length * place / len(heard)) / 100
                 words.append(TimedWord(name, channel, at, round(length / len(heard)) / 100, word, 0.5, len(words) + 1))
             start += length + draw.choice([0, 0, 30])
-    stm = Stm("pairs.stm", (), tuple(reference))
+    stm = Stm("pairs.stm", DEFINITIONS, tuple(reference))
     heard_sides = {(segment.recording, segment.channel.lower()) for segment in reference}
     return stm, check_sides(stm, words, heard_sides)
 
@@ -93,8 +101,9 @@ def stored_pairs() -> tuple[Stm, list[TimedWord], list[Counts]]:
 
 def main() -> None:
     stm, words = draw_pairs(random.Random(0), recordings=4, segments=30)
-    write_stm(STORED / "pairs.stm", stm.segments)
-    write_ctm(STORED / "pairs.ctm", words)
+    write_stm(STORED / "pairs.stm", stm.segments, stm.definitions)
+    # Without confidences, so that hubscr itself can score them (see sclite.run_sclite).
+    write_ctm(STORED / "pairs.ctm", (replace(word, confidence=None) for word in words))
     counts = [counts for counts, _ in run_sclite(read_stm(STORED / "pairs.stm"), read_ctm(STORED / "pairs.ctm"), GLM)]
     rows = (f"{each.substitutions}\t{each.deletions}\t{each.insertions}\t{each.words}\n" for each in counts)
     head = "# S, D, I and words of each segment that counts; written by python -m tests.evaluate.hub5_pairs\n"

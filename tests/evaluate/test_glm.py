@@ -13,7 +13,7 @@ from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.glm import Glm, Rule, filter_text, filter_word, read_glm
 from ccc_w2v.evaluate.sclite import command
 from tests.evaluate.hub5_pairs import GLM, HEARD, STORED
-from tests.evaluate.test_hub5 import needs_sclite
+from tests.evaluate.nist import needs_sclite
 
 HEADER = ";;\n* name 'x.glm'\n* case_sensitive = 'F'\n"
 RULE = "[A] => [B] / [ ] __ [ ]\n"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccc_w2v.evaluate.hub5 import ScoredSegment, score_segments
 from ccc_w2v.evaluate.lattice import total_cost
-from ccc_w2v.evaluate.sclite import installed, run_sclite
-from ccc_w2v.evaluate.wer import Counts
-from tests.evaluate.hub5_pairs import GLM, draw_pairs, stored_pairs
-
-needs_sclite = pytest.mark.skipif(not installed(), reason="NIST sclite is not installed (package sctk)")
+from ccc_w2v.evaluate.sclite import command, run_sclite
+from ccc_w2v.evaluate.wer import NO_COUNTS, Counts
+from tests.evaluate.hub5_pairs import GLM, STORED, draw_pairs, stored_pairs
+from tests.evaluate.nist import needs_sclite
 
 
 def counts_of(scored: list[ScoredSegment]) -> list[Counts]:
@@ -35,6 +38,34 @@ def test_counts_what_sclite_counted() -> None:
 def test_the_stored_counts_are_sclites() -> None:
     stm, words, counts = stored_pairs()
     assert [found for found, _ in run_sclite(stm, words, GLM)] == counts
+
+
+@needs_sclite
+def test_hubscr_itself_counts_the_same(tmp_path: Path) -> None:
+    for name in ("pairs.stm", "pairs.ctm", "mapping.glm"):
+        shutil.copy(STORED / name, tmp_path)
+    files = ["-g", "mapping.glm", "-r", "pairs.stm", "pairs.ctm"]
+    # -V: its validator wants no words like x-y-z.
+    subprocess.run(
+        [*command("hubscr.pl"), "-V", "-l", "english", "-h", "hub5", *files],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    total = re.search(r"\| Sum +\|([^|]*)\|([^|]*)\|", (tmp_path / "pairs.ctm.filt.raw").read_text())
+    assert total
+    (segments, words), (_, *errors, _, _) = (map(int, columns.split()) for columns in total.groups())
+    stm, hypothesis, _ = stored_pairs()
+    scored = score_segments(stm, hypothesis, GLM)
+    assert (len(scored), sum(counts_of(scored), NO_COUNTS)) == (segments, Counts(*errors, words))
+
+
+def test_case_is_no_difference() -> None:
+    stm, words, counts = stored_pairs()
+    louder = replace(stm, segments=tuple(replace(each, text=each.text.upper()) for each in stm.segments))
+    assert (
+        counts_of(score_segments(louder, [replace(each, word=each.word.swapcase()) for each in words], GLM)) == counts
+    )
 
 
 @needs_sclite
