@@ -199,7 +199,8 @@ def main() -> None:
     audio, text = write_eval2000(root)
     print(
         f"--train {write_train(root)} --transcripts {write_transcripts(root)} --eval2000-audio {audio} "
-        f"--eval2000-text {text} --rt03 {write_rt03(root)} --fisher {write_fisher(root)} --dev {DEV}"
+        f"--eval2000-text {text} --rt03 {write_rt03(root)} --fisher {write_fisher(root)} "
+        f"--prepare-option --dev --prepare-option {DEV}"
     )
 
 
