@@ -39,13 +39,14 @@ def main() -> None:
     from ccc_w2v.corpora.subwords import label, train
 
     name = options.name or f"{'spm' if options.type == 'unigram' else options.type}{options.size}"
-    if options.text:
-        sentences = train(
-            options.text, options.out, name=name, size=options.size, kind=options.type, overwrite=options.overwrite
-        )
-        print(f"{options.out / name}.model: {options.size} pieces from {sentences} sentences")
     splits = options.splits.replace(" ", "").split(",") if options.splits else None
     found = [options.out / f"{split}.wrd" for split in splits] if splits else sorted(options.out.glob("*.wrd"))
+    if options.text:
+        kind, overwrite = options.type, options.overwrite
+        sentences = train(
+            options.text, options.out, name=name, size=options.size, kind=kind, to_label=found, overwrite=overwrite
+        )
+        print(f"{options.out / name}.model: {options.size} pieces from {sentences} sentences")
     for words in found:
         print(label(words, options.out / f"{name}.model"))
 

@@ -98,7 +98,8 @@ def fetch_from_any(urls: Sequence[str], path: Path, md5: str, size: int | None =
             return fetch(url, path, lambda: ("md5", md5), attempts=LONG_ATTEMPTS, size=size)
         except DownloadError as error:
             failures.append(str(error))
-            print(f"{error}{', asking the next mirror' if len(failures) < len(urls) else ''}")
+            if len(failures) < len(urls):
+                print(f"{error}, asking the next mirror")
     raise DownloadError("; ".join(failures))
 
 
@@ -173,7 +174,10 @@ def _append(url: str, partial: Path, size: int | None) -> None:
     start = _size(partial)
     if start and start == size:
         return
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    except ValueError as error:
+        raise DownloadError(f"{url}: is no address ({error})") from error
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:

@@ -91,7 +91,7 @@ def letter_dictionary() -> str:
 def _list(out: Path, root: Path, folder: str, *, decode: bool, leave_out_bad: bool, workers: int | None) -> None:
     """List one folder and write its stage files."""
     symbols = {line.split()[0] for line in letter_dictionary().splitlines()} - {WORD_END}
-    listing = list_utterances(root, folder, symbols, decode=decode, workers=workers or os.cpu_count() or 1)
+    listing = list_utterances(root, folder, symbols, decode=decode, workers=max(1, workers or os.cpu_count() or 1))
     for message in listing.bad[:SHOWN]:
         print(f"{'left out' if leave_out_bad else 'unusable'}: {message}")
     if listing.bad and (not leave_out_bad or not listing.entries):

@@ -33,23 +33,29 @@ def train(
     name: str,
     size: int,
     kind: str = "unigram",
+    to_label: Sequence[str | Path] = (),
     overwrite: bool = False,
 ) -> int:
     """Train ``size`` pieces (<unk>, <s> and </s> among them) on texts of a sentence a line; write model and dictionary.
 
-    The same text gives the same bytes, on any number of cores. Returns the number of sentences. Raises InputError for a
-    text that is missing, empty or not UTF-8, for a size that the text does not allow, with the one that it does, for an
-    unknown kind, and for a model that is there already.
+    A character that only the .wrd files ``to_label`` have gets a piece too, as a letter keeps its place in a dictionary
+    of letters. The same text gives the same bytes, on any number of cores. Returns the number of sentences.
+
+    Raises InputError for a text that is missing, empty or not UTF-8, for a size that the text does not allow, with the
+    one that it does, for an unknown kind, and for a model that is there already.
     """
     out = Path(out)
     if kind not in KINDS:
         raise InputError(f"unknown kind of pieces '{kind}'; known: {', '.join(KINDS)}")
     if (out / f"{name}.model").exists() and not overwrite:
-        raise InputError(f"{out / name}.model: is there already; name another one or pass --overwrite")
+        raise InputError(
+            f"{out / name}.model: is there already; give no text to label with it, another --name, or --overwrite"
+        )
     sentences = [line for path in texts for line in _lines(Path(path)) if line]
     if not sentences:
         raise InputError(f"{', '.join(map(str, texts))}: no sentence in it; expected a sentence a line")
-    model = _train(sentences, size, kind, ", ".join(map(str, texts)))
+    rare = {character for path in to_label for line in _lines(Path(path)) for character in line} - {" "}
+    model = _train(sentences, size, kind, "".join(sorted(rare)), ", ".join(map(str, texts)))
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     counts = Counter(piece for cut in _cuts(processor, sentences) for piece in cut)
     ids = range(processor.get_piece_size())
@@ -95,7 +101,7 @@ def read_model(path: str | Path) -> sentencepiece.SentencePieceProcessor:
         raise InputError(f"{path}: is no sentencepiece model ({error})") from error
 
 
-def _train(sentences: list[str], size: int, kind: str, where: str) -> bytes:
+def _train(sentences: list[str], size: int, kind: str, characters: str, where: str) -> bytes:
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -105,6 +111,7 @@ def _train(sentences: list[str], size: int, kind: str, where: str) -> bytes:
             vocab_size=size,
             model_type=kind,
             character_coverage=1.0,
+            required_chars=characters,
             num_threads=THREADS,
             max_sentence_length=max(len(line.encode()) for line in sentences),
             minloglevel=2,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torchaudio
 from fairseq.tasks.audio_finetuning import AudioFinetuningConfig, AudioFinetuningTask
+from omegaconf import OmegaConf
 
 from ccc_w2v.corpora import librilight, librispeech
 from ccc_w2v.corpora.libri_splits import letter_dictionary
@@ -99,7 +100,9 @@ def test_fairseqs_fine_tuning_task_loads_audio_and_labels(prepared, tmp_path, la
     data = shutil.copytree(prepared / "manifests", tmp_path / "data")
     train([data / "train_960.wrd"], data, name="spm40", size=40)
     label(data / "train_10m.wrd", data / "spm40.model")
-    task = AudioFinetuningTask.setup_task(AudioFinetuningConfig(data=str(data), labels=labels, tpu=False))
+    cfg = OmegaConf.structured(AudioFinetuningConfig(data=str(data), labels=labels))
+    cfg = OmegaConf.create({**OmegaConf.to_container(cfg, resolve=False, enum_to_str=True), "tpu": False})
+    task = AudioFinetuningTask.setup_task(cfg)
     task.load_dataset("train_10m")
     dataset, words = task.datasets["train_10m"], (data / "train_10m.wrd").read_text().splitlines()
     assert len(dataset) == len(words) == 4

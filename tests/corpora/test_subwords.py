@@ -100,6 +100,16 @@ def test_a_character_without_a_piece_is_named_with_its_line(folder):
     assert not (folder / "dev.pieces").exists()
 
 
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_a_letter_that_only_held_out_text_has_gets_a_piece_too(folder, kind):
+    (folder / "dev.wrd").write_text("A QUICK ZEBRA\n")
+    assert run_with("train_sentencepiece", folder / "train.wrd", "--size", 32, "--type", kind, "--out", folder) == 0
+    name = {"unigram": "spm32", "bpe": "bpe32"}[kind]
+    counts = dict(line.split() for line in (folder / f"dict.{name}.txt").read_text().splitlines())
+    assert counts["Q"] == counts["Z"] == "0" and len(counts) == 32 - 3
+    assert post_process((folder / f"dev.{name}").read_text().strip(), "sentencepiece") == "A QUICK ZEBRA"
+
+
 def test_splits_that_came_later_are_labelled_by_the_model_that_is_there(folder, capsys):
     train([folder / "train.wrd"], folder, name="pieces", size=28)
     before = (folder / "pieces.model").read_bytes()
