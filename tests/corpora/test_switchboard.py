@@ -1,7 +1,6 @@
 """Switchboard-1 prepared from a small copy in LDC's layout: what is cut, listed, labelled, resumed and refused."""
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from tests.corpora.archive_server import Upstream
+from tests.corpora.killed import killed_after
 from tests.evaluate.run_tool import run_with
 from tests.fake_switchboard import (
     CALLS,
@@ -187,19 +187,10 @@ def test_a_second_call_does_nothing_and_other_options_or_a_lost_file_do_it_again
 
 
 @pytest.mark.parametrize("writes", [0, 3, 9, 20])
-def test_a_killed_preparation_goes_on_and_gives_the_same(prepared, ldc, tmp_path, monkeypatch, writes):
-    replace, left = os.replace, iter(range(writes))
-
-    def killed(*args):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        replace(*args)
-
-    monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_killed_preparation_goes_on_and_gives_the_same(prepared, ldc, tmp_path, writes):
+    with killed_after(writes):
         prepare(tmp_path / "killed", Options(**ldc), workers=1)
     assert not (tmp_path / "killed/done.json").exists()
-    monkeypatch.setattr(os, "replace", replace)
     prepare(tmp_path / "killed", Options(**ldc))
     out, _ = prepared
     names = ("dev.tsv", "train_30h.wrd", "dict.ltr.txt", "audio/sw02180.zip")
