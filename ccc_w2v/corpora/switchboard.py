@@ -20,6 +20,7 @@ What `prepare` writes into a folder, manifests in fairseq's format:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,10 +120,9 @@ def _still_there(out: Path, counts: Mapping[str, Mapping[str, float]]) -> bool:
     except InputError:
         return False
     # Manifests hold absolute paths: a folder that was moved is prepared again.
-    files = {manifest.audio_path(entry).rsplit(":", 2)[0] for manifest in manifests for entry in manifest.entries}
-    return all(Path(manifest.root).is_relative_to(out) for manifest in manifests) and all(
-        map(Path.is_file, map(Path, files))
-    )
+    paths = {manifest.audio_path(entry) for manifest in manifests for entry in manifest.entries}
+    files = {Path(re.sub(r"(?<=\.zip):\d+:\d+$", "", path)) for path in paths}
+    return all(Path(manifest.root).is_relative_to(out) for manifest in manifests) and all(map(Path.is_file, files))
 
 
 def _read_part(part: str, out: Path, options: Options, url: str | None) -> Writer:

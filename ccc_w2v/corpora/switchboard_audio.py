@@ -90,8 +90,13 @@ def write_calls(
     paths: dict[str, str] = {}
     # Decoding, resampling and FLAC leave Python's lock alone.
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for found in tqdm(pool.map(write, spans), total=len(spans), desc="cutting calls at 16 kHz", unit="call"):
-            paths |= found
+        try:
+            for found in tqdm(pool.map(write, spans), total=len(spans), desc="cutting calls at 16 kHz", unit="call"):
+                paths |= found
+        except BaseException:
+            # Else a damaged call, or an interruption, would be told of when thousands of others are done.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return paths
 
 

@@ -13,7 +13,7 @@ import scipy.signal
 import soundfile
 from fairseq.data import Dictionary
 
-from ccc_w2v.corpora import switchboard_source
+from ccc_w2v.corpora import switchboard_audio, switchboard_source
 from ccc_w2v.corpora.sphere import open_call, read_sides
 from ccc_w2v.corpora.switchboard import Options, prepare
 from ccc_w2v.corpora.switchboard_audio import Span
@@ -197,6 +197,19 @@ def test_a_killed_preparation_goes_on_and_gives_the_same(prepared, ldc, tmp_path
     for name in names:
         found, expected = (tree(folder)[name].split(b"\n", 1)[-1] for folder in (tmp_path / "killed", out))
         assert found == expected
+
+
+def test_a_call_that_cannot_be_decoded_ends_the_work_at_once(ldc, tmp_path, monkeypatch):
+    asked = []
+
+    def damaged(call):
+        asked.append(call)
+        raise InputError(f"{call.path}: cannot be decoded")
+
+    monkeypatch.setattr(switchboard_audio, "read_sides", damaged)
+    with pytest.raises(InputError, match="sw02005.sph: cannot be decoded"):
+        prepare(tmp_path, Options(**ldc), workers=1)
+    assert len(asked) < len(CALLS) and not list((tmp_path / "audio").iterdir())
 
 
 def test_excess_is_thinned_out_evenly_and_nothing_else():
