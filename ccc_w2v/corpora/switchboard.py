@@ -29,7 +29,7 @@ from typing import Any
 from ccc_w2v.corpora import hub5
 from ccc_w2v.corpora.switchboard_figures import differences, table
 from ccc_w2v.corpora.switchboard_lists import DEV, FIRST
-from ccc_w2v.corpora.switchboard_train import read_corpus, transcripts_of, write_corpus
+from ccc_w2v.corpora.switchboard_train import read_corpus, write_corpus
 from ccc_w2v.data.manifest import read_manifest, write_whole
 from ccc_w2v.errors import InputError
 
@@ -128,11 +128,12 @@ def _still_there(out: Path, counts: Mapping[str, Mapping[str, float]]) -> bool:
 def _read_part(part: str, out: Path, options: Options, url: str | None) -> Writer:
     """Read and judge a part; return what writes it, given the number of workers."""
     if part == "train":
-        source = Path(str(options.train))
         corpus = read_corpus(
-            source,
-            options.transcripts or transcripts_of(source, out / "download", url),
+            Path(str(options.train)),
+            options.transcripts,
             options.fisher,
+            downloads=out / "download",
+            url=url,
             keep_noises=options.keep_noises,
             dev=options.dev,
             first=options.first,

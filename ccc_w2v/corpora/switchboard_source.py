@@ -77,10 +77,17 @@ def find_calls(source: str | Path) -> dict[str, Path]:
 
 
 def files_below(folder: str | Path) -> Iterator[Path]:
-    """Yield every file below a folder, links followed; raises InputError where there is no folder."""
+    """Yield every file below a folder in order, links followed, each folder once; raises InputError where it is none."""
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
-    for root, _, names in os.walk(folder, followlinks=True):
+    seen = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
         yield from (Path(root, name) for name in sorted(names))
 
 

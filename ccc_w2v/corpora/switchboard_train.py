@@ -45,17 +45,25 @@ class Corpus:
         return end - start
 
 
-def transcripts_of(source: Path, downloads: Path, url: str | None) -> Path:
-    """Return the folder of the transcripts: one that stands among the audio, else what is fetched."""
-    inside = [path for path in source.rglob("swb_ms98_transcriptions") if path.is_dir()]
-    return inside[0] if inside else fetch_transcripts(downloads, url)
-
-
 def read_corpus(
-    source: Path, transcripts: str | Path, fisher: Sequence[str | Path], *, keep_noises: bool, dev: int, first: int
+    source: Path,
+    transcripts: str | Path | None,
+    fisher: Sequence[str | Path],
+    *,
+    downloads: Path,
+    url: str | None = None,
+    keep_noises: bool,
+    dev: int,
+    first: int,
 ) -> Corpus:
-    """Read transcripts, headers and lists; raises InputError for anything wrong with them."""
+    """Read transcripts, headers and lists; raises InputError for anything wrong with them.
+
+    Without ``transcripts`` a folder swb_ms98_transcriptions among the audio is taken, else they are fetched.
+    """
     paths = find_calls(source)
+    if transcripts is None:
+        inside = [path for path in source.rglob("swb_ms98_transcriptions") if path.is_dir()]
+        transcripts = inside[0] if inside else fetch_transcripts(downloads, url)
     sides, dictionary = find_transcripts(transcripts)
     found = check_complete(source, paths, sorted({call for call, _ in sides}))
     found += transcript_differences(sides, dictionary)

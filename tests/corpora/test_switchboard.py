@@ -1,10 +1,10 @@
 """Switchboard-1 prepared from a small copy in LDC's layout: what is cut, listed, labelled, resumed and refused."""
 
 import hashlib
-import re
 import shutil
 import subprocess
 import tarfile
+import time
 from collections import Counter
 
 import numpy as np
@@ -26,7 +26,6 @@ from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from tests.corpora.archive_server import Upstream
 from tests.corpora.killed import killed_after
-from tests.evaluate.run_tool import run_with
 from tests.fake_switchboard import (
     CALLS,
     DEV,
@@ -99,7 +98,8 @@ def test_lists_are_kaldis_and_labels_fit(prepared):
 
 
 def test_a_side_in_capitals_has_the_same_labels(copy, prepared, tmp_path):
-    spoil(transcript(copy, "sw2151B-ms98-a-trans.text"), lambda content: content.upper().replace(b"SW2151", b"sw2151"))
+    file = next(copy["transcripts"].rglob("sw2151B-ms98-a-trans.text"))
+    file.write_text(file.read_text().upper().replace("SW2151", "sw2151"))
     prepare(tmp_path / "out", Options(**{key: str(folder) for key, folder in copy.items()}, dev=DEV))
     assert lines(tmp_path / "out/train_30h.wrd") == lines(prepared[0] / "train_30h.wrd")
 
@@ -204,6 +204,7 @@ def test_a_call_that_cannot_be_decoded_ends_the_work_at_once(ldc, tmp_path, monk
 
     def damaged(call):
         asked.append(call)
+        time.sleep(0.1)
         raise InputError(f"{call.path}: cannot be decoded")
 
     monkeypatch.setattr(switchboard_audio, "read_sides", damaged)
@@ -256,83 +257,3 @@ def test_sphere_is_decoded_as_sox_does(tmp_path):
 def test_the_first_releases_count_of_both_channels_is_no_truncation(tmp_path):
     write_sphere(tmp_path / "old.sph", call_audio(1, 5), samples=2 * RATE)
     assert open_call(tmp_path / "old.sph").samples == RATE
-
-
-def spoil(path, change):
-    path.write_bytes(change(path.read_bytes()))
-
-
-def call(copy, name):
-    return next(copy["train"].rglob(f"{name}.sph"))
-
-
-def transcript(copy, name):
-    return next(copy["transcripts"].rglob(name))
-
-
-SPOILS = {
-    "disc by table": (
-        lambda c: shutil.rmtree(c["train"] / "swb1_d3"),
-        r"2 of 7 .* \(sw02180 to sw02190\); missing disc: swb1_d3",
-    ),
-    "disc by folder": (
-        lambda c: (shutil.rmtree(c["train"] / "swb1_d2"), (c["train"] / "docs/swb1_all.dvd.tbl").unlink()),
-        "missing disc: swb1_d2",
-    ),
-    "no calls": (
-        lambda c: [path.rename(path.with_suffix(".x")) for path in c["train"].rglob("*.sph")],
-        "holds no .sph file",
-    ),
-    "another set": (
-        lambda c: [p.rename(p.with_name(f"en_{n}.sph")) for n, p in enumerate(c["train"].rglob("*.sph"))],
-        "holds 7 other .sph files, none of Switchboard-1's",
-    ),
-    "a call twice": (
-        lambda c: shutil.copy(call(c, "sw02005"), c["train"] / "swb1_d4/sw2005.SPH"),
-        "call sw02005 is in .* too",
-    ),
-    "shorten": (
-        lambda c: write_sphere(call(c, "sw02006"), call_audio(14, 2), coding="ulaw,embedded-shorten-v2.00"),
-        r"compressed with shorten .* sph2pipe -f sph -u sw02006\.sph",
-    ),
-    "no sphere": (lambda c: spoil(call(c, "sw02006"), lambda b: b"RIFF" + b), "does not begin with NIST_1A"),
-    "cut off": (lambda c: spoil(call(c, "sw02006"), lambda b: b[:-40_000]), "truncated, 92000 of 112000 samples"),
-    "short audio": (
-        lambda c: write_sphere(call(c, "sw02155"), call_audio(12, 2)),
-        r"sw2155B-ms98-a-trans\.text:8: the segment ends at 13\.30 s, and .*sw02155\.sph at 12\.00 s",
-    ),
-    "no transcripts": (
-        lambda c: [shutil.rmtree(c["transcripts"] / part) for part in ("20", "21", "49")],
-        "holds no transcript sw2001A",
-    ),
-    "one side": (lambda c: transcript(c, "sw2151B-ms98-a-trans.text").unlink(), "sw02151 has a transcript of one side"),
-    "no dictionary": (lambda c: transcript(c, "sw-ms98-dict.text").unlink(), "lacks sw-ms98-dict.text"),
-    "Windows": (
-        lambda c: spoil(transcript(c, "sw2151A-ms98-a-trans.text"), lambda b: b.replace(b"\n", b"\r\n")),
-        r"sw2151A-ms98-a-trans\.text:1: Windows line ends",
-    ),
-    "another side's line": (
-        lambda c: spoil(transcript(c, "sw2151A-ms98-a-trans.text"), lambda b: b.replace(b"sw2151A", b"sw2151B")),
-        r":1: expected sw2151A-ms98-a-0001 start end words",
-    ),
-    "no time": (
-        lambda c: spoil(transcript(c, "sw2151A-ms98-a-trans.text"), lambda b: b.replace(b" 0.600000 ", b" soon ")),
-        r":1: expected .* with times in seconds",
-    ),
-    "same times": (
-        lambda c: spoil(transcript(c, "sw2151A-ms98-a-trans.text"), lambda b: b + b.splitlines()[-1] + b"\n"),
-        r":9: same times as .*:8; remove one",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", SPOILS)
-def test_bad_input_is_one_line_and_writes_nothing(copy, tmp_path, capsys, name):
-    change, message = SPOILS[name]
-    change(copy)
-    arguments = ["--train", copy["train"], "--transcripts", copy["transcripts"], "--dev", DEV]
-    assert run_with("prepare_switchboard", "--out", tmp_path / "out", *arguments) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1].rsplit("\r", 1)[-1]
-    assert error.startswith("error: ")
-    assert re.search(message, error), error
-    assert not (tmp_path / "out").exists()
