@@ -28,7 +28,8 @@ TRANSCRIPT_FILES = 2 * 2438
 DISCS = ("swb1_d1", "swb1_d2", "swb1_d3", "swb1_d4")
 # One edition of LDC97S62 has 2,438 calls, the other 2,435.
 MAX_ABSENT = 3
-_CALL_FILE = re.compile(r"sw_?0?([2-4]\d{3})\.sph", re.IGNORECASE)
+# sw_4390.sph is one of Hub5'00.
+_CALL_FILE = re.compile(r"sw0?([2-4]\d{3})\.sph", re.IGNORECASE)
 _SIDE_FILE = re.compile(r"sw([2-4]\d{3})([AB])-ms98-a-trans\.text", re.IGNORECASE)
 _DISC = re.compile(r"swb1_d\d", re.IGNORECASE)
 
@@ -77,7 +78,7 @@ def find_calls(source: str | Path) -> dict[str, Path]:
 
 
 def files_below(folder: str | Path) -> Iterator[Path]:
-    """Yield every file below a folder in order, links followed, each folder once; raises InputError where it is none."""
+    """Yield every file below a folder, links followed, each folder once; raises InputError where it is no folder."""
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
     seen = set()

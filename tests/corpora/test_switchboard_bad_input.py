@@ -48,7 +48,7 @@ SPOILS = {
         "holds no .sph file",
     ),
     "another set": (
-        lambda c: [p.rename(p.with_name(f"en_{n}.sph")) for n, p in enumerate(c["train"].rglob("*.sph"))],
+        lambda c: [p.rename(p.with_name(f"sw_439{n}.sph")) for n, p in enumerate(c["train"].rglob("*.sph"))],
         "holds 7 other .sph files, none of Switchboard-1's",
     ),
     "a call twice": (
