@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import ccc_w2v
 from ccc_w2v.compat import hydra_composer, silence_debugging
+from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.plan import Recipe
 
@@ -92,6 +94,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         precision="fp16" if half else "fp32",
         max_tokens=cfg.dataset.max_tokens,
         longest=cfg.task.max_sample_size or min(cfg.dataset.max_tokens, int(LONGEST_UTTERANCE * rate)),
+        shortest=cfg.task.min_sample_size or 0,
         gpus=cfg.distributed_training.distributed_world_size,
         update_freq=cfg.optimization.update_freq[0],
         updates=cfg.optimization.max_update,
@@ -102,6 +105,26 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         log_interval=cfg.common.log_interval,
         pretraining=pretraining,
     )
+
+
+def filled_share(manifest: str | Path, recipe: Recipe, max_tokens: int) -> float:
+    """Return what share of max_tokens the batches of a manifest hold on average, cut as fairseq cuts them.
+
+    Pre-training crops all utterances of a batch to its shortest; fine-tuning takes them whole. Raises InputError for a
+    manifest that cannot be read or has nothing that is long enough.
+    """
+    from fairseq.data.data_utils import batch_by_size
+
+    sizes = np.array([entry.samples for entry in read_manifest(manifest).entries])
+    sizes = np.sort(sizes[sizes >= recipe.shortest])[::-1]
+    if not len(sizes):
+        raise InputError(f"{manifest}: no utterance has task.min_sample_size={recipe.shortest} samples")
+    if recipe.pretraining:
+        sizes = np.minimum(sizes, recipe.longest)
+    taken = np.ascontiguousarray(sizes, dtype=np.int64)
+    batches = batch_by_size(np.arange(len(taken)), taken.__getitem__, taken, max_tokens, required_batch_size_multiple=1)
+    held = sum(len(batch) * taken[batch].min() if recipe.pretraining else taken[batch].sum() for batch in batches)
+    return float(held / (len(batches) * max_tokens))
 
 
 def _count(model: nn.Module) -> int:

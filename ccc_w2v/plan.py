@@ -8,7 +8,7 @@ of fairseq's ``max_tokens``), memory in GiB, disk in GB.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ccc_w2v.errors import InputError
 
@@ -49,6 +49,7 @@ class Recipe:
     updates: int
     lr: float
     warmup_updates: int | None  # None where the schedule is made of shares of the run
+    shortest: int = 0  # samples of the shortest utterance that is taken
     sample_rate: int = 16_000
     checkpoints: int = 3  # kept on disk
     log_interval: int = 200
@@ -78,6 +79,7 @@ class Plan:
     lr: float
     warmup_updates: int | None
     step_seconds: float | None = None
+    filled: float | None = None  # share of max_tokens that a batch of the corpus has on average
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -87,8 +89,8 @@ class Plan:
 
     @property
     def hours_heard(self) -> float:
-        """Audio over the whole run, of one view [h]."""
-        return self.batch_seconds * self.updates / 3600
+        """Audio over the whole run, of one view [h]; without a corpus to tell, of full batches."""
+        return self.batch_seconds * (self.filled or 1) * self.updates / 3600
 
     @property
     def wall_hours(self) -> float | None:
@@ -194,7 +196,7 @@ def make_plan(
         recipe.lr,
         None if warmup is None else max(1, round(warmup * updates / recipe.updates)) if warmup else 0,
         step_seconds,
-        warnings,
+        warnings=warnings,
     )
     return _with_lr(plan, batch)
 
@@ -205,8 +207,8 @@ def _with_lr(plan: Plan, wanted_seconds: float) -> Plan:
     if plan.update_freq == 1 and batch > 1.02 * wanted_seconds:
         enough = max(1, int(wanted_seconds * recipe.sample_rate / plan.max_tokens))
         plan.warnings.append(
-            f"too many for {wanted_seconds:.0f} s of audio per update, since each takes at least {recipe.longest} samples, "
-            f"the longest crop or utterance: it becomes {batch:.0f} s; use {enough}, or lower task.max_sample_size"
+            f"too many for {wanted_seconds:.0f} s of audio per update, since each takes at least {recipe.longest} "
+            f"samples, the longest utterance: it becomes {batch:.0f} s; use {enough}, or lower task.max_sample_size"
         )
     if recipe.pretraining:
         lr *= best_lr(batch) / best_lr(recipe.batch_seconds)
@@ -222,7 +224,23 @@ def _with_lr(plan: Plan, wanted_seconds: float) -> Plan:
             f"{batch:.0f} s of audio per update where the recipe has {recipe.batch_seconds:.0f} s: no source says how "
             "the learning rate of fine-tuning follows it, so it stays"
         )
-    return Plan(**{**plan.__dict__, "lr": lr})
+    return replace(plan, lr=lr)
+
+
+def with_batches(plan: Plan, filled: float, recipe_filled: float) -> Plan:
+    """Add what share of max_tokens batches of the corpus hold, in this plan and at the recipe's own max_tokens.
+
+    A smaller max_tokens leaves more of itself empty; where that costs a twentieth of the audio, a warning says so.
+    """
+    plan = replace(plan, filled=filled)
+    heard = plan.batch_seconds * filled / (plan.recipe.batch_seconds * recipe_filled)
+    share = heard / min(1.0, plan.batch_seconds / plan.recipe.batch_seconds)
+    if share < 0.95:
+        plan.warnings.append(
+            f"batches of this corpus fill {filled:.0%} of max_tokens, {recipe_filled:.0%} on the recipe's own GPUs: an "
+            f"update hears {1 - share:.0%} less; --batch-seconds {plan.batch_seconds / share:.0f} makes up for it"
+        )
+    return plan
 
 
 def _too_little_memory(recipe: Recipe, fits: int, memory: float | None) -> str:

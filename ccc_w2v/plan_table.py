@@ -66,6 +66,7 @@ def _rows(plan: Plan) -> dict[str, str]:
         "dataset.max_tokens": f"{plan.max_tokens:,}",
         "optimization.update_freq": str(plan.update_freq),
         "audio per update": f"{plan.batch_seconds:,.1f} s",
+        "  of it filled": "no corpus yet" if plan.filled is None else f"{plan.filled:.1%}",
         "optimization.lr": f"{plan.lr:.3g}",
         "lr_scheduler.warmup_updates": "phase_ratio" if plan.warmup_updates is None else f"{plan.warmup_updates:,}",
         "optimization.max_update": f"{plan.updates:,}",

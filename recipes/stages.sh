@@ -4,10 +4,10 @@
 # A recipe gives its options their defaults and calls read_options; then, stage by stage, `if wanted N; then` with
 # the functions below in it. Variables that these functions read: stage, stop_stage, seed, dry_run (yes, or empty),
 # config (folder of YAMLs), launcher (array: the command that fairseq-hydra-train's arguments are given to), and for
-# train_planned configs (folder of config's folders), gpus, memory (GiB of each, or empty).
+# train_planned configs (folder of config's folders), gpus, memory (GiB of each, or empty), plan_options (array).
 
 stage=1 stop_stage=99 seed=1 dry_run=''
-launcher=(fairseq-hydra-train)
+launcher=(fairseq-hydra-train) plan_options=()
 
 usage() {  # what is wrong: the recipe's leading comment, then one line, exit code 2
     awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0" >&2
@@ -94,7 +94,8 @@ train_planned() {  # title, kind, folder, name, then overrides: a recipe spread 
     if finished "$folder/.done"; then return; fi
     config=$configs/$kind
     [ -z "$dry_run" ] || counts=$gpus,1,8,64
-    text=$(python tools/plan.py "$config/$name.yaml" "$@" --gpus "$counts" ${memory:+--memory "$memory"} --print-overrides)
+    text=$(python tools/plan.py "$config/$name.yaml" "$@" --gpus "$counts" ${memory:+--memory "$memory"} \
+        "${plan_options[@]}" --print-overrides)
     local -a planned
     mapfile -t planned <<<"$text"
     train "$title" "$folder" "$name" "$@" "${planned[@]}"

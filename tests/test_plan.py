@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccc_w2v.errors import InputError
-from ccc_w2v.plan import BEST_LR, Recipe, best_lr, make_plan, memory_needed, tokens_that_fit
+from ccc_w2v.plan import BEST_LR, Recipe, best_lr, make_plan, memory_needed, tokens_that_fit, with_batches
 from ccc_w2v.plan_table import command, table
 
 PAPER = {
@@ -116,6 +116,17 @@ def test_time_and_disk_are_sums():
     assert plan.disk_gb == pytest.approx(4 * 0.950 + 0.0036, rel=1e-3)
     shown = table([plan])
     assert "18.5 days" in shown and "3,555.56" in shown and "5.9 / 15.7" in shown
+
+
+def test_batches_that_are_less_full_are_warned_about_until_they_are_made_up_for():
+    plan = with_batches(make_plan(CCC, 8, memory=32), 0.80, 0.90)
+    (warning,) = plan.warnings
+    assert "hears 11% less" in warning and plan.hours_heard == pytest.approx(0.8 * 5600 * 400_000 / 3600, rel=1e-3)
+    seconds = float(warning.split("--batch-seconds ")[1].split()[0])
+    assert not with_batches(make_plan(CCC, 8, memory=32, batch_seconds=seconds), 0.80, 0.90).warnings
+    # A batch that is meant to be smaller is compared with a full one of its own size.
+    assert not with_batches(make_plan(CCC, 8, memory=32, batch_seconds=600), 0.88, 0.90).warnings
+    assert with_batches(make_plan(CCC, 8, memory=32, batch_seconds=600), 0.80, 0.90).warnings
 
 
 def test_the_command_carries_the_plan_behind_the_users_overrides(tmp_path):

@@ -2,15 +2,22 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from ccc_w2v.augment.pipeline import load_pipeline
+from ccc_w2v.configs import filled_share
+from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.two_view import TwoViewDataset
 from ccc_w2v.errors import InputError
 from ccc_w2v.plan import make_plan
 from ccc_w2v.plan_table import table
 from ccc_w2v.trial import LEFT_OUT, STEPS, Trial, _read, _statistics, measure
+from tests.fake_corpora import write_corpus
 from tests.test_plan import CCC, FINETUNING
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +89,31 @@ def test_memory_that_was_measured_tells_what_would_fit():
     shown = table([plan], Trial(0.5, state + 10, "a GPU"))
     expected = int((0.9 * 80 - 0.5 - state) / 10 * plan.max_tokens)
     assert f"--max-tokens {expected} would fit" in shown
+
+
+def test_batches_are_as_full_as_the_ones_that_fairseq_cuts(tmp_path):
+    samples = [
+        int(length) for length in torch.randint(9_000, 40_000, (40,), generator=torch.Generator().manual_seed(0))
+    ]
+    manifest = write_corpus(tmp_path, samples)
+    recipe = replace(CCC, shortest=10_000, longest=30_000)
+    dataset = TwoViewDataset(
+        read_manifest(manifest),
+        load_pipeline("none", 16_000),
+        16_000,
+        1,
+        max_sample_size=30_000,
+        min_sample_size=10_000,
+    )
+    for max_tokens in (64_000, 100_000):
+        order = dataset.ordered_indices()
+        batches = dataset.batch_by_size(order, max_tokens=max_tokens, required_batch_size_multiple=1)
+        held = sum(
+            dataset.collater([dataset[index] for index in batch])["net_input"]["source"].numel() for batch in batches
+        )
+        assert filled_share(manifest, recipe, max_tokens) == pytest.approx(held / (len(batches) * max_tokens))
+    with pytest.raises(InputError, match="no utterance has task.min_sample_size=50000"):
+        filled_share(manifest, replace(recipe, shortest=50_000), 64_000)
 
 
 def test_what_is_wrong_is_one_line():

@@ -27,7 +27,7 @@ def arguments() -> argparse.Namespace:
     add("--updates", type=int, help="length of the run; default: the recipe's")
     add("--max-tokens", type=int, help="samples in one GPU's batch, in place of the estimate")
     add("--measure", action="store_true", help="train 20 updates on this machine for time and memory")
-    add("--manifest", help="audio for --measure (.tsv); else some is made")
+    add("--manifest", help="training audio (.tsv): how full its batches are; also what --measure trains on")
     add("--step-seconds", type=float, help="what one batch took in an earlier --measure [s]")
     add("--out", type=Path, help="write the plan as YAML, for <config-dir>/parts/plan/NAME.yaml and +parts/plan=NAME")
     add("--print-overrides", action="store_true", help="print only the overrides, a line each; the rest to stderr")
@@ -42,10 +42,10 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ccc_w2v.configs import read_recipe
+    from ccc_w2v.configs import filled_share, read_recipe
     from ccc_w2v.data.manifest import write_whole
     from ccc_w2v.errors import InputError
-    from ccc_w2v.plan import make_plan
+    from ccc_w2v.plan import make_plan, with_batches
     from ccc_w2v.plan_table import command, overlay, table
     from ccc_w2v.trial import gpu_memory, measure
 
@@ -75,6 +75,12 @@ def run(options: argparse.Namespace) -> None:
         trial = measure(options.config, recipe, found[0].max_tokens, options.overrides, options.manifest)
         step = trial.step_seconds
         found = plans()
+    if options.manifest:
+        own, *shares = (
+            filled_share(options.manifest, recipe, tokens)
+            for tokens in (recipe.max_tokens, *(plan.max_tokens for plan in found))
+        )
+        found = [with_batches(plan, share, own) for plan, share in zip(found, shares, strict=True)]
     print(table(found, trial), file=sys.stderr if options.print_overrides else sys.stdout)
     if options.out:
         write_whole(options.out, overlay(found[0]))

@@ -93,3 +93,14 @@ def test_a_wrong_option_is_one_line_below_the_usage(options, said):
     assert found.returncode == 2 and found.stdout == ""
     lines = found.stderr.splitlines()
     assert lines[0].startswith("LibriSpeech: ") and lines[-1].startswith("error: ") and said in lines[-1]
+
+
+@pytest.mark.parametrize(("stage", "split"), [(2, "train_360"), (3, "train_10m")])
+def test_a_stage_without_the_data_says_which_stage_writes_them(tmp_path, stage, split):
+    run_folder = tmp_path / "w2v_base_360h_equal_compute/seed1/pretrain"
+    run_folder.mkdir(parents=True)
+    (run_folder / ".exported").touch()
+    options = ["--pretraining", "w2v_base_360h_equal_compute", "--finetuning", "base_10m", "--stage", stage]
+    found = run("--out", tmp_path, *options)
+    assert found.returncode == 2
+    assert found.stderr == f"error: {tmp_path}/data/manifests/{split}.tsv: no such manifest; stage 1 writes it\n"
