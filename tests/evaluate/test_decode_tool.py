@@ -16,6 +16,7 @@ import torch
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.evaluate import decode, transcribe
 from ccc_w2v.evaluate.ctc_model import load_ctc
+from ccc_w2v.evaluate.decoding_record import read_record
 from ccc_w2v.evaluate.wer import Counts, read_trn, score
 from tests.evaluate.nist import SCLITE, needs_sclite
 from tests.evaluate.run_tool import TOOLS, as_arguments, run_tool, run_with
@@ -47,13 +48,16 @@ def test_help_needs_no_torch(tool: str, option: str) -> None:
     assert option in subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout
 
 
-def test_writes_hypotheses_and_references(uninterrupted: Path) -> None:
+def test_writes_hypotheses_and_references(uninterrupted: Path, checkpoint: Path) -> None:
     assert sorted(path.name for path in uninterrupted.iterdir()) == ["decoding.json", "hyp.ctm", "hyp.trn", "ref.trn"]
     ids = [f"test{index}" for index in range(len(WORDS))]
     assert list(read_trn(uninterrupted / "ref.trn").items()) == list(zip(ids, WORDS, strict=True))
     hypotheses = read_trn(uninterrupted / "hyp.trn")
     assert list(hypotheses) == ids
     assert all(hypotheses.values())
+    record = read_record(uninterrupted / "hyp.trn")
+    assert record is not None
+    assert (record["checkpoint"], record["dtype"]) == (decode.sha256(checkpoint), "float32")
 
 
 def test_reports_the_real_time_factor(
