@@ -42,6 +42,7 @@ def decode(options: argparse.Namespace) -> None:
     from ccc_w2v.evaluate.ctc_model import checkpoint_files, load_ctc
     from ccc_w2v.evaluate.folded import fold
     from ccc_w2v.evaluate.transcribe import decode_into, decoding_identity
+    from ccc_w2v.evaluate.windows import windows_of
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")
@@ -63,6 +64,7 @@ def decode(options: argparse.Namespace) -> None:
         search=beam_search(model, settings) if settings else None,
         search_processes=search_processes(vars(options), settings),
         max_samples=int(options.batch_seconds * model.sample_rate),
+        windows=windows_of(model, options.window, options.overlap),
         logits=options.logits,
         nbest=options.nbest is not None,
     )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate import transcribe
+from ccc_w2v.evaluate import emissions, transcribe
 from ccc_w2v.evaluate.beam import BeamSettings, beam_search, search_processes
 from ccc_w2v.evaluate.ctc_model import load_ctc
 from ccc_w2v.evaluate.decode import Hypothesis, greedy_search
@@ -56,7 +56,7 @@ def test_processes_change_neither_results_nor_order(
 def test_the_network_goes_on_while_a_search_runs(
     checkpoint: Path, test_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    emitted, emit_positions = FORK.Semaphore(0), transcribe._emit_positions
+    emitted, emit_positions = FORK.Semaphore(0), emissions.emit_positions
 
     def counted(*args: object) -> list[torch.Tensor]:
         emissions = emit_positions(*args)
@@ -69,7 +69,7 @@ def test_the_network_goes_on_while_a_search_runs(
             emitted.release()
         return scored(float(arrived))
 
-    monkeypatch.setattr(transcribe, "_emit_positions", counted)
+    monkeypatch.setattr(emissions, "emit_positions", counted)
     decoded = transcribe.transcribe(
         load_ctc(checkpoint), read_manifest(test_set), tmp_path / "j", {},
         search=waits_for_the_second_batch, search_processes=1, max_samples=9600,
