@@ -37,6 +37,7 @@ def uninterrupted(checkpoint: Path, test_set: Path, tmp_path_factory: pytest.Tem
         ("score", "--conditions"),
         ("compare", "--groups"),
         ("rescore", "--nbest"),
+        ("tune_lm", "--lm-weights"),
         ("train_lm", "--letters"),
     ],
 )
