@@ -21,10 +21,9 @@ from ccc_w2v.evaluate.report_audio import data_uris, estimate_all, find_recordin
 from ccc_w2v.evaluate.report_plots import MARKS, SYSTEM_COLOURS, plot_rates
 from ccc_w2v.evaluate.scorecard import BREAKDOWNS, LEVEL, measure_texts, provenance_lines
 from ccc_w2v.evaluate.snr import snr_class
+from ccc_w2v.evaluate.transcribe import SETTINGS
 
 PLOTTED = ("by_length", "by_snr")
-# What tools/decode.py says of a decoding, beside its hyp.trn.
-SETTINGS = "decoding.json"
 TEMPLATE, SCRIPT, STYLE = "report.html.j2", "report.js", "report.css"
 
 

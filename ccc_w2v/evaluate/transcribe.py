@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,20 +24,18 @@ from ccc_w2v.evaluate.decode import (
     greedy_search,
     sha256,
 )
-from ccc_w2v.evaluate.emissions import Piece, emitted_pieces
+from ccc_w2v.evaluate.emissions import emitted_pieces
 from ccc_w2v.evaluate.journal import add_line, open_journal
 from ccc_w2v.evaluate.pieces import joined
-from ccc_w2v.evaluate.search_pool import searching
+from ccc_w2v.evaluate.search_pool import searched
 from ccc_w2v.evaluate.wer import read_references, utterance_ids, write_trn
 from ccc_w2v.evaluate.windows import Windows
 
-# For each search process, so many utterances may wait for it: enough work for all of them during a batch, and a bound
-# on the memory of log-probabilities.
-WAITING = 8
 # Seconds of audio, and how many of them in a second.
 BAR = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}, {rate_fmt}]"
 
-Found = Future[list[Hypothesis]]
+# How hyp.trn was made, beside it.
+SETTINGS = "decoding.json"
 
 
 @dataclass(frozen=True)
@@ -89,38 +86,21 @@ def transcribe(
     started = time.perf_counter()
     samples = sum(manifest.entries[position].samples for position in todo)
     pieces: list[tuple[float, list[Hypothesis]]] = []
+    emitted = emitted_pieces(model, manifest, todo, max_samples, windows, logits_dir)
     with (
         journal,
         tqdm(total=samples, unit="s", unit_scale=1 / model.sample_rate, bar_format=BAR, desc="decoding") as bar,
-        searching(search, search_processes) as submit,
+        closing(searched(emitted, search, search_processes)) as results,
     ):
-
-        def searches() -> Iterator[tuple[Piece, Found]]:
-            for piece, log_probs_TV in emitted_pieces(model, manifest, todo, max_samples, windows, logits_dir):
-                yield piece, submit(log_probs_TV)
-
-        def keep(piece: Piece, found: Found) -> None:
-            pieces.append((piece.start, found.result()))
+        for piece, found in results:
+            pieces.append((piece.start, found))
             if piece.last:
                 hypotheses[piece.utterance] = joined(pieces)
                 pieces.clear()
                 add_line(journal, piece.utterance, hypotheses[piece.utterance])
             bar.update(piece.samples)
-
-        _in_order(searches(), keep, waiting=WAITING * search_processes)
     in_order = {utterance: hypotheses[utterance] for utterance in ids}
     return Transcription(in_order, resumed, samples / model.sample_rate, time.perf_counter() - started)
-
-
-def _in_order(searches: Iterator[tuple[Piece, Found]], keep: Callable[[Piece, Found], None], waiting: int) -> None:
-    """Keep the searches' results in the order in which they were started, at most ``waiting`` of them unfinished."""
-    started: deque[tuple[Piece, Found]] = deque()
-    for search in searches:
-        started.append(search)
-        while started and (started[0][1].done() or len(started) > waiting):
-            keep(*started.popleft())
-    while started:
-        keep(*started.popleft())
 
 
 def decode_into(
@@ -135,8 +115,11 @@ def decode_into(
     windows: Windows | None = None,
     logits: bool = False,
     nbest: bool = False,
+    names: Mapping[str, str] | None = None,
 ) -> Transcription:
     """Transcribe into a folder: hyp.trn, hyp.ctm, ref.trn where <split>.wrd exists; see transcribe and write_nbest.
+
+    ``identity`` goes into decoding.json, with ``names`` of what it holds the hashes of before it.
 
     Raises InputError as transcribe does, and for ids and references that cannot be written, before anything is.
     """
@@ -162,6 +145,7 @@ def decode_into(
         found = {utterance: list(map(as_scores, each)) for utterance, each in result.hypotheses.items()}
         write_nbest(out / "nbest.jsonl", found)
     write_ctm(out / "hyp.ctm", {utterance: best[0].words for utterance, best in result.hypotheses.items()})
+    write_whole(out / SETTINGS, json.dumps({**(names or {}), **identity}, indent=2) + "\n")
     write_trn(out / "hyp.trn", result.texts)
     journal.unlink()
     return result
