@@ -90,12 +90,12 @@ def read_glm(path: str | Path, kind: str, side: str) -> Glm:
     for where, line in lines:
         if len(line.encode()) > LINE_BYTES:
             raise InputError(f"{where}: {len(line.encode())} bytes, rfilter1 reads {LINE_BYTES}; break the line")
+    header = dict(_header(line, where) for where, line in applying if line.startswith("*"))
     # Those of the other side too, which its scoring would stop at later.
     parsed = {where: _rule(line, where) for where, line in lines if line and not line.startswith((_COMMENT, "*"))}
     rules = [parsed[where] for where, _ in applying if where in parsed]
     if not rules:
         raise InputError(f"{path}: no rule for the {side} .{kind} file, without which rfilter1 stops; add one")
-    header = dict(_header(line, where) for where, line in applying if line.startswith("*"))
     _check_header(path, header, len(rules))
     return Glm(tuple(rules), header.get("CASE_SENSITIVE", "T").upper() in _TRUE)
 
