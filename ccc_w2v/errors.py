@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +32,13 @@ def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapped(*args: object, **kwargs: object) -> int:
         try:
-            return main(*args, **kwargs) or 0
+            code = main(*args, **kwargs) or 0
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:
+            # `| head` has seen enough. Python would complain once more when it closes the pipe at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         except InputError as error:
             message = str(error)
         except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:

@@ -34,37 +34,24 @@ def arguments() -> argparse.Namespace:
 
 
 def decode(options: argparse.Namespace) -> None:
-    import torch
-
-    from ccc_w2v.data.manifest import first_recordings, read_manifest
-    from ccc_w2v.errors import InputError
-    from ccc_w2v.evaluate.beam import beam_search, search_processes, settings_from
-    from ccc_w2v.evaluate.ctc_model import checkpoint_files, load_ctc
-    from ccc_w2v.evaluate.folded import fold
+    from ccc_w2v.evaluate.beam import beam_search, search_processes
+    from ccc_w2v.evaluate.prepared import prepare_decoding
     from ccc_w2v.evaluate.transcribe import decode_into, decoding_identity
 
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
-    if options.average_last < 0 or options.batch_seconds <= 0:
-        raise InputError("--average-last and --batch-seconds: expected positive numbers")
-    settings, manifest = settings_from(vars(options)), read_manifest(options.manifest)
-    files = checkpoint_files(options.checkpoint, options.average_last)
-    sample_audio = first_recordings(options.manifest)
-    model = load_ctc(
-        options.checkpoint, options.labels_dir, average_last=options.average_last, sample_audio=sample_audio
-    )
-    model.network.to(options.device, getattr(torch, options.dtype))
-    fold(model)
+    prepared = prepare_decoding(vars(options))
+    model, manifest, settings = prepared.model, prepared.manifest, prepared.settings
     result = decode_into(
         options.out,
         model,
         manifest,
-        decoding_identity(model, files, manifest, settings),
+        decoding_identity(model, prepared.files, manifest, settings),
         search=beam_search(model, settings) if settings else None,
         search_processes=search_processes(vars(options), settings),
-        max_samples=int(options.batch_seconds * model.sample_rate),
+        max_samples=prepared.max_samples,
+        windows=prepared.windows,
         logits=options.logits,
         nbest=options.nbest is not None,
+        names={"checkpoint files": ", ".join(map(str, prepared.files)), "manifest file": options.manifest},
     )
     print(f"{options.out / 'hyp.trn'}: {len(manifest)} utterances, {result.resumed} of them from an earlier run")
     if result.audio_seconds:

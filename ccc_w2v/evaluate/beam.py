@@ -48,7 +48,8 @@ def settings_from(options: Mapping[str, Any]) -> BeamSettings | None:
 
     Raises InputError for settings of a beam search without a beam, and for files that are missing.
     """
-    given = {field.name: options[field.name] for field in fields(BeamSettings) if options[field.name] is not None}
+    named = {field.name: options.get(field.name) for field in fields(BeamSettings)}
+    given = {name: value for name, value in named.items() if value is not None}
     if given and "beam" not in given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise InputError(f"{names}: only beam search uses this; give --beam too, 50 for instance")
@@ -91,7 +92,9 @@ def load_knowledge(model: CtcModel, settings: BeamSettings) -> Knowledge:
             with _silent_stderr():
                 language_model = flashlight.KenLM(settings.lm, words)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            # KenLM says in which of its functions, then why.
+            text = " ".join(str(error).split())
+            reason = text.partition(" because ")[2] or text
             raise InputError(f"{settings.lm}: KenLM cannot read it ({reason:.200})") from error
     if not settings.lexicon:
         return Knowledge(model, language_model, None, -1)

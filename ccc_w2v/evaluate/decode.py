@@ -74,19 +74,17 @@ def emit(
     """
     emissions: dict[int, torch.Tensor] = {}
     for batch in batches_for(model, [len(wave_S) for wave_S in waves], max_samples):
-        together = _emit_batch(model, [_prepared(model, waves[position]) for position in batch])
-        for position, log_probs_TV in zip(batch, together, strict=True):
-            if log_probs_TV.isnan().any():
-                name = names[position] if names else f"wave {position}"
-                raise InputError(
-                    f"{name}: the network gives NaN; its training has diverged (use another checkpoint), or float16 "
-                    "overflows (use bfloat16 or float32)"
-                )
-            emissions[position] = log_probs_TV
+        called = [names[position] if names else f"wave {position}" for position in batch]
+        together = emit_batch(model, [_prepared(model, waves[position]) for position in batch], called)
+        emissions.update(zip(batch, together, strict=True))
     return [emissions[position] for position in range(len(waves))]
 
 
-def _emit_batch(model: CtcModel, waves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def emit_batch(model: CtcModel, waves: Sequence[torch.Tensor], names: Sequence[str]) -> list[torch.Tensor]:
+    """Return log-probabilities (T, V) for each wave (S,) of one batch, normalised already where the model wants that.
+
+    Raises InputError as emit does.
+    """
     parameter = next(model.network.parameters())
     samples_B = torch.tensor([len(wave_S) for wave_S in waves])
     source_BS = torch.nn.utils.rnn.pad_sequence(list(waves), batch_first=True)
@@ -98,8 +96,21 @@ def _emit_batch(model: CtcModel, waves: Sequence[torch.Tensor]) -> list[torch.Te
         )
         # fairseq puts time first here.
         log_probs_TBV = model.network.get_normalized_probs(output, log_probs=True).float().cpu()
-    frames_B = (samples_B - model.min_samples) // model.frame_samples + 1
-    return [log_probs_TBV[:frames, index] for index, frames in enumerate(frames_B.tolist())]
+    emissions = [
+        log_probs_TBV[: frame_count(model, samples), index] for index, samples in enumerate(samples_B.tolist())
+    ]
+    for name, log_probs_TV in zip(names, emissions, strict=True):
+        if log_probs_TV.isnan().any():
+            raise InputError(
+                f"{name}: the network gives NaN; its training has diverged (use another checkpoint), or float16 "
+                "overflows (use bfloat16 or float32)"
+            )
+    return emissions
+
+
+def frame_count(model: CtcModel, samples: int) -> int:
+    """Return how many frames the network makes of so many samples."""
+    return (samples - model.min_samples) // model.frame_samples + 1
 
 
 def _prepared(model: CtcModel, wave_S: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ccc_w2v.evaluate.ctc_model import CtcModel
+from ccc_w2v.evaluate.windows import FixedNorm
 
 # Frames of the network computed together: 2 s, whose first layer (13 MB) stays in the processor's cache.
 STRETCH = 100
@@ -48,7 +49,9 @@ class FoldedFeatures(nn.Module):
 
     def __init__(self, features: nn.Module):
         super().__init__()
-        blocks: Any = features.conv_layers
+        # Kept, because windows over a long recording put statistics of the whole of it where its group norm is.
+        self.conv_layers = features.conv_layers
+        blocks: Any = self.conv_layers
         convolutions = [block[0] for block in blocks]
         self.kernels = [convolution.kernel_size[0] for convolution in convolutions]
         self.strides = [convolution.stride[0] for convolution in convolutions]
@@ -60,7 +63,7 @@ class FoldedFeatures(nn.Module):
         self.biases = [None if each.bias is None else each.bias.detach() for each in convolutions]
         norms = [next((part for part in block.modules() if isinstance(part, nn.LayerNorm)), None) for block in blocks]
         self.norms = nn.ModuleList(nn.Identity() if norm is None else norm for norm in norms)
-        self.group_norm = next((part for part in blocks[0].modules() if isinstance(part, nn.GroupNorm)), None)
+        self.group_norms = any(isinstance(part, nn.GroupNorm) for part in blocks[0])
 
     def forward(self, source_BS: torch.Tensor) -> torch.Tensor:
         """Return features (B, C, T), as fairseq's module does."""
@@ -93,18 +96,24 @@ class FoldedFeatures(nn.Module):
 
     def _first_layer(self, source_S: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the first layer's weight (K, C) and bias, with this recording's group norm inside where it has one."""
-        norm, weight_KC = self.group_norm, self.weights[0]
-        if norm is None:
-            return weight_KC, self.biases[0]
-        frames_TK = source_S.unfold(0, self.kernels[0], self.strides[0]).double()
-        mean_K = frames_TK.mean(dim=0)
-        centred_TK = frames_TK - mean_K
-        covariance_KK = centred_TK.T @ centred_TK / len(frames_TK)
+        weight_KC, bias_C = self.weights[0], self.biases[0]
+        if not self.group_norms:
+            return weight_KC, bias_C
         wide_KC = weight_KC.double()
-        variance_C = ((covariance_KK @ wide_KC) * wide_KC).sum(dim=0)
+        offset_C = wide_KC.new_zeros(wide_KC.shape[1]) if bias_C is None else bias_C.double()
+        blocks: Any = self.conv_layers
+        norm = blocks[0][2]
+        if isinstance(norm, FixedNorm):
+            mean_C, variance_C, norm = norm.mean_C.double(), norm.variance_C.double(), norm.norm
+        else:
+            frames_TK = source_S.unfold(0, self.kernels[0], self.strides[0]).double()
+            mean_K = frames_TK.mean(dim=0)
+            centred_TK = frames_TK - mean_K
+            covariance_KK = centred_TK.T @ centred_TK / len(frames_TK)
+            mean_C = mean_K @ wide_KC + offset_C
+            variance_C = ((covariance_KK @ wide_KC) * wide_KC).sum(dim=0)
         scale_C = norm.weight.double() / (variance_C + norm.eps).sqrt()
-        # The convolution's own bias is in the mean as well: it cancels.
-        shift_C = norm.bias.double() - (mean_K @ wide_KC) * scale_C
+        shift_C = norm.bias.double() + (offset_C - mean_C) * scale_C
         return (wide_KC * scale_C).float(), shift_C.float()
 
 

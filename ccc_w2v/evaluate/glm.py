@@ -87,24 +87,17 @@ def read_glm(path: str | Path, kind: str, side: str) -> Glm:
         raise InputError(
             f"{path}: the first line must be a comment, ';;' and a blank, which rfilter1 takes as the sign"
         )
-    header = {"FORMAT": "NIST1", "COPY_NO_HIT": "T", "CASE_SENSITIVE": "T", "MAX_NRULES": str(_MAX_RULES)}
-    rules: list[Rule] = []
     for where, line in lines:
         if len(line.encode()) > LINE_BYTES:
             raise InputError(f"{where}: {len(line.encode())} bytes, rfilter1 reads {LINE_BYTES}; break the line")
-    for where, line in applying:
-        if not line or line.startswith(_COMMENT):
-            continue
-        if line.startswith("*"):
-            header.update([_header(line, where)])
-        else:
-            rules.append(_rule(line, where))
+    header = dict(_header(line, where) for where, line in applying if line.startswith("*"))
+    # Those of the other side too, which its scoring would stop at later.
+    parsed = {where: _rule(line, where) for where, line in lines if line and not line.startswith((_COMMENT, "*"))}
+    rules = [parsed[where] for where, _ in applying if where in parsed]
+    if not rules:
+        raise InputError(f"{path}: no rule for the {side} .{kind} file, without which rfilter1 stops; add one")
     _check_header(path, header, len(rules))
-    # A section for the other side may be broken too.
-    for where, line in lines:
-        if line and not line.startswith((_COMMENT, "*")):
-            _rule(line, where)
-    return Glm(tuple(rules), header["CASE_SENSITIVE"].upper() in _TRUE)
+    return Glm(tuple(rules), header.get("CASE_SENSITIVE", "T").upper() in _TRUE)
 
 
 def _applying(lines: list[tuple[str, str]], kind: str, side: str) -> Iterator[tuple[str, str]]:
@@ -128,12 +121,16 @@ def _header(line: str, where: str) -> tuple[str, str]:
 
 
 def _check_header(path: str | Path, header: dict[str, str], rules: int) -> None:
-    if header["FORMAT"] != "NIST1":
-        raise InputError(f"{path}: format {header['FORMAT']!r}, expected 'NIST1'; rfilter1 applies no other")
-    if header["COPY_NO_HIT"].upper() not in _TRUE:
-        raise InputError(f"{path}: copy_no_hit {header['COPY_NO_HIT']!r} would drop each word without a rule; set 'T'")
-    if not header["MAX_NRULES"].isdecimal() or int(header["MAX_NRULES"]) < rules:
-        raise InputError(f"{path}: {rules} rules and max_nrules {header['MAX_NRULES']!r}; raise it, or rfilter1 stops")
+    kind, copies, limit = (
+        header.get(name, default)
+        for name, default in (("FORMAT", "NIST1"), ("COPY_NO_HIT", "T"), ("MAX_NRULES", str(_MAX_RULES)))
+    )
+    if kind != "NIST1":
+        raise InputError(f"{path}: format {kind!r}, expected 'NIST1'; rfilter1 applies no other")
+    if copies.upper() not in _TRUE:
+        raise InputError(f"{path}: copy_no_hit {copies!r} would drop each word without a rule; set 'T'")
+    if not limit.isdecimal() or int(limit) < rules:
+        raise InputError(f"{path}: {rules} rules and max_nrules {limit!r}; raise it, or rfilter1 stops")
 
 
 def _rule(line: str, where: str) -> Rule:
@@ -151,7 +148,7 @@ def _rule(line: str, where: str) -> Rule:
         target, slash, context = rest, "", ""
     target, context = (target, context) if slash else (rest, "")
     left, slot, right = context.partition("_")
-    if (slash and not slot) or (not slash and "__" in rest):
+    if (slash and not slot) or (not slash and ("__" in rest or "/" in source)):
         raise broken("a slash without a context")
     right = right.lstrip("_")
     if any(part and not part[0].isspace() for part in (rest, left, right)):

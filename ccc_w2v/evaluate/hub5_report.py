@@ -12,7 +12,7 @@ import ccc_w2v
 from ccc_w2v.data.stm import Stm, read_stm, write_ctm
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate import sclite
-from ccc_w2v.evaluate.decoding_record import NAME, read_record
+from ccc_w2v.evaluate.decoding_settings import SETTINGS, read_settings
 from ccc_w2v.evaluate.hub5 import ScoredSegment, score_segments
 from ccc_w2v.evaluate.lattice import Place, total_cost
 from ccc_w2v.evaluate.recordings import read_hypothesis
@@ -71,7 +71,7 @@ def measure_hub5(
             "seed": seed,
         },
         "files": {name: {"path": str(path), "sha256": _sha256(path)} for name, path in read.items() if path},
-        "decoding": read_record(hypothesis_path),
+        "decoding": read_settings(Path(hypothesis_path).parent),
         "version": f"ccc-w2v {ccc_w2v.__version__}",
         "sclite": sclite.version() if judged is not None else None,
     }
@@ -157,8 +157,8 @@ def hub5_table(report: Mapping[str, Any]) -> str:
         lines += differences["examples"]
     lines.append("interval: {resamples} bootstrap resamples of {count} {of}, seed {seed}".format(**report["bootstrap"]))
     lines += [f"{name}: {file['path']}, sha256 {file['sha256']}" for name, file in report["files"].items()]
-    decoding = ", ".join(f"{key} {value}" for key, value in (report["decoding"] or {}).items())
-    lines.append(f"decoding: {decoding or f'not known, no {NAME} beside the hypothesis'}")
+    decoding = ", ".join(f"{key} {value}" for key, value in report["decoding"].items())
+    lines.append(f"decoding: {decoding or f'not known, no {SETTINGS} beside the hypothesis'}")
     lines.append(f"scored by {report['version']}" + (f" and {report['sclite']} -F -D" if report["sclite"] else ""))
     return "\n".join(lines)
 

@@ -23,6 +23,20 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="its precision")
     parser.add_argument("--batch-seconds", type=float, default=250, help="audio in a batch, padding included [s]")
+    parser.add_argument(
+        "--window",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="longer recordings are decoded in overlapping windows of this length (default 60; 0: whole)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        default=8,
+        metavar="SECONDS",
+        help="what two windows share; each gives up half of it, where its frames lack context (default 8)",
+    )
 
 
 def add_beam_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,13 @@ from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.alignment import Pair, align
 from ccc_w2v.evaluate.compare import compare_texts, read_systems
+from ccc_w2v.evaluate.decoding_settings import read_settings
 from ccc_w2v.evaluate.report_audio import data_uris, estimate_all, find_recordings
 from ccc_w2v.evaluate.report_plots import MARKS, SYSTEM_COLOURS, plot_rates
 from ccc_w2v.evaluate.scorecard import BREAKDOWNS, LEVEL, measure_texts, provenance_lines
 from ccc_w2v.evaluate.snr import snr_class
 
 PLOTTED = ("by_length", "by_snr")
-# What tools/decode.py says of a decoding, beside its hyp.trn.
-SETTINGS = "decoding.json"
 TEMPLATE, SCRIPT, STYLE = "report.html.j2", "report.js", "report.css"
 
 
@@ -76,7 +74,13 @@ def build_report(
     return {
         "title": title,
         "systems": [
-            {"name": name, "label": label, "mark": mark, **measured[name], "settings": _settings(Path(name))}
+            {
+                "name": name,
+                "label": label,
+                "mark": mark,
+                **measured[name],
+                "settings": read_settings(_folder(Path(name))),
+            }
             for name, label, mark in zip(names, _labels(names), MARKS.values(), strict=False)
         ],
         "pairs": compare_texts(references, hypotheses, rules=rules, seed=seed, speakers=speakers)["pairs"],
@@ -141,15 +145,8 @@ def _labels(names: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def _settings(system: Path) -> dict[str, str]:
-    """Return what is known of how a system was decoded; nothing where tools/decode.py has left nothing."""
-    path = (system if system.is_dir() else system.parent) / SETTINGS
-    if not path.is_file():
-        return {}
-    try:
-        return {str(key): str(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not what tools/decode.py writes ({error}); remove it or decode again") from error
+def _folder(system: Path) -> Path:
+    return system if system.is_dir() else system.parent
 
 
 def render(report: Mapping[str, Any]) -> str:

@@ -9,10 +9,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +25,10 @@ from ccc_w2v.evaluate.decode import Hypothesis, Search
 # The network's threads wait for each other, a search for nobody: where both want a core, the network goes first.
 NICENESS = 10
 
+# For each search process, so many pieces may wait for it: enough work for all during a batch, and a bound on memory.
+WAITING = 8
+
+T = TypeVar("T")
 # Takes log-probabilities (T, V) and returns at once.
 Submit = Callable[[torch.Tensor], "Future[list[Hypothesis]]"]
 
@@ -61,6 +67,30 @@ def searching(search: Search, processes: int) -> Iterator[Submit]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def searched(
+    pieces: Iterable[tuple[T, torch.Tensor]], search: Search, processes: int
+) -> Generator[tuple[T, list[Hypothesis]], None, None]:
+    """Give what ``search`` finds in log-probabilities (T, V), each with its name, in the order of ``pieces``.
+
+    ``pieces`` is asked for more while searches run; close this generator to end their processes early. Raises
+    InputError as searching does.
+    """
+    with searching(search, processes) as submit:
+        yield from in_order(((name, submit(log_probs_TV)) for name, log_probs_TV in pieces), WAITING * processes)
+
+
+def in_order(started: Iterable[tuple[T, Future[list[Hypothesis]]]], most: int) -> Iterator[tuple[T, list[Hypothesis]]]:
+    """Give the results in the order in which they were started, at most ``most`` of them being unfinished at once."""
+    waiting: deque[tuple[T, Future[list[Hypothesis]]]] = deque()
+    for search in started:
+        waiting.append(search)
+        while waiting and (waiting[0][1].done() or len(waiting) > most):
+            name, found = waiting.popleft()
+            yield name, found.result()
+    for name, found in waiting:
+        yield name, found.result()
 
 
 def _done(hypotheses: list[Hypothesis]) -> Future[list[Hypothesis]]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, make_conv_pos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.evaluate import folded
-from ccc_w2v.evaluate.ctc_model import load_ctc
+from ccc_w2v.evaluate.ctc_model import CtcModel, load_ctc
 from ccc_w2v.evaluate.decode import emit
 from ccc_w2v.evaluate.folded import FoldedFeatures, FourierConvolution, fold, strided_convolution
-from tests.evaluate.tiny_ctc import build_ctc, read_waves, save, trainer_state
+from ccc_w2v.evaluate.windows import Windows, emit_long
+from tests.evaluate.tiny_ctc import build_ctc, read_waves, save
 
 LAYERS = [(16, 10, 5)] + [(16, 3, 2)] * 4 + [(16, 2, 2)] * 2
 
@@ -79,6 +82,22 @@ def test_emissions_stay_the_same(settings: dict[str, Any], test_set: Path, tmp_p
     assert any(isinstance(part, FourierConvolution) for part in model.network.modules()) is fourier
     for left, right in zip(emit(model, waves), emit(plain, waves), strict=True):
         torch.testing.assert_close(left, right, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["default", "layer_norm"])
+def test_windows_over_a_long_recording_stay_the_same(mode: str, test_set: Path, tmp_path: Path) -> None:
+    path = save(trainer_state(*build_ctc(test_set.parent, extractor_mode=mode)), tmp_path / "ctc.pt")
+    wave_S = 0.1 + 0.3 * seeded(40_000) * torch.linspace(0.01, 1, 40_000)
+
+    def windowed(model: CtcModel) -> torch.Tensor:
+        def read(start: int, length: int) -> np.ndarray:
+            return wave_S[start : start + length].numpy()
+
+        return torch.cat(list(emit_long(model, read, 40_000, Windows(50, 20), 20_000, "long")))
+
+    plain, model = load_ctc(path), load_ctc(path)
+    fold(model)
+    torch.testing.assert_close(windowed(model), windowed(plain), atol=2e-5, rtol=0)
 
 
 def test_other_precisions_stay_as_they_are(checkpoint: Path) -> None:

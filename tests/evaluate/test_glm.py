@@ -95,10 +95,12 @@ def test_the_hypotheses_are_filtered_as_csrfilt_does() -> None:
     [
         ("", "must be a comment"),
         (RULE, "must be a comment"),
+        (HEADER, "x.glm: no rule for the ref .stm file"),
         (HEADER + "A B\n", "x.glm:4: no '=>' in 'A B'"),
         (HEADER + "A =>B / [ ] __ [ ]\n", "x.glm:4: no blank after"),
         (HEADER + "A => B /[ ] __ [ ]\n", "x.glm:4: no blank after"),
         (HEADER + "A => {B / C}\n", "x.glm:4: a slash without a context"),
+        (HEADER + "AND/OR => OR\n", "x.glm:4: a slash without a context"),
         (HEADER + "A => B / [ ] [ ]\n", "x.glm:4: a slash without a context"),
         (HEADER + "A => B / [ ] __ [/]\n", "x.glm:4: a slash without a context"),
         (HEADER + "A => B / [ __ [ ]\n", r"x.glm:4: unbalanced \[\]"),
@@ -115,7 +117,7 @@ def test_the_hypotheses_are_filtered_as_csrfilt_does() -> None:
         (HEADER + "* copy_no_hit = 'F'\n" + RULE, "copy_no_hit 'F'"),
         (HEADER + RULE.replace("\n", "\r\n"), "x.glm:4: Windows line ends"),
         (HEADER + ';; INPUT_DEPENDENT_APPLICATION = "*"\n', "x.glm:4: .* is no regular expression"),
-        (HEADER + ';; INPUT_DEPENDENT_APPLICATION = "hyp"\nA B\n', "x.glm:5: no '=>'"),
+        (HEADER + RULE + ';; INPUT_DEPENDENT_APPLICATION = "hyp"\nA B\n', "x.glm:6: no '=>'"),
     ],
 )
 def test_refuses_a_broken_file(tmp_path: Path, text: str, message: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from ccc_w2v.data.cuts import Cut, write_cuts
 from ccc_w2v.data.stm import read_ctm, read_stm
 from ccc_w2v.evaluate import sclite
-from ccc_w2v.evaluate.decoding_record import write_record
+from ccc_w2v.evaluate.decoding_settings import SETTINGS
 from ccc_w2v.evaluate.hub5 import side
 from ccc_w2v.evaluate.wer import Counts, write_trn
 from tests.evaluate.hub5_pairs import GLM, STORED, stored_pairs
@@ -106,7 +106,8 @@ def test_parts_add_up_to_the_whole(files: dict[str, Path]) -> None:
 
 
 def test_the_result_says_what_made_it(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    write_record(files["hyp"].parent, {"checkpoint": "abc", "beam": "50", "lm": "def", "lm_weight": "2.0"})
+    settings = {"checkpoint": "abc", "beam": "50", "lm": "def", "lm_weight": "2.0"}
+    files["hyp"].with_name(SETTINGS).write_text(json.dumps(settings))
     report = scored(files)
     for name, path in (("reference", files["stm"]), ("glm", files["glm"]), ("hypothesis", files["hyp"])):
         assert report["files"][name] == {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -129,6 +130,9 @@ def test_utterances_score_as_their_recordings(files: dict[str, Path], tmp_path: 
     found = scored({**files, "hyp": tmp_path / "hyp.trn"}, segments=tmp_path / "cuts")
     assert counts(found["wer"]) == counts(expected)
     assert found["files"]["segments"]["path"] == str(tmp_path / "cuts")
+    # sw_1 B is silent here: sclite agrees that its word is deleted.
+    assert found["by_speaker"]["sw_1_B"]["deletions"] == 1
+    assert found["differences"] is None or found["differences"]["segments"] == 0
 
 
 def test_refusals_are_one_line(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

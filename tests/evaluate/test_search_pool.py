@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate import transcribe
+from ccc_w2v.evaluate import emissions, transcribe
 from ccc_w2v.evaluate.beam import BeamSettings, beam_search, search_processes
 from ccc_w2v.evaluate.ctc_model import load_ctc
 from ccc_w2v.evaluate.decode import Hypothesis, greedy_search
-from ccc_w2v.evaluate.search_pool import searching, usable_cores
+from ccc_w2v.evaluate.search_pool import in_order, searching, usable_cores
 from tests.evaluate.run_tool import run_with
 
 FORK = multiprocessing.get_context("fork")
@@ -56,7 +56,7 @@ def test_processes_change_neither_results_nor_order(
 def test_the_network_goes_on_while_a_search_runs(
     checkpoint: Path, test_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    emitted, emit_positions = FORK.Semaphore(0), transcribe._emit_positions
+    emitted, emit_positions = FORK.Semaphore(0), emissions.emit_positions
 
     def counted(*args: object) -> list[torch.Tensor]:
         emissions = emit_positions(*args)
@@ -69,7 +69,7 @@ def test_the_network_goes_on_while_a_search_runs(
             emitted.release()
         return scored(float(arrived))
 
-    monkeypatch.setattr(transcribe, "_emit_positions", counted)
+    monkeypatch.setattr(emissions, "emit_positions", counted)
     decoded = transcribe.transcribe(
         load_ctc(checkpoint), read_manifest(test_set), tmp_path / "j", {},
         search=waits_for_the_second_batch, search_processes=1, max_samples=9600,
@@ -78,20 +78,26 @@ def test_the_network_goes_on_while_a_search_runs(
 
 
 @given(st.permutations(range(8)), st.integers(0, 8))
-def test_results_are_kept_in_order_and_few_wait(finished: list[int], waiting: int) -> None:
-    futures = [Future() for _ in finished]
+def test_results_come_in_order_and_few_wait(ends: list[int], most: int) -> None:
+    futures: list[Future] = [Future() for _ in ends]
     kept: list[int] = []
 
-    def searches() -> Iterator[tuple[str, Future]]:
-        for started, (ends, future) in enumerate(zip(finished, futures, strict=True), start=1):
-            if not futures[ends].done():
-                futures[ends].set_result(ends)
+    def started() -> Iterator[tuple[int, Future]]:
+        for name, (end, future) in enumerate(zip(ends, futures, strict=True)):
+            # Others end first; this one ends before more than ``most`` wait for it.
+            if not futures[end].done():
+                futures[end].set_result(end)
+            if name >= most and not futures[name - most].done():
+                futures[name - most].set_result(name - most)
+            yield name, future
+            assert name + 1 - len(kept) <= most
+        for name, future in enumerate(futures):
             if not future.done():
-                future.set_result(started - 1)
-            yield str(started - 1), future
-            assert started - len(kept) <= waiting
+                future.set_result(name)
 
-    transcribe._in_order(searches(), lambda name, future: kept.append(int(name)), waiting)
+    for name, found in in_order(started(), most):
+        assert found == name
+        kept.append(name)
     assert kept == list(range(8))
 
 
