@@ -37,6 +37,7 @@ out=$(realpath -m "$out")
 data=$(realpath -m "${data:-$out/data}")
 run=$out/seed$seed
 finetuned=$run/$finetuning${no_adaptation:+_unadapted}
+amount=${finetuning#base_} amount=${amount%_spm1000}
 best=$finetuned/checkpoints/checkpoint_best.pt
 start=$run/start.pt
 [ -n "$no_adaptation" ] || start=$run/adapted.pt
@@ -55,6 +56,11 @@ recognise() {  # folder, checkpoint: greedy, and with the language model where o
         [ -z "$lm" ] || decode "$1/${set}_lm" "$2" "$data/$set.tsv" --device $device --beam "$beam" --lm "$lm" \
             --lexicon "$lexicon" --lm-weight "$lm_weight" --word-score "$word_score"
     done
+}
+
+counted() {  # list: what the plan counts full batches on, once stage 1 has written it
+    plan_options=()
+    [ ! -e "$data/$1.tsv" ] || plan_options=(--manifest "$data/$1.tsv")
 }
 
 score_hub5() {  # folder of recognise: by NIST's rules, the halves apart
@@ -82,6 +88,7 @@ fi
 if wanted 2 && [ -z "$no_adaptation" ]; then
     echo "2. adapt: go on pre-training on telephone speech without transcripts"
     plain "$pretrained" "$run/start.pt"
+    counted pretrain
     train_planned adaptation pretraining "$run/adapt" ccc_base_telephone task.data="$data" \
         checkpoint.finetune_from_model="$run/start.pt" "${adapt_override[@]}"
     plain "$run/adapt/checkpoints/checkpoint_last.pt" "$run/adapted.pt"
@@ -89,6 +96,7 @@ fi
 if wanted 3; then
     echo "3. fine-tune: $finetuning"
     [ -z "$no_adaptation" ] || plain "$pretrained" "$run/start.pt"
+    counted "$(sed -n 's/^  train_subset: //p' "$configs/finetuning/parts/amount/$amount.yaml")"
     train_planned fine-tuning finetuning "$finetuned" "$finetuning" task.data="$data" model.w2v_path="$start" \
         "${finetune_override[@]}"
 fi

@@ -13,10 +13,11 @@ import torch
 from fairseq import criterions, tasks
 from omegaconf import OmegaConf, open_dict
 
+from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.configs import build_model, compose_config
 from ccc_w2v.corpora.switchboard_lists import LABELLED
 from tests import fake_switchboard
-from tests.evaluate.tiny_ctc import build_ctc, save, trainer_state, write_test_set
+from tests.evaluate.tiny_ctc import build_ctc, save, write_test_set
 from tests.export.conftest import pretrained_state
 from tests.recipes.test_librispeech_configs import count, schedule
 from tests.tiny_models import TINY
