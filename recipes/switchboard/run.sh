@@ -63,13 +63,14 @@ counted() {  # list: what the plan counts full batches on, once stage 1 has writ
     [ ! -e "$data/$1.tsv" ] || plan_options=(--manifest "$data/$1.tsv")
 }
 
+# hyp.trn tells of utterances without a word too; its words stay in the segment that they were decoded from.
 score_hub5() {  # folder of recognise: by NIST's rules, the halves apart
     local folder
     for set in $sets; do
         for folder in "$1/$set" ${lm:+"$1/${set}_lm"}; do
             run_once "$folder/.scored" python tools/score.py --standard hub5 --stm "$data/$set.stm" \
-                --glm "$data/$set.glm" --segments "$data/$set.segments" --hyp "$folder/hyp.ctm" \
-                --json "$folder/score.json"
+                --glm "$data/$set.glm" --segments "$data/$set.segments" --hyp "$folder/hyp.trn" \
+                --ctm-out "$folder/recordings.ctm" --json "$folder/score.json"
         done
     done
 }
