@@ -69,7 +69,8 @@ def test_sclites_numbers_and_ours_stand_side_by_side(
     printed = capsys.readouterr().out
     assert "overall                        9       1       2       0    33.33%          9       1" in printed
     assert "differ in 0 of 3 segments" in printed
-    assert f"and {report['sclite']} -F -D" in printed
+    assert f"and {report['sclite']}\n" in printed
+    assert "rules: GLM on both sides, hyphens part words, a-z without case" in printed
 
 
 def test_without_sclite_it_says_so(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
