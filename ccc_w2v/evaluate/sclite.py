@@ -71,7 +71,7 @@ def _filter(path: Path, kind: str, side: str, glm: Path) -> Path:
 
 
 def _run(arguments: list[str], folder: Path, given: str | None = None) -> str:
-    """Run a program in the C locale, whose order and letters NIST's scripts are made for, with its neighbours at hand."""
+    """Run a program in the C locale, which NIST's scripts are made for, and with its neighbours at hand."""
     beside = Path(shutil.which(arguments[0]) or arguments[0]).parent
     environment = {**os.environ, "LC_ALL": "C", "PATH": f"{beside}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     done = subprocess.run(
