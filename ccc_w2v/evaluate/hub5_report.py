@@ -23,6 +23,7 @@ from ccc_w2v.evaluate.wer import NO_COUNTS, Counts, Score, score_groups
 CORPORA = {"sw": "Switchboard", "en": "CallHome", "fsh": "Fisher"}
 BREAKDOWNS = {"by_corpus": "corpus", "by_label": "label of the reference", "by_speaker": "speaker"}
 EXAMPLES = 5
+RULES = "GLM on both sides, hyphens part words, a-z without case, -F broken words, -D optionally deletable words"
 
 Judged = Sequence[tuple[Counts, list[Place]]]
 
@@ -55,6 +56,7 @@ def measure_hub5(
     read = {"reference": stm_path, "hypothesis": hypothesis_path, "glm": glm_path, "segments": cuts_path}
     return {
         "standard": "hub5",
+        "rules": RULES,
         "segments": len(scored),
         "wer": _row(ours, theirs, dict(zip(ours, sides, strict=True)), seed),
         **{
@@ -159,7 +161,8 @@ def hub5_table(report: Mapping[str, Any]) -> str:
     lines += [f"{name}: {file['path']}, sha256 {file['sha256']}" for name, file in report["files"].items()]
     decoding = ", ".join(f"{key} {value}" for key, value in report["decoding"].items())
     lines.append(f"decoding: {decoding or f'not known, no {SETTINGS} beside the hypothesis'}")
-    lines.append(f"scored by {report['version']}" + (f" and {report['sclite']} -F -D" if report["sclite"] else ""))
+    lines.append(f"rules: {report['rules']}")
+    lines.append(f"scored by {report['version']}" + (f" and {report['sclite']}" if report["sclite"] else ""))
     return "\n".join(lines)
 
 

@@ -71,12 +71,14 @@ def _filter(path: Path, kind: str, side: str, glm: Path) -> Path:
 
 
 def _run(arguments: list[str], folder: Path, given: str | None = None) -> str:
-    """Run a program in the C locale, whose order and letters NIST's scripts are made for."""
-    environment = {**os.environ, "LC_ALL": "C"}
+    """Run a program in the C locale, which NIST's scripts are made for, and with its neighbours at hand."""
+    beside = Path(shutil.which(arguments[0]) or arguments[0]).parent
+    environment = {**os.environ, "LC_ALL": "C", "PATH": f"{beside}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     done = subprocess.run(
         arguments, input=given, capture_output=True, encoding="utf-8", errors="replace", cwd=folder, env=environment
     )
-    if done.returncode != 0 or "*ERR" in done.stdout + done.stderr:
+    # csrfilt.sh goes on, without text, where rfilter1 stops or is missing.
+    if done.returncode != 0 or "*ERR" in done.stdout + done.stderr or "not found" in done.stderr:
         said = " ".join((done.stderr or done.stdout).split())[-300:]
         raise RuntimeError(f"{' '.join(arguments[:2])} stopped with exit code {done.returncode}: {said}")
     return done.stdout
