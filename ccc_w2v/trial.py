@@ -118,7 +118,7 @@ def _read(lines: list[tuple[datetime, dict[str, float]]]) -> Trial:
         properties = torch.cuda.get_device_properties(0)
         device = properties.name
         # fairseq logs what torch.cuda.max_memory_allocated leaves of the GPU, in GiB.
-        free = min(values["gb_free"] for _, values in lines if "gb_free" in values)
+        free = min(values["gb_free"] for _, values in lines)
         memory = properties.total_memory / 2**30 - free
     return Trial(statistics.median(intervals[LEFT_OUT:]), memory, device)
 

@@ -104,7 +104,8 @@ train_planned() {  # title, kind, folder, name, then overrides: a recipe spread 
 decode() {  # folder for the hypotheses, checkpoint, manifest, then options of tools/decode.py
     local folder=$1 checkpoint=$2 manifest=$3
     shift 3
-    run_once "$folder/.decoded" python tools/decode.py --checkpoint "$checkpoint" --manifest "$manifest" --out "$folder" "$@"
+    run_once "$folder/.decoded" python tools/decode.py --checkpoint "$checkpoint" --manifest "$manifest" \
+        --out "$folder" "$@"
 }
 
 score() {  # folder of the hypotheses, then options of tools/score.py; the numbers go to score.json in it
