@@ -16,5 +16,5 @@ def register() -> None:
     compat.prepare()
 
 
-if "fairseq" in sys.modules:
+if sys.modules.get("fairseq"):
     register()

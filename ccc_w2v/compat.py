@@ -18,6 +18,7 @@ import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -126,22 +127,21 @@ def _why_unreadable(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}"
 
 
-def beam_search_builder() -> Callable[..., Any]:
-    """Return torchaudio's ctc_decoder: flashlight-text's search, the kept-up one that installs on most Pythons.
+def flashlight_text() -> SimpleNamespace:
+    """Return the names of flashlight-text that a beam search needs: the kept-up search that installs on most Pythons.
 
     flashlight-text 0.0.7 has wheels for Python 3.10 to 3.12; on 3.13 there is no beam search, only greedy decoding.
     Raises InputError where it, or KenLM beside it, is not installed.
     """
     try:
-        # Each is reported on first use only, and torchaudio's message for the first is a RuntimeError.
-        from flashlight.lib.text.decoder.kenlm import KenLM  # noqa: F401
-        from torchaudio.models.decoder import ctc_decoder
-    except (ImportError, RuntimeError) as error:
+        from flashlight.lib.text import decoder, dictionary
+        from flashlight.lib.text.decoder.kenlm import KenLM
+    except ImportError as error:
         raise InputError(
             "beam search needs flashlight-text and kenlm: pip install 'ccc-w2v[lm]' on Python 3.10 to 3.12 (3.13 has "
             "no wheel); or decode greedily, without --beam"
         ) from error
-    return ctc_decoder
+    return SimpleNamespace(**{**vars(decoder), **vars(dictionary), "KenLM": KenLM})
 
 
 def train_on_cpu_processes() -> None:

@@ -17,67 +17,41 @@ from pathlib import Path
 
 
 def arguments() -> argparse.Namespace:
+    from ccc_w2v.evaluate.options import add_beam_options, add_model_options
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        help="fine-tuned wav2vec_ctc checkpoint of fairseq, or a folder of Wav2Vec2ForCTC of transformers",
-    )
+    add_model_options(parser)
     parser.add_argument("--manifest", required=True, help=".tsv manifest of the audio to decode")
     parser.add_argument("--out", required=True, type=Path, help="folder for hyp.trn, hyp.ctm and ref.trn")
-    parser.add_argument("--labels-dir", help="folder of dict.<labels>.txt, for a checkpoint that lacks its dictionary")
-    parser.add_argument(
-        "--average-last",
-        type=int,
-        default=0,
-        metavar="N",
-        help="average the last N checkpoints of --checkpoint's folder",
-    )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="its precision")
-    parser.add_argument("--batch-seconds", type=float, default=250, help="audio in a batch, padding included [s]")
     parser.add_argument(
         "--logits", action="store_true", help="also write OUT/logits/<id>.npy: log-probabilities (T, V)"
     )
-    beam = parser.add_argument_group("beam search", "greedy without --beam")
-    beam.add_argument("--beam", type=int, help="hypotheses kept at each frame")
+    beam = add_beam_options(parser)
     beam.add_argument("--nbest", type=int, help="also write OUT/nbest.jsonl: so many texts with scores")
-    beam.add_argument("--lm", help="n-gram model (ARPA, KenLM binary): of words with --lexicon, else of symbols")
-    beam.add_argument("--lexicon", help="lines of a word and its spelling; words alone are spelt by letters")
     beam.add_argument("--lm-weight", type=float, help="weight of the language model (default 2)")
     beam.add_argument("--word-score", type=float, help="added for each word of the lexicon (default 0)")
     return parser.parse_args()
 
 
 def decode(options: argparse.Namespace) -> None:
-    import torch
-
-    from ccc_w2v.data.manifest import first_recordings, read_manifest
-    from ccc_w2v.errors import InputError
-    from ccc_w2v.evaluate.beam import beam_search, settings_from
-    from ccc_w2v.evaluate.ctc_model import checkpoint_files, load_ctc
+    from ccc_w2v.evaluate.beam import beam_search, search_processes
+    from ccc_w2v.evaluate.prepared import prepare_decoding
     from ccc_w2v.evaluate.transcribe import decode_into, decoding_identity
 
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
-    if options.average_last < 0 or options.batch_seconds <= 0:
-        raise InputError("--average-last and --batch-seconds: expected positive numbers")
-    settings, manifest = settings_from(vars(options)), read_manifest(options.manifest)
-    files = checkpoint_files(options.checkpoint, options.average_last)
-    sample_audio = first_recordings(options.manifest)
-    model = load_ctc(
-        options.checkpoint, options.labels_dir, average_last=options.average_last, sample_audio=sample_audio
-    )
-    model.network.to(options.device, getattr(torch, options.dtype))
+    prepared = prepare_decoding(vars(options))
+    model, manifest, settings = prepared.model, prepared.manifest, prepared.settings
     result = decode_into(
         options.out,
         model,
         manifest,
-        decoding_identity(model, files, manifest, settings),
+        decoding_identity(model, prepared.files, manifest, settings),
         search=beam_search(model, settings) if settings else None,
-        max_samples=int(options.batch_seconds * model.sample_rate),
+        search_processes=search_processes(vars(options), settings),
+        max_samples=prepared.max_samples,
+        windows=prepared.windows,
         logits=options.logits,
         nbest=options.nbest is not None,
+        names={"checkpoint files": ", ".join(map(str, prepared.files)), "manifest file": options.manifest},
     )
     print(f"{options.out / 'hyp.trn'}: {len(manifest)} utterances, {result.resumed} of them from an earlier run")
     if result.audio_seconds:

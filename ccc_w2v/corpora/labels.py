@@ -6,6 +6,7 @@ symbol and its count in each line; the place of a symbol is its output in the mo
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,11 +14,13 @@ from pathlib import Path
 from ccc_w2v.data.manifest import write_whole
 
 WORD_END = "|"
+# A token in brackets ([NOISE]) is one symbol.
+_SYMBOL = re.compile(r"\[[A-Z-]+\]|\S")
 
 
 def letters(words: str) -> str:
     """Return fairseq's letter form: "HELLO WORLD" -> "H E L L O | W O R L D |"."""
-    return " ".join(words.replace(" ", WORD_END) + WORD_END)
+    return " ".join(_SYMBOL.findall(words.replace(" ", WORD_END) + WORD_END))
 
 
 def write_labels(manifest: str | Path, transcripts: Sequence[str]) -> None:

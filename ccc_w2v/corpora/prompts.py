@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-import torchaudio
 from tqdm import tqdm
 
 from ccc_w2v.corpora.prompt_labels import (
@@ -43,6 +42,7 @@ from ccc_w2v.corpora.prompt_labels import (
 from ccc_w2v.corpora.prompt_licence import licence_text
 from ccc_w2v.corpora.prompt_sources import LANGUAGES, UPSTREAM, Recordings, find_recordings
 from ccc_w2v.corpora.prompt_splits import LABELLED, MANIFESTS, SAMPLE_RATE, Prompt, check, lists_of, table, write_lists
+from ccc_w2v.corpora.resample import resampled_pcm
 from ccc_w2v.data.manifest import read_manifest, write_whole
 from ccc_w2v.errors import InputError
 
@@ -176,10 +176,7 @@ def _convert(audio: Path, prompts: list[Prompt]) -> dict[str, int]:
 def _resample(source: Path, target: Path) -> int:
     """Write one recording as mono FLAC, through a temporary neighbour; return its length in samples."""
     wave, rate = soundfile.read(source, dtype="float32", always_2d=True)
-    wave_S = torch.from_numpy(wave.mean(axis=1))
-    wave_S = torchaudio.functional.resample(wave_S, rate, SAMPLE_RATE, lowpass_filter_width=64)
-    # The filter overshoots at full scale: clip, do not wrap around.
-    pcm = (wave_S * 2**15).round().clamp(-(2**15), 2**15 - 1).to(torch.int16).numpy()
+    pcm = resampled_pcm(torch.from_numpy(wave.mean(axis=1)), rate, SAMPLE_RATE)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     soundfile.write(partial, pcm, SAMPLE_RATE, subtype="PCM_16", format="FLAC")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import soundfile
 import torch
 
 from ccc_w2v.errors import InputError
+
+NOT_FINITE = "holds samples that are NaN or infinite; replace the file"
 
 
 def open_slice(path: str) -> str | io.BytesIO:
@@ -78,16 +82,42 @@ def _read(
 ) -> tuple[np.ndarray, int]:
     with _open(path, name) as recording:
         _check_header(recording, name, sample_rate, declared_samples, min_samples)
-        try:
-            if start:
-                recording.seek(start)
-            wave = recording.read(frames, dtype="float32")
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            raise InputError(f"{name}: cannot be decoded ({error}); the file is damaged, replace it") from error
-        expected = recording.frames - start if frames < 0 else frames
-        if len(wave) < expected:
-            raise InputError(f"{name}: truncated, {len(wave)} of {expected} samples could be read; replace the file")
-        return wave, recording.samplerate
+        return _read_part(recording, name, start, frames), recording.samplerate
+
+
+def _read_part(recording: soundfile.SoundFile, name: str, start: int, frames: int) -> np.ndarray:
+    try:
+        if recording.tell() != start:
+            recording.seek(start)
+        wave = recording.read(frames, dtype="float32")
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise InputError(f"{name}: cannot be decoded ({error}); the file is damaged, replace it") from error
+    expected = recording.frames - start if frames < 0 else frames
+    if len(wave) < expected:
+        raise InputError(f"{name}: truncated, {len(wave)} of {expected} samples could be read; replace the file")
+    return wave
+
+
+@contextmanager
+def open_parts(
+    path: str | Path, sample_rate: int, *, where: str, declared_samples: int
+) -> Iterator[Callable[[int, int], np.ndarray]]:
+    """Open a long recording; gives a function from a start and a number of samples to these samples (S,) float32.
+
+    Only what is asked for is decoded. Raises InputError as read_audio does, but does not look for silence: a part of
+    a recording may be silent.
+    """
+    name = _name(path, where)
+    with _open(str(path), name) as recording:
+        _check_header(recording, name, sample_rate, declared_samples, 1)
+
+        def read(start: int, frames: int) -> np.ndarray:
+            wave = _read_part(recording, name, start, frames)
+            if not np.isfinite(np.dot(wave, wave)):
+                raise InputError(f"{name}: {NOT_FINITE}")
+            return wave
+
+        yield read
 
 
 def check_wave(wave: np.ndarray, name: str) -> None:
@@ -95,7 +125,7 @@ def check_wave(wave: np.ndarray, name: str) -> None:
     # One pass decides: a NaN or infinity anywhere makes the sum of squares not finite.
     energy = float(np.dot(wave, wave))
     if not np.isfinite(energy):
-        raise InputError(f"{name}: holds samples that are NaN or infinite; replace the file")
+        raise InputError(f"{name}: {NOT_FINITE}")
     if energy == 0.0:
         raise InputError(f"{name}: digital silence, every sample is zero; remove the line from the manifest")
 

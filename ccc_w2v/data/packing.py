@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -49,6 +51,42 @@ def pack(manifest: Manifest, out: str | Path, sample_rate: int, max_bytes: int =
     write_all_labels(manifest, out, labels)
     write_manifest(out, out.parent, slices)
     return zips
+
+
+def write_zip(path: str | Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write files (name, content) into one uncompressed zip, which appears whole or not at all."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in files:
+                archive.writestr(zipfile.ZipInfo(name), content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def zip_slices(path: str | Path) -> dict[str, str]:
+    """Return where each file of an uncompressed zip is, as a manifest says it: name -> "file.zip:offset:length".
+
+    Raises InputError for what is no zip, or a compressed one.
+    """
+    path, slices = Path(path), {}
+    try:
+        with zipfile.ZipFile(path) as archive, open(path, "rb") as content:
+            for info in archive.infolist():
+                if info.compress_type != zipfile.ZIP_STORED:
+                    raise InputError(
+                        f"{path}: {info.filename} is compressed; recordings are read from stored ones only"
+                    )
+                # A file's own header, 30 bytes and its name, may be longer than what the directory says of it.
+                content.seek(info.header_offset + 26)
+                name_length, extra_length = struct.unpack("<HH", content.read(4))
+                offset = info.header_offset + 30 + name_length + extra_length
+                slices[info.filename] = f"{path.name}:{offset}:{info.file_size}"
+    except (zipfile.BadZipFile, struct.error) as error:
+        raise InputError(f"{path}: is no zip ({error}); remove it, and prepare the corpus again") from error
+    return slices
 
 
 class _Zips:

@@ -1,10 +1,14 @@
-"""Beam search with an n-gram language model: flashlight-text's decoder, through torchaudio."""
+"""Beam search with an n-gram language model: flashlight-text's decoder.
+
+Not through torchaudio's ctc_decoder, which drops the acoustic and the language model's score, numbers the symbols for
+KenLM in another order than the model does, and reads the lexicon and the model again for every pair of weights.
+"""
 
 from __future__ import annotations
 
+import math
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,10 +16,15 @@ from typing import Any
 
 import torch
 
-from ccc_w2v.compat import beam_search_builder
+from ccc_w2v.compat import flashlight_text
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.ctc_model import CtcModel
 from ccc_w2v.evaluate.decode import Hypothesis, Search, path_symbols, timed_words
+from ccc_w2v.evaluate.search_pool import usable_cores
+
+# Hypotheses that score so much less than the best are dropped; fairseq and torchaudio use the same number.
+BEAM_THRESHOLD = 50
+UNKNOWN = "<unk>"  # flashlight's name for what no lexicon holds
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,8 @@ def settings_from(options: Mapping[str, Any]) -> BeamSettings | None:
 
     Raises InputError for settings of a beam search without a beam, and for files that are missing.
     """
-    given = {field.name: options[field.name] for field in fields(BeamSettings) if options[field.name] is not None}
+    named = {field.name: options.get(field.name) for field in fields(BeamSettings)}
+    given = {name: value for name, value in named.items() if value is not None}
     if given and "beam" not in given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise InputError(f"{names}: only beam search uses this; give --beam too, 50 for instance")
@@ -49,44 +59,105 @@ def settings_from(options: Mapping[str, Any]) -> BeamSettings | None:
     return BeamSettings(**given) if given else None
 
 
-def beam_search(model: CtcModel, settings: BeamSettings) -> Search:
-    """Return the search for the model; its paths are scored by their best alignment (Viterbi).
+def search_processes(options: Mapping[str, Any], settings: BeamSettings | None) -> int:
+    """Return in how many processes to search: as many as asked for, else one for each core; none without a beam."""
+    asked = options["search_processes"]
+    if settings is None:
+        return 0
+    return usable_cores() if asked is None else asked
 
-    Raises InputError for settings that do not fit, a lexicon or language model that is unreadable, and where no decoder
-    is installed.
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a search knows beside its weights: the model's symbols, a language model, a lexicon as a tree or none."""
+
+    model: CtcModel
+    language_model: Any
+    lexicon: Any
+    unknown_word: int
+
+
+def load_knowledge(model: CtcModel, settings: BeamSettings) -> Knowledge:
+    """Load the lexicon and the language model of the settings, which takes time that their weights do not.
+
+    Raises InputError for a lexicon or language model that is unreadable, and where no decoder is installed.
+    """
+    flashlight = flashlight_text()
+    symbols = flashlight.Dictionary(list(model.labels))
+    spellings = _spelt_lexicon(settings.lexicon, model) if settings.lexicon else {}
+    words = flashlight.create_word_dict({**spellings, UNKNOWN: []}) if settings.lexicon else symbols
+    language_model = flashlight.ZeroLM()
+    if settings.lm:
+        try:
+            with _silent_stderr():
+                language_model = flashlight.KenLM(settings.lm, words)
+        except RuntimeError as error:
+            # KenLM says in which of its functions, then why.
+            text = " ".join(str(error).split())
+            reason = text.partition(" because ")[2] or text
+            raise InputError(f"{settings.lm}: KenLM cannot read it ({reason:.200})") from error
+    if not settings.lexicon:
+        return Knowledge(model, language_model, None, -1)
+    tree = flashlight.Trie(len(model.labels), _silence(model))
+    start = language_model.start(False)
+    for word, spelt in spellings.items():
+        index = words.get_index(word)
+        _, score = language_model.score(start, index)
+        for spelling in spelt:
+            tree.insert([symbols.get_index(symbol) for symbol in spelling], index, score)
+    # Within a word, the search reckons with the best score among the words that it may still become.
+    tree.smear(flashlight.SmearingMode.MAX)
+    return Knowledge(model, language_model, tree, words.get_index(UNKNOWN))
+
+
+def search_with(knowledge: Knowledge, settings: BeamSettings) -> Search:
+    """Return the search with the settings' beam and weights; its paths are scored by their best alignment (Viterbi).
+
+    Raises InputError for settings that do not fit.
     """
     if settings.beam < 1 or not 1 <= settings.nbest <= settings.beam:
         raise InputError(f"a beam of {settings.beam} with {settings.nbest} best; expected 1 <= best <= beam")
     if settings.word_score and not settings.lexicon:
         raise InputError("a word score needs a lexicon: without one the search knows no words")
-    builder = beam_search_builder()
-    lines = _spelt_lexicon(settings.lexicon, model) if settings.lexicon else list(model.labels)
-    with _temporary_file(lines) as path, _silent_stderr():
-        try:
-            decoder = builder(
-                lexicon=path if settings.lexicon else None,
-                # Left to itself, torchaudio numbers the symbols for KenLM in another order than the model does.
-                lm_dict=None if settings.lexicon else path,
-                tokens=list(model.labels),
-                lm=settings.lm,
-                nbest=settings.nbest,
-                beam_size=settings.beam,
-                lm_weight=settings.lm_weight,
-                word_score=settings.word_score,
-                blank_token=model.labels[model.blank],
-                sil_token="|" if model.post_process == "letter" else "</s>",
-            )
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{settings.lm}: KenLM cannot read it ({reason:.200})") from error
+    flashlight, model, language_model = flashlight_text(), knowledge.model, knowledge.language_model
+    widths = {"beam_size": settings.beam, "beam_size_token": len(model.labels), "beam_threshold": BEAM_THRESHOLD}
+    scores = {"lm_weight": settings.lm_weight, "sil_score": 0.0}
+    kind = {"log_add": False, "criterion_type": flashlight.CriterionType.CTC}
+    silence = _silence(model)
+    no_transitions: list[float] = []
+    if knowledge.lexicon is None:
+        options = flashlight.LexiconFreeDecoderOptions(**widths, **scores, **kind)
+        decoder = flashlight.LexiconFreeDecoder(options, language_model, silence, model.blank, no_transitions)
+    else:
+        words = {"word_score": settings.word_score, "unk_score": -math.inf}
+        options = flashlight.LexiconDecoderOptions(**widths, **scores, **words, **kind)
+        decoder = flashlight.LexiconDecoder(
+            options,
+            knowledge.lexicon,
+            language_model,
+            silence,
+            model.blank,
+            knowledge.unknown_word,
+            no_transitions,
+            False,  # the language model is of words, not of symbols
+        )
 
     def search(log_probs_TV: torch.Tensor) -> list[Hypothesis]:
         log_probs_TV = log_probs_TV.contiguous()
-        # torchaudio's own call drops the acoustic and language model scores.
-        results = decoder.decoder.decode(log_probs_TV.data_ptr(), *log_probs_TV.shape)
-        return [_hypothesis(result, log_probs_TV, model) for result in results[: settings.nbest]]
+        results = decoder.decode(log_probs_TV.data_ptr(), *log_probs_TV.shape)
+        # flashlight's decoder does not keep its language model alive: naming ``knowledge`` here does.
+        return [_hypothesis(result, log_probs_TV, knowledge.model) for result in results[: settings.nbest]]
 
     return search
+
+
+def beam_search(model: CtcModel, settings: BeamSettings) -> Search:
+    """Return the search for the model; raises InputError as load_knowledge and search_with do."""
+    return search_with(load_knowledge(model, settings), settings)
+
+
+def _silence(model: CtcModel) -> int:
+    return model.labels.index("|" if model.post_process == "letter" else "</s>")
 
 
 def _hypothesis(result: Any, log_probs_TV: torch.Tensor, model: CtcModel) -> Hypothesis:
@@ -96,9 +167,9 @@ def _hypothesis(result: Any, log_probs_TV: torch.Tensor, model: CtcModel) -> Hyp
     return Hypothesis(words, result.emittingModelScore, result.lmScore, result.score)
 
 
-def _spelt_lexicon(path: str, model: CtcModel) -> list[str]:
-    """Return the lexicon's lines, each word spelt."""
-    lines = []
+def _spelt_lexicon(path: str, model: CtcModel) -> dict[str, list[list[str]]]:
+    """Return the lexicon's words in order, each with its spellings."""
+    spellings: dict[str, list[list[str]]] = {}
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
         word, *spelling = line.split() or [""]
         if not word:
@@ -112,18 +183,10 @@ def _spelt_lexicon(path: str, model: CtcModel) -> list[str]:
                 f"{path}:{number}: {word!r} has {found}; expected symbols of the model: "
                 f"{' '.join(model.labels[4:12])} ..."
             )
-        lines.append(f"{word} {' '.join(spelling)}")
-    if not lines:
+        spellings.setdefault(word, []).append(spelling)
+    if not spellings:
         raise InputError(f"{path}: holds no word; expected lines of word and spelling")
-    return lines
-
-
-@contextmanager
-def _temporary_file(lines: Sequence[str]) -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "lines.txt"
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        yield str(path)
+    return spellings
 
 
 @contextmanager

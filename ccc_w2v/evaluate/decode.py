@@ -6,6 +6,7 @@ Letters in shapes: B utterances, S samples, T frames, V symbols of the dictionar
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,19 +74,17 @@ def emit(
     """
     emissions: dict[int, torch.Tensor] = {}
     for batch in batches_for(model, [len(wave_S) for wave_S in waves], max_samples):
-        together = _emit_batch(model, [_prepared(model, waves[position]) for position in batch])
-        for position, log_probs_TV in zip(batch, together, strict=True):
-            if log_probs_TV.isnan().any():
-                name = names[position] if names else f"wave {position}"
-                raise InputError(
-                    f"{name}: the network gives NaN; its training has diverged (use another checkpoint), or float16 "
-                    "overflows (use bfloat16 or float32)"
-                )
-            emissions[position] = log_probs_TV
+        called = [names[position] if names else f"wave {position}" for position in batch]
+        together = emit_batch(model, [_prepared(model, waves[position]) for position in batch], called)
+        emissions.update(zip(batch, together, strict=True))
     return [emissions[position] for position in range(len(waves))]
 
 
-def _emit_batch(model: CtcModel, waves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def emit_batch(model: CtcModel, waves: Sequence[torch.Tensor], names: Sequence[str]) -> list[torch.Tensor]:
+    """Return log-probabilities (T, V) for each wave (S,) of one batch, normalised already where the model wants that.
+
+    Raises InputError as emit does.
+    """
     parameter = next(model.network.parameters())
     samples_B = torch.tensor([len(wave_S) for wave_S in waves])
     source_BS = torch.nn.utils.rnn.pad_sequence(list(waves), batch_first=True)
@@ -97,8 +96,21 @@ def _emit_batch(model: CtcModel, waves: Sequence[torch.Tensor]) -> list[torch.Te
         )
         # fairseq puts time first here.
         log_probs_TBV = model.network.get_normalized_probs(output, log_probs=True).float().cpu()
-    frames_B = (samples_B - model.min_samples) // model.frame_samples + 1
-    return [log_probs_TBV[:frames, index] for index, frames in enumerate(frames_B.tolist())]
+    emissions = [
+        log_probs_TBV[: frame_count(model, samples), index] for index, samples in enumerate(samples_B.tolist())
+    ]
+    for name, log_probs_TV in zip(names, emissions, strict=True):
+        if log_probs_TV.isnan().any():
+            raise InputError(
+                f"{name}: the network gives NaN; its training has diverged (use another checkpoint), or float16 "
+                "overflows (use bfloat16 or float32)"
+            )
+    return emissions
+
+
+def frame_count(model: CtcModel, samples: int) -> int:
+    """Return how many frames the network makes of so many samples."""
+    return (samples - model.min_samples) // model.frame_samples + 1
 
 
 def _prepared(model: CtcModel, wave_S: torch.Tensor) -> torch.Tensor:
@@ -165,11 +177,11 @@ def best_path(log_probs_TV: torch.Tensor, blank: int) -> list[Symbol]:
 def path_symbols(path_T: torch.Tensor, log_probs_TV: torch.Tensor, blank: int) -> list[Symbol]:
     """Return the symbols along a path (one index a frame), repeats collapsed, then blanks dropped."""
     indices, counts = path_T.unique_consecutive(return_counts=True)
-    log_probs_T = log_probs_TV.gather(1, path_T[:, None])[:, 0]
+    log_probs_T = log_probs_TV.gather(1, path_T[:, None])[:, 0].tolist()
     symbols, start = [], 0
     for index, count in zip(indices.tolist(), counts.tolist(), strict=True):
         if index != blank:
-            log_prob = float(log_probs_T[start : start + count].mean())
+            log_prob = sum(log_probs_T[start : start + count]) / count
             symbols.append(Symbol(index, start, start + count - 1, log_prob))
         start += count
     return symbols
@@ -215,7 +227,7 @@ def timed_words(symbols: Sequence[Symbol], model: CtcModel) -> list[Word]:
             text,
             start=held[0].first * second,
             duration=(held[-1].last + 1 - held[0].first) * second,
-            confidence=min(1.0, float(torch.tensor([symbol.log_prob for symbol in held]).mean().exp())),
+            confidence=min(1.0, math.exp(sum(symbol.log_prob for symbol in held) / len(held))),
         )
         for text, held in zip(texts, words, strict=True)
         if text

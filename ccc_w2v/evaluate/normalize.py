@@ -21,10 +21,14 @@ def normalize(text: str, rules: str) -> str:
     ``none``: words as they are. ``librispeech``: upper-case; the typographic apostrophe becomes '; every run of other
     characters than A-Z and ' becomes one space, so that WELL-KNOWN is two words and digits disappear.
 
-    ``hub5``: for conversations over the telephone, after NIST's Hub5 evaluations. Lower-case; events in [brackets] or
-    <angles> and %MARKS go; words broken off ("wor-", "-ord") and hesitations (uh, um, hmm ...) go, on both sides, since
-    the evaluations do not count them; of the rest a-z, 0-9 and ' stay and all else parts words, so that "well-known"
-    is two and "u._s." is "u s". It is not NIST's mapping file (GLM), which also maps spellings ("gonna").
+    ``hub5``: for telephone conversations whose references are plain text, with neither NIST's .stm nor its mapping file
+    (GLM); numbers to stand beside published ones come from ``tools/score.py --standard hub5``. It does on both sides
+    what the GLM, sclite -F -D and the .stm's markup do together, as far as a text alone allows, but removes what they
+    forgive: lower-case; events in [brackets] or <angles> and %MARKS go; words broken off ("wor-", "-ord") and
+    hesitations (uh, um, hmm ...) go; of the rest a-z, 0-9 and ' stay and all else parts words, so that "well-known" is
+    two and "u._s." is "u s". So a hesitation too many is no error here, and one in sclite; a broken word in the
+    reference is no word here, and a right one in sclite where the hypothesis has a word that it may be a part of; and
+    spellings ("gonna") are not mapped.
 
     Raises InputError for rules of another name.
     """

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
-from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import Manifest, write_whole
-from ccc_w2v.errors import InputError
+from ccc_w2v.data.stm import TimedWord, write_ctm
 from ccc_w2v.evaluate.beam import BeamSettings
 from ccc_w2v.evaluate.ctc_model import CtcModel
 from ccc_w2v.evaluate.decode import (
@@ -25,12 +22,19 @@ from ccc_w2v.evaluate.decode import (
     Hypothesis,
     Search,
     Word,
-    batches_for,
-    emit,
     greedy_search,
     sha256,
 )
+from ccc_w2v.evaluate.decoding_settings import SETTINGS
+from ccc_w2v.evaluate.emissions import emitted_pieces
+from ccc_w2v.evaluate.journal import add_line, open_journal
+from ccc_w2v.evaluate.pieces import joined
+from ccc_w2v.evaluate.search_pool import searched
 from ccc_w2v.evaluate.wer import read_references, utterance_ids, write_trn
+from ccc_w2v.evaluate.windows import Windows
+
+# Seconds of audio, and how many of them in a second.
+BAR = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}, {rate_fmt}]"
 
 
 @dataclass(frozen=True)
@@ -58,71 +62,44 @@ def transcribe(
     identity: dict[str, str],
     *,
     search: Search | None = None,
+    search_processes: int = 0,
     max_samples: int = MAX_BATCH_SAMPLES,
+    windows: Windows | None = None,
     logits_dir: Path | None = None,
 ) -> Transcription:
-    """Decode every utterance of ``manifest`` (greedily without a ``search``), keeping finished batches in the journal.
+    """Decode every utterance of ``manifest`` (greedily without a ``search``), keeping finished ones in the journal.
 
-    A journal of the same ``identity`` (see decoding_identity) is continued; raises InputError for one of another. With
-    ``logits_dir``, each utterance's log-probabilities (T, V) are written there as <id>.npy, float32.
+    With ``search_processes`` the searches run in so many processes while the network computes the next batch; the
+    results and their order in the journal are the same.
+
+    Recordings longer than ``windows`` are read and computed window by window and searched in pieces (see windows.py and
+    pieces.py), so that memory does not grow with their length. With ``logits_dir``, each utterance's log-probabilities
+    (T, V) are written there as <id>.npy, float32.
+
+    A journal of the same ``identity`` (see decoding_identity) is continued; raises InputError for one of another.
     """
     ids, search = utterance_ids(manifest), search or greedy_search(model)
-    hypotheses, journal = _open_journal(journal_path, identity)
+    hypotheses, journal = open_journal(journal_path, identity)
     todo = [position for position, utterance in enumerate(ids) if utterance not in hypotheses]
     resumed = len(ids) - len(todo)
     started = time.perf_counter()
-    lengths = [manifest.entries[position].samples for position in todo]
-    with journal, tqdm(total=len(ids), initial=resumed, unit="utt", desc="decoding") as bar:
-        for batch in batches_for(model, lengths, max_samples):
-            positions = [todo[index] for index in batch]
-            emissions = _emit_positions(model, manifest, ids, positions, max_samples)
-            for position, log_probs_TV in zip(positions, emissions, strict=True):
-                utterance = ids[position]
-                if logits_dir is not None:
-                    _write_array(logits_dir / f"{utterance}.npy", log_probs_TV.numpy())
-                hypotheses[utterance] = search(log_probs_TV)
-                line = {"id": utterance, "hypotheses": [_as_line(each) for each in hypotheses[utterance]]}
-                journal.write(json.dumps(line, ensure_ascii=False) + "\n")
-            journal.flush()
-            bar.update(len(batch))
-    audio_seconds = sum(lengths) / model.sample_rate
+    samples = sum(manifest.entries[position].samples for position in todo)
+    pieces: list[tuple[float, list[Hypothesis]]] = []
+    emitted = emitted_pieces(model, manifest, todo, max_samples, windows, logits_dir)
+    with (
+        journal,
+        tqdm(total=samples, unit="s", unit_scale=1 / model.sample_rate, bar_format=BAR, desc="decoding") as bar,
+        closing(searched(emitted, search, search_processes)) as results,
+    ):
+        for piece, found in results:
+            pieces.append((piece.start, found))
+            if piece.last:
+                hypotheses[piece.utterance] = joined(pieces)
+                pieces.clear()
+                add_line(journal, piece.utterance, hypotheses[piece.utterance])
+            bar.update(piece.samples)
     in_order = {utterance: hypotheses[utterance] for utterance in ids}
-    return Transcription(in_order, resumed, audio_seconds, time.perf_counter() - started)
-
-
-def _emit_positions(
-    model: CtcModel, manifest: Manifest, ids: Sequence[str], positions: Sequence[int], max_samples: int
-) -> list[torch.Tensor]:
-    waves = [
-        read_audio(
-            manifest.audio_path(entry),
-            model.sample_rate,
-            where=manifest.where(entry),
-            declared_samples=entry.samples,
-            min_samples=model.min_samples,
-        )
-        for entry in (manifest.entries[position] for position in positions)
-    ]
-    return emit(model, waves, [ids[position] for position in positions], max_samples)
-
-
-def _as_line(hypothesis: Hypothesis) -> list[Any]:
-    return [[astuple(word) for word in hypothesis.words], hypothesis.acoustic, hypothesis.lm, hypothesis.total]
-
-
-def _from_line(line: list[Any]) -> Hypothesis:
-    words, *scores = line
-    return Hypothesis([Word(*fields) for fields in words], *scores)
-
-
-def _write_array(path: Path, values: np.ndarray) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            np.save(file, values)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    return Transcription(in_order, resumed, samples / model.sample_rate, time.perf_counter() - started)
 
 
 def decode_into(
@@ -132,11 +109,17 @@ def decode_into(
     identity: dict[str, str],
     *,
     search: Search | None = None,
+    search_processes: int = 0,
     max_samples: int = MAX_BATCH_SAMPLES,
+    windows: Windows | None = None,
     logits: bool = False,
     nbest: bool = False,
+    names: Mapping[str, str] | None = None,
 ) -> Transcription:
-    """Transcribe into a folder: hyp.trn, hyp.ctm, ref.trn where <split>.wrd exists; see transcribe and write_nbest.
+    """Transcribe into a folder: hyp.trn, hyp.ctm, what made them in decoding.json, ref.trn where <split>.wrd exists.
+
+    See transcribe and write_nbest. ``identity`` goes into decoding.json, with ``names`` of what it holds the hashes of
+    before it.
 
     Raises InputError as transcribe does, and for ids and references that cannot be written, before anything is.
     """
@@ -144,29 +127,38 @@ def decode_into(
     logits_dir = out / "logits" if logits else None
     (logits_dir or out).mkdir(parents=True, exist_ok=True)
     journal = out / "hyp.partial.jsonl"
-    identity = {**identity, "logits": str(logits)}
+    identity = {**identity, "logits": str(logits), "windows": str(windows)}
     result = transcribe(
-        model, manifest, journal, identity, search=search, max_samples=max_samples, logits_dir=logits_dir
+        model,
+        manifest,
+        journal,
+        identity,
+        search=search,
+        search_processes=search_processes,
+        max_samples=max_samples,
+        windows=windows,
+        logits_dir=logits_dir,
     )
     if references is not None:
         write_trn(out / "ref.trn", dict(zip(ids, references, strict=True)))
     if nbest:
         found = {utterance: list(map(as_scores, each)) for utterance, each in result.hypotheses.items()}
         write_nbest(out / "nbest.jsonl", found)
-    write_ctm(out / "hyp.ctm", {utterance: best[0].words for utterance, best in result.hypotheses.items()})
+    write_words(out / "hyp.ctm", {utterance: best[0].words for utterance, best in result.hypotheses.items()})
+    write_whole(out / SETTINGS, json.dumps({**(names or {}), **identity}, indent=2) + "\n")
     write_trn(out / "hyp.trn", result.texts)
     journal.unlink()
     return result
 
 
-def write_ctm(path: str | Path, words: Mapping[str, Sequence[Word]]) -> None:
-    """Write a NIST .ctm file: utterance, channel 1, start and duration in seconds, word, confidence; sorted by id."""
-    write_whole(
+def write_words(path: str | Path, words: Mapping[str, Sequence[Word]]) -> None:
+    """Write a NIST .ctm file of utterances, each as a recording of channel 1; see data.stm.write_ctm."""
+    write_ctm(
         path,
-        "".join(
-            f"{utterance} 1 {word.start:.3f} {word.duration:.3f} {word.text} {word.confidence:.4f}\n"
-            for utterance in sorted(words)
-            for word in words[utterance]
+        (
+            TimedWord(utterance, "1", word.start, word.duration, word.text, word.confidence)
+            for utterance, found in words.items()
+            for word in found
         ),
     )
 
@@ -199,25 +191,3 @@ def decoding_identity(
         "dtype": precision,
         **searched,
     }
-
-
-def _open_journal(path: Path, identity: dict[str, str]) -> tuple[dict[str, list[Hypothesis]], TextIO]:
-    content = path.read_bytes() if path.is_file() else b""
-    # A kill can leave half a line at the end: that utterance is decoded again.
-    complete = content[: content.rfind(b"\n") + 1]
-    hypotheses: dict[str, list[Hypothesis]] = {}
-    try:
-        header, *lines = [json.loads(line) for line in complete.splitlines()] or [identity]
-        hypotheses = {line["id"]: list(map(_from_line, line["hypotheses"])) for line in lines}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a journal of this tool ({error}); remove it to decode from the start") from error
-    if header != identity:
-        raise InputError(
-            f"{path}: an unfinished decoding of another checkpoint, manifest, precision or search; remove it to "
-            "give it up, or choose another output folder"
-        )
-    if not complete:
-        write_whole(path, json.dumps(identity) + "\n")
-    elif len(complete) < len(content):
-        os.truncate(path, len(complete))
-    return hypotheses, open(path, "a", encoding="utf-8")

@@ -38,3 +38,7 @@ def test_a_disk_that_is_full_leaves_the_old_labels(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         write_labels(tmp_path / "train.tsv", ["NEW"])
     assert (tmp_path / "train.ltr").read_text() == "O L D |\n" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_token_in_brackets_is_one_letter():
+    assert letters("OH [NOISE]") == "O H | [NOISE] |"

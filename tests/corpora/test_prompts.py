@@ -15,6 +15,7 @@ from ccc_w2v.corpora.prompts import check, prepare
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from tests.corpora.fake_prompts import TRICKY, debian_tree, release_tree
+from tests.corpora.killed import killed_after
 
 TOOL = Path(__file__).parents[2] / "tools" / "prepare_prompts.py"
 
@@ -165,19 +166,10 @@ def test_a_missing_file_or_other_options_prepare_again(tmp_path, source):
 
 
 @pytest.mark.parametrize("writes", [0, 7, 40])
-def test_a_killed_preparation_and_a_second_call_give_the_same(tmp_path, source, plain, monkeypatch, writes):
-    replace, left = os.replace, iter(range(writes))
-
-    def killed(*args):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        replace(*args)
-
-    monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_killed_preparation_and_a_second_call_give_the_same(tmp_path, source, plain, writes):
+    with killed_after(writes):
         prepare(tmp_path / "killed", source=source)
     assert not (tmp_path / "killed" / "done.json").exists()
-    monkeypatch.setattr(os, "replace", replace)
     prepare(tmp_path / "killed", source=source)
     assert tree(tmp_path / "killed") == tree(plain)
 

@@ -12,7 +12,7 @@ from fairseq.data.audio.audio_utils import is_sf_audio_data, parse_path, read_fr
 from ccc_w2v.augment.pipeline import load_pipeline
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_labels, read_manifest, write_manifest
-from ccc_w2v.data.packing import pack
+from ccc_w2v.data.packing import pack, write_zip, zip_slices
 from ccc_w2v.data.two_view import TwoViewDataset
 from ccc_w2v.errors import InputError
 from tests.evaluate.run_tool import run_tool
@@ -86,3 +86,38 @@ def test_a_packed_corpus_is_not_packed_again(corpus, tmp_path):
     pack(read_manifest(corpus), tmp_path / "train.tsv", RATE)
     with pytest.raises(InputError, match="in a zip already"):
         pack(read_manifest(tmp_path / "train.tsv"), tmp_path / "again.tsv", RATE)
+
+
+def test_a_zip_of_bytes_is_read_here_and_by_fairseq_and_zip_programs(tmp_path):
+    files = {"a/b.flac": b"12345", "ü.bin": bytes(range(256))}
+    write_zip(tmp_path / "some.zip", files.items())
+    slices = zip_slices(tmp_path / "some.zip")
+    assert list(slices) == list(files)
+    for name, where in slices.items():
+        path, slice_ptr = parse_path(f"{tmp_path}/{where}")
+        assert read_from_stored_zip(path, *slice_ptr) == files[name]
+    with zipfile.ZipFile(tmp_path / "some.zip") as archive:
+        assert archive.testzip() is None
+    first = (tmp_path / "some.zip").read_bytes()
+    write_zip(tmp_path / "some.zip", files.items())
+    assert (tmp_path / "some.zip").read_bytes() == first
+
+
+def test_a_compressed_zip_and_no_zip_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "small.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", b"0" * 1000)
+    with pytest.raises(InputError, match="a is compressed"):
+        zip_slices(tmp_path / "small.zip")
+    (tmp_path / "no.zip").write_bytes(b"no")
+    with pytest.raises(InputError, match="is no zip"):
+        zip_slices(tmp_path / "no.zip")
+
+
+def test_a_zip_that_fails_half_way_is_not_there(tmp_path):
+    def files():
+        yield "a", b"1"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_zip(tmp_path / "half.zip", files())
+    assert not list(tmp_path.iterdir())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,16 +11,11 @@ from pathlib import Path
 import pytest
 
 from ccc_w2v.evaluate.alignment import Pair
+from ccc_w2v.evaluate.sclite import command, installed
 from ccc_w2v.evaluate.wer import write_trn
 
-
-def program(name: str) -> list[str]:
-    """Return the command of one of sctk's programs, which Debian puts behind one name."""
-    return ["sctk", name] if shutil.which("sctk") else [shutil.which(name) or f"/usr/lib/sctk/bin/{name}"]
-
-
-SCLITE, SC_STATS = program("sclite"), program("sc_stats")
-needs_sclite = pytest.mark.skipif(shutil.which(SCLITE[0]) is None, reason="NIST sclite is not installed (package sctk)")
+SCLITE, SC_STATS = command("sclite"), command("sc_stats")
+needs_sclite = pytest.mark.skipif(not installed(), reason="NIST sclite is not installed (package sctk)")
 
 
 def utterance_pairs(seed: int, vocabulary: int, longest: int) -> tuple[dict[str, str], dict[str, str]]:

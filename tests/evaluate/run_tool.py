@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import pytest
+
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
@@ -25,3 +27,12 @@ def run_with(name: str, *arguments: object) -> int:
     main: Callable[[], int] = runpy.run_path(str(TOOLS / f"{name}.py"))["main"]
     with mock.patch("sys.argv", [f"{name}.py", *map(str, arguments)]):
         return main()
+
+
+def one_line_error(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what a tool has said on stderr, after making sure that it is one error and that stdout is empty."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err

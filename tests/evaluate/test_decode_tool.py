@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from ccc_w2v.data.manifest import read_manifest, write_manifest
-from ccc_w2v.evaluate import decode, transcribe
+from ccc_w2v.evaluate import decode, emissions, transcribe
 from ccc_w2v.evaluate.ctc_model import load_ctc
+from ccc_w2v.evaluate.decoding_settings import read_settings
 from ccc_w2v.evaluate.wer import Counts, read_trn, score
+from ccc_w2v.evaluate.windows import Windows
 from tests.evaluate.nist import SCLITE, needs_sclite
 from tests.evaluate.run_tool import TOOLS, as_arguments, run_tool, run_with
 from tests.evaluate.tiny_ctc import SAMPLES, WORDS
@@ -36,6 +38,7 @@ def uninterrupted(checkpoint: Path, test_set: Path, tmp_path_factory: pytest.Tem
         ("score", "--conditions"),
         ("compare", "--groups"),
         ("rescore", "--nbest"),
+        ("tune_lm", "--lm-weights"),
         ("train_lm", "--letters"),
     ],
 )
@@ -47,13 +50,15 @@ def test_help_needs_no_torch(tool: str, option: str) -> None:
     assert option in subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout
 
 
-def test_writes_hypotheses_and_references(uninterrupted: Path) -> None:
-    assert sorted(path.name for path in uninterrupted.iterdir()) == ["hyp.ctm", "hyp.trn", "ref.trn"]
+def test_writes_hypotheses_and_references(uninterrupted: Path, checkpoint: Path) -> None:
+    assert sorted(path.name for path in uninterrupted.iterdir()) == ["decoding.json", "hyp.ctm", "hyp.trn", "ref.trn"]
     ids = [f"test{index}" for index in range(len(WORDS))]
     assert list(read_trn(uninterrupted / "ref.trn").items()) == list(zip(ids, WORDS, strict=True))
     hypotheses = read_trn(uninterrupted / "hyp.trn")
     assert list(hypotheses) == ids
     assert all(hypotheses.values())
+    settings = read_settings(uninterrupted)
+    assert (settings["checkpoint"], settings["dtype"]) == (decode.sha256(checkpoint), "float32")
 
 
 def test_reports_the_real_time_factor(
@@ -103,7 +108,7 @@ def test_no_references_no_ref_trn(checkpoint: Path, test_set: Path, tmp_path: Pa
     listed = read_manifest(test_set)
     write_manifest(tmp_path / "other.tsv", listed.root, [(listed.entries[0].path, listed.entries[0].samples)])
     assert run_tool("decode", checkpoint=checkpoint, manifest=tmp_path / "other.tsv", out=tmp_path / "out") == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["hyp.ctm", "hyp.trn"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["decoding.json", "hyp.ctm", "hyp.trn"]
 
 
 def test_an_empty_hypothesis_is_only_its_id(
@@ -118,7 +123,7 @@ def test_continues_after_a_kill(
     checkpoint: Path, test_set: Path, tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"checkpoint": checkpoint, "manifest": test_set, "out": tmp_path}
-    emit_positions, batches = transcribe._emit_positions, []
+    emit_positions, batches = emissions.emit_positions, []
 
     def killed_at_the_third(*args: object) -> list[torch.Tensor]:
         batches.append(args)
@@ -126,13 +131,13 @@ def test_continues_after_a_kill(
             raise KeyboardInterrupt
         return emit_positions(*args)
 
-    monkeypatch.setattr(transcribe, "_emit_positions", killed_at_the_third)
+    monkeypatch.setattr(emissions, "emit_positions", killed_at_the_third)
     assert run_tool("decode", **options) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["hyp.partial.jsonl"]
     kept = len((tmp_path / "hyp.partial.jsonl").read_text().splitlines()) - 1
     assert 0 < kept < len(SAMPLES)
 
-    monkeypatch.setattr(transcribe, "_emit_positions", emit_positions)
+    monkeypatch.setattr(emissions, "emit_positions", emit_positions)
     assert run_tool("decode", **options) == 0
     assert (tmp_path / "hyp.trn").read_bytes() == (uninterrupted / "hyp.trn").read_bytes()
     assert not (tmp_path / "hyp.partial.jsonl").exists()
@@ -140,7 +145,8 @@ def test_continues_after_a_kill(
 
 def write_journal(folder: Path, checkpoint: Path, manifest: Path, rest: str) -> Path:
     model, listed = load_ctc(checkpoint), read_manifest(manifest)
-    header = json.dumps({**transcribe.decoding_identity(model, [checkpoint], listed), "logits": "False"})
+    defaults = {"logits": "False", "windows": str(Windows(3000, 400))}
+    header = json.dumps({**transcribe.decoding_identity(model, [checkpoint], listed), **defaults})
     (folder / "hyp.partial.jsonl").write_text(f"{header}\n{rest}")
     return folder / "hyp.partial.jsonl"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ccc_w2v
-from tests.evaluate.run_tool import run_tool
+from tests.evaluate.run_tool import one_line_error, run_tool
 
 REFERENCE = "the cat sat (s1-1)\non mats (s1-2)\nyes (s2-1)\n"
 HYPOTHESIS = "oh yes (s2-1)\nThe hat (s1-1)\non mats (s1-2)\n"
@@ -69,7 +69,7 @@ def test_a_seed_repeats_and_speakers_widen(files: dict[str, Path]) -> None:
     assert single == again
     assert single[0] < 0.125 < single[1]
     grouped = scored(files, groups=speakers, seed=1)
-    assert grouped["bootstrap"] == {"of": "speakers", "level": 0.95, "resamples": 10000, "seed": 1}
+    assert grouped["bootstrap"] == {"of": "speakers", "count": 10, "level": 0.95, "resamples": 10000, "seed": 1}
     low, high = grouped["wer"]["interval"]
     assert high - low > 2 * (single[1] - single[0])
 
@@ -117,12 +117,8 @@ def test_refusals_are_one_line(files: dict[str, Path], tmp_path: Path, capsys: p
 
     def refused(**options: object) -> str:
         assert run_tool("score", **{**files, "json": report, **options}) == 2
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert captured.err.startswith("error: ")
-        assert captured.err.count("\n") == 1
         assert not report.exists()
-        return captured.err
+        return one_line_error(capsys)
 
     assert "unknown normalisation 'hub4'; available: none, librispeech, hub5" in refused(normalize="hub4")
     assert "none.trn: no such .trn file" in refused(hyp=tmp_path / "none.trn")

@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# Switchboard: a LibriSpeech checkpoint adapted to the telephone, fine-tuned, and scored on Hub5'00 by NIST's rules.
+#
+#   recipes/switchboard/run.sh --pretrained CHECKPOINT --train DIR --eval2000-audio DIR --eval2000-text DIR
+#       [--transcripts DIR] [--rt03 DIR] [--fisher DIR,DIR] [--finetuning NAME] [--no-adaptation]
+#       [--librispeech-model CHECKPOINT] [--gpus N] [--memory GIB] [--launcher "COMMAND"] [--out DIR] [--data DIR]
+#       [--lm ARPA --lexicon WORDS] [--beam N] [--lm-weight X] [--word-score X]
+#       [--seed N] [--stage N] [--stop-stage N] [--dry-run]
+#       [--prepare-option OPTION]... [--adapt-override KEY=VALUE]... [--finetune-override KEY=VALUE]...
+#
+# Stages: 1 prepare, 2 adapt, 3 finetune, 4 zero-shot, 5 decode, 6 score, 7 export. What is done is kept: a stage that
+# has its marker is passed over, a training that was stopped goes on. --dry-run prints every command and does nothing.
+# --pretrained is a BASE model pre-trained on LibriSpeech (ours or fairseq's), --librispeech-model one fine-tuned there
+# (fairseq's or a folder of transformers), which stage 4 decodes telephone speech with as it is. The folders are LDC's:
+# LDC97S62, LDC2002S09, LDC2002T43, LDC2007S10. NAME is a file of config/finetuning (base_300h). --no-adaptation
+# fine-tunes the checkpoint as it is. tools/plan.py spreads the audio per update over --gpus of --memory; --launcher is
+# what starts fairseq-hydra-train on several: "recipes/launch/one_node.sh 8", else fairseq takes the N GPUs it sees.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+source recipes/stages.sh
+pretrained='' train='' transcripts='' eval2000_audio='' eval2000_text='' rt03='' fisher='' finetuning=base_300h
+no_adaptation='' librispeech_model='' out=exp/switchboard data='' lm='' lexicon='' beam=500 lm_weight=1 word_score=0
+gpus='' memory=''
+prepare_option=() adapt_override=() finetune_override=()
+values="pretrained train transcripts eval2000-audio eval2000-text rt03 fisher finetuning librispeech-model"
+values+=" gpus memory launcher out data lm lexicon beam lm-weight word-score"
+read_options "$values" "no-adaptation" \
+    "prepare-option adapt-override finetune-override" "$@"
+configs=$PWD/recipes/switchboard/config
+[ -e "$configs/finetuning/$finetuning.yaml" ] || usage "no configuration finetuning/$finetuning.yaml"
+[ -z "$lm" ] || [ -n "$lexicon" ] || usage "--lm needs --lexicon, the words of the language model"
+if wanted 2 || wanted 3; then [ -n "$pretrained" ] || usage "stages 2 and 3 need --pretrained, a checkpoint"; fi
+read -ra launcher <<<"${launcher[*]}"
+gpus=${gpus:-$(gpus_here)}
+out=$(realpath -m "$out")
+data=$(realpath -m "${data:-$out/data}")
+run=$out/seed$seed
+finetuned=$run/$finetuning${no_adaptation:+_unadapted}
+amount=${finetuning#base_} amount=${amount%_spm1000}
+best=$finetuned/checkpoints/checkpoint_best.pt
+start=$run/start.pt
+[ -n "$no_adaptation" ] || start=$run/adapted.pt
+sets=eval2000
+[ -z "$rt03" ] || sets="eval2000 rt03"
+device=cpu
+! nvidia-smi -L >/dev/null 2>&1 || device=cuda
+
+plain() {  # checkpoint, target: the checkpoint without our plugin, as fine-tuning and adaptation take it
+    run_once "${2%.pt}.exported" python tools/export.py --to fairseq --overwrite --checkpoint "$1" --out "$2"
+}
+
+recognise() {  # folder, checkpoint: greedy, and with the language model where one is given
+    for set in $sets; do
+        decode "$1/$set" "$2" "$data/$set.tsv" --device $device
+        [ -z "$lm" ] || decode "$1/${set}_lm" "$2" "$data/$set.tsv" --device $device --beam "$beam" --lm "$lm" \
+            --lexicon "$lexicon" --lm-weight "$lm_weight" --word-score "$word_score"
+    done
+}
+
+counted() {  # list: what the plan counts full batches on, once stage 1 has written it
+    plan_options=()
+    [ ! -e "$data/$1.tsv" ] || plan_options=(--manifest "$data/$1.tsv")
+}
+
+# hyp.trn tells of utterances without a word too; its words stay in the segment that they were decoded from.
+score_hub5() {  # folder of recognise: by NIST's rules, the halves apart
+    local folder
+    for set in $sets; do
+        for folder in "$1/$set" ${lm:+"$1/${set}_lm"}; do
+            run_once "$folder/.scored" python tools/score.py --standard hub5 --stm "$data/$set.stm" \
+                --glm "$data/$set.glm" --segments "$data/$set.segments" --hyp "$folder/hyp.trn" \
+                --ctm-out "$folder/recordings.ctm" --json "$folder/score.json"
+        done
+    done
+}
+
+if wanted 1; then
+    echo "1. prepare Switchboard, Hub5'00${rt03:+ and RT-03}"
+    run python tools/prepare_switchboard.py --out "$data" ${train:+--train "$train"} \
+        ${transcripts:+--transcripts "$transcripts"} ${eval2000_audio:+--eval2000-audio "$eval2000_audio"} \
+        ${eval2000_text:+--eval2000-text "$eval2000_text"} ${rt03:+--rt03 "$rt03"} ${fisher:+--fisher "$fisher"} \
+        "${prepare_option[@]}"
+    if [[ $finetuning == *_spm1000 ]]; then
+        run_once "$data/.spm1000" python tools/train_sentencepiece.py "$data/train_nodup.wrd" --size 1000 \
+            --out "$data" --splits dev,train_nodup,train_100k_nodup,train_30h
+    fi
+fi
+if wanted 2 && [ -z "$no_adaptation" ]; then
+    echo "2. adapt: go on pre-training on telephone speech without transcripts"
+    plain "$pretrained" "$run/start.pt"
+    counted pretrain
+    train_planned adaptation pretraining "$run/adapt" ccc_base_telephone task.data="$data" \
+        checkpoint.finetune_from_model="$run/start.pt" "${adapt_override[@]}"
+    plain "$run/adapt/checkpoints/checkpoint_last.pt" "$run/adapted.pt"
+fi
+if wanted 3; then
+    echo "3. fine-tune: $finetuning"
+    [ -z "$no_adaptation" ] || plain "$pretrained" "$run/start.pt"
+    counted "$(sed -n 's/^  train_subset: //p' "$configs/finetuning/parts/amount/$amount.yaml")"
+    train_planned fine-tuning finetuning "$finetuned" "$finetuning" task.data="$data" model.w2v_path="$start" \
+        "${finetune_override[@]}"
+fi
+if wanted 4 && [ -n "$librispeech_model" ]; then
+    echo "4. zero-shot: the LibriSpeech model on telephone speech"
+    recognise "$out/zero_shot" "$librispeech_model"
+    score_hub5 "$out/zero_shot"
+fi
+if wanted 5; then
+    echo "5. decode"
+    recognise "$finetuned/decode" "$best"
+fi
+if wanted 6; then
+    echo "6. score"
+    score_hub5 "$finetuned/decode"
+fi
+if wanted 7; then
+    echo "7. export to Hugging Face"
+    scores=() pieces=()
+    for set in $sets; do scores+=("$finetuned/decode/$set/score.json"); done
+    [[ $finetuning != *_spm1000 ]] || pieces=(--sentencepiece "$data/spm1000.model")
+    run_once "$finetuned/.huggingface" python tools/export.py --to huggingface --overwrite --checkpoint "$best" \
+        --out "$finetuned/huggingface" --manifest "$data/eval2000.tsv" --wer "${scores[@]}" "${pieces[@]}" \
+        --data "Switchboard-1 Release 2 (LDC97S62)" --recipe "recipes/switchboard $finetuning"
+fi

@@ -1,0 +1,185 @@
+"""recipes/switchboard: every configuration is built, and run.sh goes from LDC's folders to scores and a model."""
+
+import functools
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq import criterions, tasks
+from omegaconf import OmegaConf, open_dict
+
+from ccc_w2v.benchmark.random_ctc import trainer_state
+from ccc_w2v.configs import build_model, compose_config
+from ccc_w2v.corpora.switchboard_lists import LABELLED
+from tests import fake_switchboard
+from tests.evaluate.tiny_ctc import build_ctc, save, write_test_set
+from tests.export.conftest import pretrained_state
+from tests.recipes.test_librispeech_configs import count, schedule
+from tests.tiny_models import TINY
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "recipes/switchboard/config"
+FINETUNING = sorted(path.stem for path in (CONFIG / "finetuning").glob("*.yaml"))
+# What fairseq's own base_100h (110 h) and base_10h (30 h) say, and what lies between base_100h and base_960h (300 h).
+EXPECTED = {
+    "300h": ("train_nodup", 160_000, 5e-5, 0.5, 0.25, 0.1, 0),
+    "110h": ("train_100k_nodup", 80_000, 3e-5, 0.65, 0.5, 0.1, 0),
+    "30h": ("train_30h", 40_000, 5e-5, 0.65, 0.5, 0.05, 10_000),
+}
+FEW = ["optimization.max_update=3", "common.fp16=false", "dataset.num_workers=0", "common.log_interval=1"]
+FEW += ["distributed_training.distributed_world_size=1", "common.tensorboard_logdir=null", "dataset.max_tokens=200000"]
+NAMED = ("final_dim", "quantize_targets")  # what the YAML names already takes no plus
+SMALL = [f"{'' if key in NAMED else '+'}model.{key}={value!r}" for key, value in TINY.items()]
+ADAPT = [*FEW, *SMALL, "dataset.max_tokens=64000", "task.max_sample_size=32000", "dataset.validate_interval=1"]
+FINETUNE = [*FEW, "model.mask_channel_length=4", "model.freeze_finetune_updates=0"]
+
+
+@functools.cache
+def adaptation():
+    overrides = ["task.data=/data", "checkpoint.finetune_from_model=/start.pt"]
+    return compose_config(CONFIG / "pretraining/ccc_base_telephone.yaml", overrides)
+
+
+def test_adaptation_builds_and_hears_switchboard_through_a_telephone():
+    config = adaptation()
+    assert (config.dataset.train_subset, config.dataset.valid_subset) == ("pretrain", "pretrain_valid")
+    assert config.task.augment == "telephone" and config.task.noise_manifest is None
+    assert count(build_model(config)) == 95_044_608
+    criterions.build_criterion(config.criterion, tasks.setup_task(config.task))
+    scheduler = schedule(config)
+    assert scheduler.step_update(3_000) == pytest.approx(1e-4) and scheduler.step_update(50_000) == 0
+
+
+@pytest.mark.parametrize("name", FINETUNING)
+def test_finetuning_builds_on_the_lists_that_are_prepared(name, tmp_path):
+    for labels in ("ltr", "spm1000"):
+        (tmp_path / f"dict.{labels}.txt").write_text("".join(f"symbol{index} 1\n" for index in range(29)))
+    overrides = [f"task.data={tmp_path}", "model.w2v_path=pretrained.pt"]
+    config = compose_config(CONFIG / "finetuning" / f"{name}.yaml", overrides)
+    model = config.model
+    found = (config.dataset.train_subset, config.optimization.max_update, config.optimization.lr[0], model.mask_prob)
+    found += (model.mask_channel_prob, model.layerdrop, model.freeze_finetune_updates)
+    assert found == EXPECTED[name.split("_")[1]]
+    assert {config.dataset.train_subset, config.dataset.valid_subset} <= set(LABELLED)
+    labels = ("spm1000", "sentencepiece") if name.endswith("spm1000") else ("ltr", "letter")
+    assert (config.task.labels, config.criterion.post_process) == labels
+    with open_dict(config):
+        # In place of the checkpoint, what it says of its model.
+        config.model.w2v_args = OmegaConf.to_container(adaptation(), resolve=True, enum_to_str=True)
+    assert count(build_model(config)) == 94_371_712 + 768 * 33 + 33
+    criterions.build_criterion(config.criterion, tasks.setup_task(config.task))
+    assert schedule(config).step_update(config.optimization.max_update // 10) == pytest.approx(found[2])
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """LDC's folders, a checkpoint of LibriSpeech and a model fine-tuned there, all tiny; as options of run.sh."""
+    root = tmp_path_factory.mktemp("recipe")
+    audio, text = fake_switchboard.write_eval2000(root)
+    write_test_set(root / "libri")
+    tuned = save(trainer_state(*build_ctc(root / "libri", extractor_mode="default")), root / "libri/tuned.pt")
+    found = {
+        "train": fake_switchboard.write_train(root),
+        "transcripts": fake_switchboard.write_transcripts(root),
+        "eval2000-audio": audio,
+        "eval2000-text": text,
+        "pretrained": save(pretrained_state(), root / "pretrained.pt"),
+        "librispeech-model": tuned,
+    }
+    return [part for key, value in found.items() for part in (f"--{key}", str(value))]
+
+
+def run(*arguments):
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    command = ["bash", str(ROOT / "recipes/switchboard/run.sh"), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def repeated(option, values):
+    return [part for value in values for part in (option, value)]
+
+
+def test_all_stages_run_on_the_small_corpus_and_a_second_call_does_nothing(folders, tmp_path):
+    arguments = [*folders, "--out", tmp_path, "--finetuning", "base_30h"]
+    arguments += repeated("--prepare-option", ["--dev", str(fake_switchboard.DEV)])
+    arguments += repeated("--adapt-override", ADAPT) + repeated("--finetune-override", FINETUNE)
+    first = run(*arguments)
+    assert first.returncode == 0, first.stdout + first.stderr
+    tuned = tmp_path / "seed1/base_30h"
+    for folder in (tmp_path / "zero_shot/eval2000", tuned / "decode/eval2000"):
+        report = json.loads((folder / "score.json").read_text())
+        assert report["standard"] == "hub5" and report["segments"] == 12
+        assert {"Switchboard", "CallHome"} <= set(report["by_corpus"])
+    assert (tuned / "huggingface/model.safetensors").is_file()
+    assert "eval2000/score.json" in (tuned / "huggingface/README.md").read_text()
+    # Adaptation began at the checkpoint and fine-tuning at what it left.
+    start, adapted = (torch.load(tmp_path / "seed1" / f"{name}.pt", weights_only=True) for name in ("start", "adapted"))
+    moved = [(start["model"][key] - adapted["model"][key]).abs().max() for key in start["model"]]
+    assert 0 < max(moved) < 0.1
+    log = (tuned / "train.log").read_text()
+    assert f"'w2v_path': '{tmp_path}/seed1/adapted.pt'" in log
+    second = run(*arguments)
+    assert second.returncode == 0
+    ran = [line for line in second.stdout.splitlines() if line.startswith("  $ ")]
+    assert [shlex.split(line)[2] for line in ran] == ["tools/prepare_switchboard.py"]
+    assert second.stdout.count("done before") == 9
+
+
+def test_a_dry_run_prints_commands_and_writes_nothing(tmp_path):
+    done = run(
+        "--dry-run", "--out", tmp_path / "out", "--pretrained", "ours.pt", "--train", "/ldc/LDC97S62", "--rt03", "/r"
+    )
+    assert done.returncode == 0, done.stderr
+    commands = [shlex.split(line[4:]) for line in done.stdout.splitlines() if line.startswith("  $ ")]
+    assert [command[command[0] == "python"] for command in commands] == [
+        "tools/prepare_switchboard.py",
+        "tools/export.py",
+        "fairseq-hydra-train",
+        "tools/export.py",
+        "fairseq-hydra-train",
+        *("tools/decode.py", "tools/decode.py", "tools/score.py", "tools/score.py"),
+        "tools/export.py",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_adaptation_the_checkpoint_is_fine_tuned_as_it_is(tmp_path):
+    arguments = [
+        "--dry-run",
+        "--out",
+        tmp_path / "out",
+        "--pretrained",
+        "ours.pt",
+        "--no-adaptation",
+        "--stop-stage",
+        "3",
+    ]
+    done = run(*arguments, "--finetuning", "base_110h_spm1000")
+    assert done.returncode == 0 and "ccc_base_telephone" not in done.stdout
+    assert f"model.w2v_path={tmp_path}/out/seed1/start.pt" in done.stdout
+    assert f"hydra.run.dir={tmp_path}/out/seed1/base_110h_spm1000_unadapted" in done.stdout
+    assert "tools/train_sentencepiece.py" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--finetuning", "base_3h"], "error: no configuration finetuning/base_3h.yaml"),
+        (["--stage", "2"], "error: stages 2 and 3 need --pretrained"),
+        (["--lm", "words.arpa"], "error: --lm needs --lexicon"),
+        (["--hours", "300"], "error: unknown option --hours"),
+    ],
+)
+def test_mistakes_end_with_one_line_and_code_2(tmp_path, arguments, message):
+    done = run("--out", tmp_path / "out", *arguments)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(message)
+    assert not (tmp_path / "out").exists()
