@@ -13,7 +13,6 @@ import dataclasses
 import difflib
 import functools
 import logging
-import os
 import re
 import warnings
 from collections.abc import Callable
@@ -22,8 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from omegaconf import OmegaConf
 
+from ccc_w2v.compat_resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
 from ccc_w2v.data.waiting import WaitClock
 from ccc_w2v.errors import InputError, one_line_errors
 
@@ -35,6 +36,9 @@ def prepare() -> None:
     name_unknown_settings()
     keep_freed_memory()
     keep_task_state()
+    keep_checkpoints_whole()
+    keep_place_in_epoch()
+    stop_when_told()
 
 
 def allow_fairseq_checkpoints() -> None:
@@ -148,7 +152,7 @@ def train_on_cpu_processes() -> None:
     gather = distributed.all_gather_list
     if not hasattr(gather, "_buffer"):
         max_size = 16384  # the default of all_gather_list
-        world_size = int(os.environ.get("WORLD_SIZE", 1))
+        world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         gather._buffer = torch.zeros(max_size * world_size, dtype=torch.uint8)
         gather._cpu_buffer = torch.zeros(max_size, dtype=torch.uint8)
     _drop_device_ids_on_cpu()

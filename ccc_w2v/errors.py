@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(ValueError):
@@ -30,7 +30,7 @@ def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
         except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
             message = f"{error.filename}: {error.strerror}"
         except OSError as error:
-            if error.errno not in _DISK_FULL:
+            if error.errno not in DISK_FULL:
                 raise
             message = f"{error.filename or 'the output'}: cannot be written ({error.strerror}); free some space"
         except KeyboardInterrupt:

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Several machines: the same command on each of them, within 15 minutes; torchrun brings them together.
+#
+#   recipes/launch/multi_node.sh NODES PROCESSES HEAD[:PORT] --config-dir ... --config-name pretrain [more]
+#
+# NODES machines run PROCESSES (GPUs) each; HEAD is the host name or address of one of them, which the others reach at
+# PORT (29400). Everything after it goes to fairseq-hydra-train. Stopped, the same commands continue.
+# checkpoint.save_dir and task.data must be the same folders on every machine.
+set -euo pipefail
+if ! [[ ${1:-} =~ ^[1-9][0-9]*$ && ${2:-} =~ ^[1-9][0-9]*$ && ${3:-} =~ ^[^-:][^:]*(:[0-9]+)?$ ]] || [ $# -lt 4 ]; then
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+    echo "error: expected the numbers of machines and of processes on each, the head's address, then the arguments of" \
+        "fairseq-hydra-train" >&2
+    exit 2
+fi
+nodes=$1 processes=$2 head=${3%%:*} port=29400
+[ "$head" = "$3" ] || port=${3##*:}
+shift 3
+
+# torchrun knows the first address of a machine only; the head may be named by any.
+host=0
+for address in $(getent ahosts "$head" | cut -d' ' -f1 | sort -u); do
+    if [[ " $(hostname) $(hostname -I) 127.0.0.1 " == *" $address "* ]]; then host=1; fi
+done
+[ "$head" != "$(hostname)" ] || host=1
+exec "$(dirname "$0")/ranks.sh" $((nodes * processes)) --nnodes "$nodes" --nproc-per-node "$processes" \
+    --rdzv-backend c10d --rdzv-endpoint "$head:$port" --rdzv-id "${SLURM_JOB_ID:-ccc_w2v}" \
+    --rdzv-conf "is_host=$host" -- "$@"
