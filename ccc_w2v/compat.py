@@ -32,6 +32,7 @@ from ccc_w2v.errors import InputError, one_line_errors
 def prepare() -> None:
     """Mend what stops fairseq's own trainer on torch 2.11 and on a CPU; harmless when called again."""
     allow_fairseq_checkpoints()
+    send_objects_to_ranks()
     train_on_cpu_processes()
     name_unknown_settings()
     keep_freed_memory()
@@ -137,6 +138,22 @@ def beam_search_builder() -> Callable[..., Any]:
             "no wheel); or decode greedily, without --beam"
         ) from error
     return ctc_decoder
+
+
+def send_objects_to_ranks() -> None:
+    """Let the first rank hand a checkpoint to the others, with torch's own call instead of fairseq's.
+
+    fairseq reads what it has sent with torch.load, which since torch 2.6 refuses the omegaconf settings among it: no
+    training of several processes could go on. Rank 0 has read the file itself with weights_only=True.
+    """
+    from fairseq.distributed import utils as distributed
+
+    def broadcast_object(obj: Any, src_rank: int, group: Any, dist_device: torch.device) -> Any:
+        sent = [obj]
+        torch.distributed.broadcast_object_list(sent, src_rank, group, dist_device)
+        return sent[0]
+
+    distributed._broadcast_object_slow = broadcast_object
 
 
 def train_on_cpu_processes() -> None:

@@ -17,12 +17,19 @@ nodes=$1 processes=$2 head=${3%%:*} port=29400
 [ "$head" = "$3" ] || port=${3##*:}
 shift 3
 
-# torchrun knows the first address of a machine only; the head may be named by any.
-host=0
-for address in $(getent ahosts "$head" | cut -d' ' -f1 | sort -u); do
-    if [[ " $(hostname) $(hostname -I) 127.0.0.1 " == *" $address "* ]]; then host=1; fi
-done
-[ "$head" != "$(hostname)" ] || host=1
+# torchrun would take its own host name for this machine's address and compare it with the head's, which fails where
+# names are local or there are several networks: the address from which this machine reaches the head tells both.
+if ! read -r address is_host < <(python -c '
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+    head = socket.gethostbyname(sys.argv[1])
+    route.connect((head, 9))  # sends nothing
+    own = route.getsockname()[0]
+is_head = own == head or head.startswith("127.")
+print(sys.argv[1] if is_head else own, int(is_head))' "$head"); then
+    echo "error: the head $head cannot be reached from $(hostname); name a host or address that every machine knows" >&2
+    exit 2
+fi
 exec "$(dirname "$0")/ranks.sh" $((nodes * processes)) --nnodes "$nodes" --nproc-per-node "$processes" \
     --rdzv-backend c10d --rdzv-endpoint "$head:$port" --rdzv-id "${SLURM_JOB_ID:-ccc_w2v}" \
-    --rdzv-conf "is_host=$host" -- "$@"
+    --rdzv-conf "is_host=$is_host" --local-addr "$address" -- "$@"

@@ -1,0 +1,38 @@
+"""fairseq-hydra-train that also writes a hash of its parameters and optimiser after each update, a file for each rank.
+
+`python -m tests.integration.observed_train [fairseq-hydra-train's arguments]` with the folder in $OBSERVED.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from fairseq_cli import train
+from fairseq_cli.hydra_train import cli_main
+
+
+def observe(trainer):
+    """Append "update hash" to $OBSERVED/rankN.txt."""
+    state = hashlib.sha256()
+    for parameter in trainer.model.parameters():
+        state.update(parameter.detach().numpy().tobytes())
+        for value in trainer.optimizer.optimizer.state[parameter].values():
+            state.update(torch.as_tensor(value).numpy().tobytes())
+    with open(Path(os.environ["OBSERVED"]) / f"rank{os.environ['RANK']}.txt", "a") as file:
+        file.write(f"{trainer.get_num_updates()} {state.hexdigest()}\n")
+
+
+def main():
+    proceed = train.validate_and_save
+
+    def validate_and_save(cfg, trainer, *args, **kwargs):
+        observe(trainer)
+        return proceed(cfg, trainer, *args, **kwargs)
+
+    train.validate_and_save = validate_and_save
+    cli_main()
+
+
+if __name__ == "__main__":
+    main()
