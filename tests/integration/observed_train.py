@@ -1,10 +1,12 @@
 """fairseq-hydra-train that also writes a hash of its parameters and optimiser after each update, a file for each rank.
 
-`python -m tests.integration.observed_train [fairseq-hydra-train's arguments]` with the folder in $OBSERVED.
+`python -m tests.integration.observed_train [fairseq-hydra-train's arguments]` with the folder in $OBSERVED. With
+HOLD=RANK:UPDATE that rank waits after that update until a file "go" is in the folder.
 """
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -19,8 +21,11 @@ def observe(trainer):
         state.update(parameter.detach().numpy().tobytes())
         for value in trainer.optimizer.optimizer.state[parameter].values():
             state.update(torch.as_tensor(value).numpy().tobytes())
-    with open(Path(os.environ["OBSERVED"]) / f"rank{os.environ['RANK']}.txt", "a") as file:
-        file.write(f"{trainer.get_num_updates()} {state.hexdigest()}\n")
+    folder, rank, update = Path(os.environ["OBSERVED"]), os.environ["RANK"], trainer.get_num_updates()
+    with open(folder / f"rank{rank}.txt", "a") as file:
+        file.write(f"{update} {state.hexdigest()}\n")
+    while os.environ.get("HOLD") == f"{rank}:{update}" and not (folder / "go").exists():
+        time.sleep(0.02)
 
 
 def main():
