@@ -36,8 +36,11 @@ class StopRequest:
         atexit.register(self.leave)
 
     def leave(self) -> None:
-        """Let SIGTERM end the data workers again."""
+        """Let SIGTERM end the data workers again, and a signal that is repeated not hit a process that is ending."""
         self._leaving.value = 1
+        for number in SIGNALS:
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, signal.SIG_IGN)
 
     def agreed(self, device: torch.device) -> bool:
         """Tell whether any rank was told to stop; every rank must call it after the same update."""

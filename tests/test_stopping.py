@@ -40,6 +40,18 @@ def test_signals_that_something_else_handles_are_left_to_it():
     assert in_child(act) == 8
 
 
+def test_a_repeated_signal_does_not_hit_a_process_that_is_ending():
+    def act():
+        request = StopRequest()
+        request.listen()
+        request.leave()
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
+        os._exit(6 if not request.told else 1)
+
+    assert in_child(act) == 6
+
+
 def test_data_workers_outlive_the_signals_until_their_process_leaves():
     def act():
         request = StopRequest()
