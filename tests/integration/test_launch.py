@@ -187,7 +187,10 @@ def test_two_ranks_go_on_as_one_process_and_one_as_two_ranks(corpus, alone, toge
     assert "2 process(es) before, 1 now: epoch 1 goes on after the 6 batches" in ended.stdout + ended.stderr
     assert_close(state(together, "checkpoint1.pt"), state(fewer), targets=120, place=(2, 0))
     more = goes_on_from(alone, tmp_path / "more", "checkpoint_1_3.pt")
-    assert "1 process(es) before, 2 now: epoch 1" in done(launch(one_node(2), corpus, more, updates(6)))
+    # Started by fairseq itself, as one_node.sh --spawn does on GPUs.
+    spawn = [*("env", "PRETENDED_GPUS=2"), "fairseq-hydra-train"]
+    two = [f"distributed_training.{setting}" for setting in ("distributed_world_size=2", "distributed_backend=gloo")]
+    assert "1 process(es) before, 2 now: epoch 1" in done(launch(spawn, corpus, more, updates(6), *two))
     assert_close(state(alone), state(more), targets=120, place=(2, 0))
 
 
@@ -236,14 +239,14 @@ def test_four_ranks_told_to_stop_with_their_data_workers_save_after_the_same_upd
 
 def test_a_process_told_to_stop_saves_and_goes_on_exactly(corpus, alone, tmp_path):
     script, accumulate = [LAUNCH / "one_gpu.sh"], "+optimization.update_freq=[2]"
-    started = launch(script, corpus, tmp_path, updates(6), accumulate, before=["env", "RANK=0", "HOLD=0:3"])
+    started = launch(script, corpus, tmp_path, updates(6), accumulate, before=["env", "HOLD=0:3"])
     wait_for_update(tmp_path, 0, 3)
     started[0].send_signal(signal.SIGTERM)
     (tmp_path / "go").touch()
     code, said = finish(started)
     assert code == os.EX_TEMPFAIL and "told to stop: saved after update 4; the same command goes on" in said
     assert state(tmp_path)["optimizer_history"][-1]["num_updates"] == 4
-    done(launch(script, corpus, tmp_path, updates(6), accumulate, before=["env", "RANK=0"]))
+    done(launch(script, corpus, tmp_path, updates(6), accumulate))
     expected, found = state(alone), state(tmp_path)
     assert all(torch.equal(found["model"][name], value) for name, value in expected["model"].items())
 
@@ -255,7 +258,7 @@ def test_a_damaged_last_checkpoint_is_replaced_and_a_full_disk_leaves_the_one_be
     shutil.copy(last, folder / "checkpoints" / "checkpoint_1_3.pt")
     last.write_bytes(last.read_bytes()[: size // 2])
     one_checkpoint = "checkpoint.keep_interval_updates=1"
-    started = launch([LAUNCH / "one_gpu.sh"], corpus, folder, updates(1000), one_checkpoint, before=["env", "RANK=0"])
+    started = launch([LAUNCH / "one_gpu.sh"], corpus, folder, updates(1000), one_checkpoint)
     wait_for_update(folder, 0, 4)
     # From now on no file may grow as large as a checkpoint.
     resource.prlimit(started[0].pid, resource.RLIMIT_FSIZE, (size * 3 // 4, resource.RLIM_INFINITY))
