@@ -41,7 +41,7 @@ def save_whole(state: Any, path: str | Path) -> None:
 
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _replace(Path(path), write)
+            return _replace(path, write)
         except InputError:
             raise
         except Exception:
@@ -53,11 +53,13 @@ def save_whole(state: Any, path: str | Path) -> None:
 
 def copy_whole(source: str | Path, path: str | Path) -> bool:
     """Copy a file so that ``path`` is the old or the new one at any moment; returns True. Raises as save_whole does."""
-    _replace(Path(path), lambda neighbour: shutil.copyfile(source, neighbour))
+    _replace(path, lambda neighbour: shutil.copyfile(source, neighbour))
     return True
 
 
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+def _replace(path: str | Path, write: Callable[[Path], Any]) -> None:
+    # fairseq's folder is relative to the run's, which a reader of the message need not know.
+    path = Path(path).absolute()
     neighbour = path.with_name(path.name + ".tmp")
     try:
         write(neighbour)
@@ -98,7 +100,7 @@ def restore_last(save_dir: str | Path) -> Path | None:
     Returns the checkpoint that was taken, None where nothing had to be done. Raises InputError when there are
     checkpoints and none is whole: to start over silently would overwrite them.
     """
-    last = Path(save_dir) / LAST
+    last = Path(save_dir).absolute() / LAST
     found = "missing"
     if last.exists():
         damage = why_damaged(last)
@@ -111,9 +113,9 @@ def restore_last(save_dir: str | Path) -> Path | None:
             copy_whole(path, last)
             logger.warning(f"{last} is {found}; going on from {path.name}, the newest whole checkpoint")
             return path
-    if others or last.exists():
+    if damaged := len(others) + last.exists():
         raise InputError(
-            f"{last} is {found} and none of the {len(others)} other checkpoints is whole; move them away to start "
+            f"{last} is {found} and there is no whole checkpoint beside it; move the {damaged} damaged away to start "
             "over, or set checkpoint.restore_file"
         )
     return None

@@ -130,5 +130,5 @@ def test_a_new_folder_is_left_alone_and_nothing_whole_is_refused(tmp_path):
     assert restore_last(tmp_path) is None and restore_last(tmp_path / "none") is None
     for name in ("checkpoint_1_20.pt", "checkpoint_last.pt"):
         os.truncate(saved(tmp_path, name, 1, age=0), 1000)
-    with pytest.raises(InputError, match="none of the 1 other checkpoints is whole; move them away"):
+    with pytest.raises(InputError, match="there is no whole checkpoint beside it; move the 2 damaged away"):
         restore_last(tmp_path)

@@ -24,6 +24,9 @@ fi
 
 told=
 trap 'told=1' USR1 TERM
+# Job control, for without it a background process ignores Ctrl-C until torchrun listens itself.
+set -m
+trap 'kill -INT "$torchrun" 2>/dev/null || true' INT
 # torchrun would pass SIGTERM on and kill the ranks 30 s later, in the middle of a validation or of a slow disk's save.
 (
     trap '' USR1 TERM

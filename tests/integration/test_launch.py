@@ -272,6 +272,25 @@ def test_a_damaged_last_checkpoint_is_replaced_and_a_full_disk_leaves_the_one_be
     assert not list(last.parent.glob("*.tmp"))
 
 
+def test_an_interrupt_while_torchrun_starts_leaves_no_process(corpus, tmp_path):
+    started = launch(one_node(2), corpus, tmp_path, updates(1000))
+    give_up = time.monotonic() + PATIENCE_S
+    while not (torchrun := [pid for pid in family(started[0].pid) if b"--signals-to-handle" in arguments_of(pid)]):
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    started[0].send_signal(signal.SIGINT)
+    code, said = finish(started)
+    assert code != 0 and "train_inner" not in said
+    assert b"--signals-to-handle" not in arguments_of(torchrun[0])
+
+
+def arguments_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
