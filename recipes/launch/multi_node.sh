@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Several machines: the same command on each of them, within 15 minutes; torchrun brings them together.
+# Several machines: the same command on each of them, within five minutes; torchrun brings them together.
 #
 #   recipes/launch/multi_node.sh NODES PROCESSES HEAD[:PORT] --config-dir ... --config-name pretrain [more]
 #
@@ -32,4 +32,4 @@ print(sys.argv[1] if is_head else own, int(is_head))' "$head"); then
 fi
 exec "$(dirname "$0")/ranks.sh" $((nodes * processes)) --nnodes "$nodes" --nproc-per-node "$processes" \
     --rdzv-backend c10d --rdzv-endpoint "$head:$port" --rdzv-id "${SLURM_JOB_ID:-ccc_w2v}" \
-    --rdzv-conf "is_host=$is_host" --local-addr "$address" -- "$@"
+    --rdzv-conf "is_host=$is_host,join_timeout=300,read_timeout=300" --local-addr "$address" -- "$@"
