@@ -13,7 +13,6 @@ import dataclasses
 import difflib
 import functools
 import logging
-import os
 import re
 import warnings
 from collections.abc import Callable
@@ -23,8 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from omegaconf import OmegaConf
 
+from ccc_w2v.compat_resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
 from ccc_w2v.data.waiting import WaitClock
 from ccc_w2v.errors import InputError, one_line_errors
 
@@ -32,10 +33,14 @@ from ccc_w2v.errors import InputError, one_line_errors
 def prepare() -> None:
     """Mend what stops fairseq's own trainer on torch 2.11 and on a CPU; harmless when called again."""
     allow_fairseq_checkpoints()
+    send_objects_to_ranks()
     train_on_cpu_processes()
     name_unknown_settings()
     keep_freed_memory()
     keep_task_state()
+    keep_checkpoints_whole()
+    keep_place_in_epoch()
+    stop_when_told()
 
 
 def allow_fairseq_checkpoints() -> None:
@@ -144,6 +149,22 @@ def flashlight_text() -> SimpleNamespace:
     return SimpleNamespace(**{**vars(decoder), **vars(dictionary), "KenLM": KenLM})
 
 
+def send_objects_to_ranks() -> None:
+    """Let the first rank hand a checkpoint to the others, with torch's own call instead of fairseq's.
+
+    fairseq reads what it has sent with torch.load, which since torch 2.6 refuses the omegaconf settings among it: no
+    training of several processes could go on. Rank 0 has read the file itself with weights_only=True.
+    """
+    from fairseq.distributed import utils as distributed
+
+    def broadcast_object(obj: Any, src_rank: int, group: Any, dist_device: torch.device) -> Any:
+        sent = [obj]
+        torch.distributed.broadcast_object_list(sent, src_rank, group, dist_device)
+        return sent[0]
+
+    distributed._broadcast_object_slow = broadcast_object
+
+
 def train_on_cpu_processes() -> None:
     """Make fairseq's distributed trainer work on CPU processes (gloo), where it takes CUDA for granted.
 
@@ -157,7 +178,7 @@ def train_on_cpu_processes() -> None:
     gather = distributed.all_gather_list
     if not hasattr(gather, "_buffer"):
         max_size = 16384  # the default of all_gather_list
-        world_size = int(os.environ.get("WORLD_SIZE", 1))
+        world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         gather._buffer = torch.zeros(max_size * world_size, dtype=torch.uint8)
         gather._cpu_buffer = torch.zeros(max_size, dtype=torch.uint8)
     _drop_device_ids_on_cpu()

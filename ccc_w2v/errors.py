@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(ValueError):
@@ -22,7 +22,7 @@ class InputError(ValueError):
 
 def cannot_write(path: object, error: OSError) -> InputError:
     """Return the line that says that ``path`` cannot be written, and why."""
-    remedy = "free some space" if error.errno in _DISK_FULL else "name a folder that can be written"
+    remedy = "free some space" if error.errno in DISK_FULL else "name a folder that can be written"
     return InputError(f"{path}: cannot be written ({error.strerror}); {remedy}")
 
 
@@ -44,7 +44,7 @@ def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
         except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
             message = f"{error.filename}: {error.strerror}"
         except OSError as error:
-            if error.errno not in (*_DISK_FULL, errno.EROFS):
+            if error.errno not in (*DISK_FULL, errno.EROFS):
                 raise
             message = str(cannot_write(error.filename or "the output", error))
         except KeyboardInterrupt:

@@ -56,8 +56,8 @@ def train(corpus, folder, *overrides):
     )
 
 
-def state(folder):
-    return torch.load(folder / "checkpoints" / "checkpoint_last.pt", weights_only=True)
+def state(folder, name="checkpoint_last.pt"):
+    return torch.load(folder / "checkpoints" / name, weights_only=True)
 
 
 def weights(folder):
