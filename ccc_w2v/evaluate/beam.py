@@ -84,7 +84,7 @@ class Knowledge:
     language_model: Any
     tree: Any
     words: Any
-    spoken: dict[str, set[str]]
+    spoken: dict[str, tuple[str, ...]]
 
 
 def load_knowledge(model: CtcModel, settings: BeamSettings) -> Knowledge:
@@ -123,9 +123,9 @@ def load_knowledge(model: CtcModel, settings: BeamSettings) -> Knowledge:
                 tree.insert([*indices, indices[-1]], index, score)
     # Within a word, the search reckons with the best score among the words that it may still become.
     tree.smear(flashlight.SmearingMode.MAX)
-    boundary = model.boundary
     spoken = {
-        word: {"".join(spelling).replace(boundary, "") for spelling in spelt} for word, spelt in spellings.items()
+        word: tuple("".join(spelling).replace(model.boundary, "") for spelling in spelt)
+        for word, spelt in spellings.items()
     }
     return Knowledge(model, language_model, tree, words, spoken)
 
@@ -168,7 +168,8 @@ def search_with(knowledge: Knowledge, settings: BeamSettings) -> Search:
         # flashlight's decoder does not keep its language model alive: naming ``knowledge`` here does.
         read = (_hypothesis(result, log_probs_TV, knowledge) for result in results)
         found = list(itertools.islice((each for each in read if each is not None), settings.nbest))
-        return found or [_as_heard(results[0], log_probs_TV, model)]
+        # In a few frames no path may come to a word's end.
+        return found or [_as_heard(result, log_probs_TV, model) for result in results[: settings.nbest]]
 
     return search
 

@@ -80,16 +80,16 @@ def _emitted(
     windows: Windows | None,
 ) -> Iterator[tuple[int, Iterable[torch.Tensor]]]:
     """Give each position with its log-probabilities, in one part or in several."""
-    long = [position for position in todo if _is_long(model, manifest.entries[position].samples, windows)]
-    short = [position for position in todo if position not in set(long)]
-    for batch in batches_for(model, [manifest.entries[position].samples for position in short], max_samples):
+    lengths = {position: manifest.entries[position].samples for position in todo}
+    short = [position for position in todo if not _is_long(model, lengths[position], windows)]
+    for batch in batches_for(model, [lengths[position] for position in short], max_samples):
         positions = [short[index] for index in batch]
-        for position, log_probs_TV in zip(
-            positions, emit_positions(model, manifest, ids, positions, max_samples), strict=True
-        ):
+        emissions = emit_positions(model, manifest, ids, positions, max_samples)
+        for position, log_probs_TV in zip(positions, emissions, strict=True):
             yield position, [log_probs_TV]
-    for position in long:
-        assert windows is not None
+    for position in todo:
+        if windows is None or not _is_long(model, lengths[position], windows):
+            continue
         entry = manifest.entries[position]
         path, where = manifest.audio_path(entry), manifest.where(entry)
         with open_parts(path, model.sample_rate, where=where, declared_samples=entry.samples) as read:

@@ -34,7 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest.with_suffix(".wrd").write_text("".join(f"{text}\n" for text in TEXTS[:3]))
     spelt = (" ".join(processor.encode(text, out_type=str)) for text in TEXTS[:3])
     manifest.with_suffix(".ltr").write_text("".join(f"{line}\n" for line in spelt))
-    save(trainer_state(*build_ctc(path, post_process="sentencepiece")), path / "ctc.pt")
+    task, network, cfg = build_ctc(path)
+    cfg["criterion"]["post_process"] = "sentencepiece"
+    save(trainer_state(task, network, cfg), path / "ctc.pt")
     (path / "words.txt").write_text("".join(f"{word}\n" for word in WORDS))
     return path
 
@@ -53,7 +55,7 @@ def test_greedy_is_fairseqs_and_reads_as_sentencepiece(folder: Path) -> None:
         if read == [piece for piece in pieces if piece != "</s>"]:
             assert text == processor.decode_pieces(read).strip()
 
-    task, network, _ = build_ctc(folder, post_process="sentencepiece")
+    task, network, _ = build_ctc(folder)
     task.load_dataset("test")
     criterion = CtcCriterion(CtcCriterionConfig(sentence_avg=True, post_process="sentencepiece"), task).eval()
     for index, text in enumerate(texts):

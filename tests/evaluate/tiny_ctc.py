@@ -39,9 +39,7 @@ def raw_state(path: Path) -> dict[str, Any]:
     return torch.load(path, weights_only=True)
 
 
-def build_ctc(
-    folder: Path, *, normalize: bool = False, post_process: str = "letter", **settings: Any
-) -> tuple[Any, Any, dict[str, Any]]:
+def build_ctc(folder: Path, *, normalize: bool = False, **settings: Any) -> tuple[Any, Any, dict[str, Any]]:
     """Build fairseq's fine-tuning task and a random wav2vec_ctc for folder/dict.ltr.txt; returns task, model, cfg."""
     task_cfg = {"data": str(folder), "normalize": normalize, "tpu": False}
     if "seed" in AudioPretrainingConfig.__dataclass_fields__:  # not in fairseq 0.12.2
@@ -56,7 +54,7 @@ def build_ctc(
     model_cfg = {"_name": "wav2vec_ctc", "w2v_path": str(folder / "base.pt"), "w2v_args": base}
     model_cfg.update(normalize=normalize, data=str(folder), ddp_backend="legacy_ddp")
     cfg = OmegaConf.create(
-        {"task": task_cfg, "model": model_cfg, "criterion": {"_name": "ctc", "post_process": post_process}}
+        {"task": task_cfg, "model": model_cfg, "criterion": {"_name": "ctc", "post_process": "letter"}}
     )
     task = tasks.setup_task(cfg.task)
     with torch.random.fork_rng(devices=[]):
