@@ -13,7 +13,7 @@ from fairseq.logging import metrics
 from torch.profiler import record_function
 
 from ccc_w2v.data.randomness import generator_for
-from ccc_w2v.errors import InputError
+from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.losses.bank import POINTS_PER_CENTROID, TargetBank, empty_bank, require_faiss
 from ccc_w2v.losses.contrastive import NEAR_POSITIVE_MODES, contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.kmeans import cluster_count, cosine_kmeans, draw_starts, nearest
@@ -183,14 +183,15 @@ class CccCriterion(FairseqCriterion):
 
     def _bank(self) -> TargetBank:
         cfg = self.cfg
-        return TargetBank(
-            self.task.state.target_bank,
-            cfg.bank_size,
-            cfg.bank_points,
-            cfg.bank_clusters,
-            cfg.bank_refit_updates,
-            self.task.cfg.seed,
-        )
+        with one_line_errors():
+            return TargetBank(
+                self.task.state.target_bank,
+                cfg.bank_size,
+                cfg.bank_points,
+                cfg.bank_clusters,
+                cfg.bank_refit_updates,
+                self.task.cfg.seed,
+            )
 
     def _over_views(self, values: list[torch.Tensor]) -> torch.Tensor:
         return values[0] if str(self.cfg.extra_losses_on) == "original" else (values[0] + values[1]) / 2

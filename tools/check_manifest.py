@@ -36,11 +36,10 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     from ccc_w2v.data.check import check_manifest, report, write_without
-    from ccc_w2v.data.manifest import LABEL_KINDS, read_labels, read_manifest, write_whole
+    from ccc_w2v.data.manifest import all_labels, read_manifest, write_whole
 
     manifest = read_manifest(options.manifest)
-    for kind in LABEL_KINDS:
-        read_labels(manifest, kind)
+    all_labels(manifest)  # an error in them now, not after the audio was read
     findings = check_manifest(
         manifest,
         options.sample_rate,

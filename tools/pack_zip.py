@@ -4,7 +4,7 @@
     python tools/pack_zip.py data/train.tsv --out /cluster/data/train.tsv
 
 Writes train_000.zip, train_001.zip ... and a manifest of slices (file.zip:offset:length) that this package and fairseq
-read; labels (.wrd, .ltr) beside the manifest are copied along.
+read; labels beside the manifest, and their dictionaries, are copied along.
 """
 
 from __future__ import annotations

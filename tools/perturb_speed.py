@@ -3,7 +3,7 @@
 
     python tools/perturb_speed.py --manifest data/train.tsv --factors 0.9,1,1.1 --out data/train_speed.tsv
 
-Fine-tune with dataset.train_subset=train_speed. Labels (.wrd, .ltr) beside the manifest are copied along.
+Fine-tune with dataset.train_subset=train_speed. Labels beside the manifest, and their dictionaries, are copied along.
 """
 
 from __future__ import annotations

@@ -124,11 +124,6 @@ def _read_token(token: str) -> list[str]:
     return [lower] if lower else []
 
 
-def letters(words: str) -> str:
-    """Return fairseq's letter form: "HELLO WORLD" -> "H E L L O | W O R L D |"."""
-    return " ".join(words.replace(" ", "|") + "|")
-
-
 def letters_per_second(words: str, seconds: float) -> float:
     """Return the speaking rate; a letter that stands alone counts for three, about as long as its name takes."""
     return sum(3 if len(word) == 1 else len(word) for word in words.split()) / seconds

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccc_w2v.corpora.prompt_labels import letters
+from ccc_w2v.corpora.labels import letters, ranked_letters, write_dictionary, write_labels
 from ccc_w2v.data.audio import read_audio
-from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest, write_whole
+from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.errors import InputError
 
 SAMPLE_RATE = 16_000
@@ -68,15 +67,11 @@ def write_lists(out: Path, lists: Mapping[str, list[Prompt]], samples: Mapping[s
     for name in MANIFESTS:
         entries = [(prompt.path, samples[prompt.path]) for prompt in lists[name]]
         write_manifest(out / f"{name}.tsv", out / "audio", entries)
+    words = {split: [prompt.words for prompt in lists[split]] for split in LABELLED}
     for split in LABELLED:
-        words = [prompt.words for prompt in lists[split]]
-        write_whole(out / f"{split}.wrd", "".join(f"{line}\n" for line in words))
-        write_whole(out / f"{split}.ltr", "".join(f"{letters(line)}\n" for line in words))
-    counts = Counter(letter for prompt in lists["train"] for letter in letters(prompt.words).split())
-    # A letter that only the other splits have keeps its place in the dictionary, with no count.
-    held_out = {letter for split in LABELLED for prompt in lists[split] for letter in letters(prompt.words).split()}
-    ranked = sorted(held_out | set(counts), key=lambda letter: (letter != "|", -counts[letter], letter))
-    write_whole(out / "dict.ltr.txt", "".join(f"{letter} {counts[letter]}\n" for letter in ranked))
+        write_labels(out / f"{split}.tsv", words[split])
+    held_out = (line for split in LABELLED for line in words[split])
+    write_dictionary(out / "dict.ltr.txt", ranked_letters(words["train"], held_out))
 
 
 def check(out: str | Path) -> dict[str, dict[str, float]]:

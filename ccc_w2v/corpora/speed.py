@@ -15,14 +15,14 @@ import torchaudio
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import read_audio
-from ccc_w2v.data.manifest import LABEL_KINDS, read_labels, read_manifest, write_manifest, write_whole
+from ccc_w2v.data.manifest import all_labels, read_manifest, write_all_labels, write_manifest
 from ccc_w2v.errors import InputError
 
 MIN_FACTOR, MAX_FACTOR = 0.5, 2.0
 
 
 def perturb_speed(manifest: str | Path, factors: tuple[float, ...], out: str | Path, sample_rate: int = 16_000) -> int:
-    """Write ``out`` (.tsv, and .wrd, .ltr where ``manifest`` has them) with one copy of every line for each factor.
+    """Write ``out`` (.tsv, and the labels that ``manifest`` has) with one copy of every line for each factor.
 
     Factor 1 lists the recording itself; another one writes FLAC below the folder ``out`` without its suffix. Tempo and
     pitch change together, as on a tape. Returns the number of lines. A second call writes only the copies that are
@@ -36,7 +36,7 @@ def perturb_speed(manifest: str | Path, factors: tuple[float, ...], out: str | P
         raise InputError(f"speed factors {', '.join(f'{f:g}' for f in factors)}: expected each once, at least one")
     if out == Path(manifest).resolve():
         raise InputError(f"{out}: is the manifest that is read; name another file to write")
-    labels = {kind: read_labels(given, kind) for kind in LABEL_KINDS}
+    labels = all_labels(given)
     audio = out.with_suffix("")
     entries = []
     with tqdm(total=len(factors) * len(given), desc="changing speed", unit="utterance") as bar:
@@ -53,9 +53,7 @@ def perturb_speed(manifest: str | Path, factors: tuple[float, ...], out: str | P
                     _write_copy(wave_S, sample_rate, factor, target)
                 entries.append((target, soundfile.info(target).frames))
     root = os.path.commonpath([path.parent for path, _ in entries])
-    for kind, lines in labels.items():
-        if lines is not None:
-            write_whole(out.with_suffix(kind), "".join(f"{line}\n" for line in lines) * len(factors))
+    write_all_labels(given, out, {kind: lines * len(factors) for kind, lines in labels.items()})
     write_manifest(out, root, [(str(path.relative_to(root)), samples) for path, samples in entries])
     return len(entries)
 

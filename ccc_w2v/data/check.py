@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import read_audio
-from ccc_w2v.data.manifest import LABEL_KINDS, Entry, Manifest, read_labels, write_manifest, write_whole
+from ccc_w2v.data.manifest import Entry, Manifest, all_labels, write_all_labels, write_manifest
 from ccc_w2v.errors import InputError
 
 FULL_SCALE = 0.999  # of the loudest value that a file can hold
@@ -91,10 +91,8 @@ def write_without(manifest: Manifest, bad: Iterable[Entry], out: str | Path) -> 
     kept = [index for index, entry in enumerate(manifest.entries) if entry not in bad]
     if not kept:
         raise InputError(f"{manifest.source}: no recording is usable, so {out} is not written; mend the corpus")
-    labels = {kind: read_labels(manifest, kind) for kind in LABEL_KINDS}
-    for kind, lines in labels.items():
-        if lines is not None:
-            write_whole(out.with_suffix(kind), "".join(f"{lines[index]}\n" for index in kept))
+    labels = {kind: [lines[index] for index in kept] for kind, lines in all_labels(manifest).items()}
+    write_all_labels(manifest, out, labels)
     entries = [manifest.entries[index] for index in kept]
     write_manifest(out, manifest.root, [(entry.path, entry.samples) for entry in entries])
     return len(entries)

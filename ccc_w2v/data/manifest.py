@@ -14,7 +14,7 @@ from pathlib import Path
 from ccc_w2v.errors import InputError
 
 # Transcripts beside a manifest, one line for each utterance: words, letters.
-LABEL_KINDS = (".wrd", ".ltr")
+LABEL_KINDS = (".wrd", ".ltr")  # and every other one that has a dictionary beside it
 
 
 @dataclass(frozen=True)
@@ -98,18 +98,46 @@ def read_labels(manifest: Manifest, kind: str) -> list[str] | None:
     return lines
 
 
+def all_labels(manifest: Manifest) -> dict[str, list[str]]:
+    """Read every kind of labels beside a manifest, by its suffix: .wrd, .ltr, and .X where there is a dict.X.txt.
+
+    Raises InputError where the number of lines is not that of the utterances.
+    """
+    kinds = dict.fromkeys((*LABEL_KINDS, *(f".{path.name[5:-4]}" for path in _dictionaries(manifest.source))))
+    found = {kind: read_labels(manifest, kind) for kind in kinds}
+    return {kind: lines for kind, lines in found.items() if lines is not None}
+
+
+def write_all_labels(manifest: Manifest, out: str | Path, labels: dict[str, list[str]]) -> None:
+    """Write labels beside the manifest ``out``, and the dictionaries of the manifest that they come from with them."""
+    out = Path(out)
+    for kind, lines in labels.items():
+        write_whole(out.with_suffix(kind), "".join(f"{line}\n" for line in lines))
+    for dictionary in _dictionaries(manifest.source):
+        if not (out.parent / dictionary.name).exists():
+            write_whole(out.parent / dictionary.name, dictionary.read_bytes())
+
+
+def _dictionaries(manifest: str | Path) -> list[Path]:
+    return sorted(Path(manifest).parent.glob("dict.*.txt"))
+
+
 def write_manifest(path: str | Path, root: str | Path, entries: Iterable[tuple[str, int]]) -> None:
     """Write a manifest of (path below root, samples) pairs; the file appears whole or not at all."""
     lines = [f"{root}\n", *(f"{name}\t{samples}\n" for name, samples in entries)]
     write_whole(path, "".join(lines))
 
 
-def write_whole(path: str | Path, text: str) -> None:
-    """Write a text file through a temporary neighbour, so that a kill leaves the old file or the new one."""
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Write a file (text as UTF-8) through a temporary neighbour, so that a kill leaves the old file or the new one."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         os.replace(partial, path)
+    except OSError as error:
+        # A write that fails names no file.
+        error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)

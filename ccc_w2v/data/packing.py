@@ -14,23 +14,23 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import audio_samples
-from ccc_w2v.data.manifest import LABEL_KINDS, Manifest, read_labels, write_manifest, write_whole
+from ccc_w2v.data.manifest import Manifest, all_labels, write_all_labels, write_manifest
 from ccc_w2v.errors import InputError
 
 
 def pack(manifest: Manifest, out: str | Path, sample_rate: int, max_bytes: int = 2**32) -> list[Path]:
     """Copy a manifest's recordings into zips of up to about ``max_bytes`` beside the manifest ``out``, and write that.
 
-    Labels beside the manifest are copied. Every header is compared with the manifest before its file is packed. Files
-    appear whole or not at all, the manifest last. Returns the zips. Raises InputError for a recording that cannot be
-    packed, one that is a slice of a zip already, and for an ``out`` that is the manifest itself.
+    Labels beside the manifest are copied, and their dictionaries. Every header is compared with the manifest before its
+    file is packed. Files appear whole or not at all, the manifest last. Returns the zips. Raises InputError for a
+    recording that cannot be packed, one that is a slice of a zip already, and for an ``out`` that is the manifest.
     """
     out = Path(out).resolve()
     if out == Path(manifest.source).resolve():
         raise InputError(f"{out}: is the manifest that is read; name another file to write")
     if max_bytes < 1:
         raise InputError(f"zips of {max_bytes} bytes: expected at least 1")
-    labels = {kind: read_labels(manifest, kind) for kind in LABEL_KINDS}
+    labels = all_labels(manifest)
     out.parent.mkdir(parents=True, exist_ok=True)
     writer = _Zips(out, max_bytes)
     try:
@@ -46,9 +46,7 @@ def pack(manifest: Manifest, out: str | Path, sample_rate: int, max_bytes: int =
         zips = writer.finish()
     finally:
         writer.discard()
-    for kind, lines in labels.items():
-        if lines is not None:
-            write_whole(out.with_suffix(kind), "".join(f"{line}\n" for line in lines))
+    write_all_labels(manifest, out, labels)
     write_manifest(out, out.parent, slices)
     return zips
 

@@ -43,6 +43,19 @@ class TargetBank:
     refit_every: int
     seed: int
 
+    def __post_init__(self) -> None:
+        """Raise InputError where the state, from a checkpoint, is that of a bank of another size."""
+        kept = {
+            "bank_size": (self.state["points"], self.size),
+            "bank_clusters": (self.state["centroids"], self.clusters),
+        }
+        for name, (rows, wanted) in kept.items():
+            if rows is not None and len(rows) != wanted:
+                raise InputError(
+                    f"criterion.{name}={wanted}: the run that goes on here has {len(rows)}; "
+                    "set that, or start another run in another folder"
+                )
+
     def add(self, points_PD: torch.Tensor, generator: torch.Generator) -> None:
         """Put some of each process's points, drawn with its generator, over the oldest; every process must call it.
 

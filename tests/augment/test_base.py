@@ -28,7 +28,7 @@ def draws(transform: Transform, count: int) -> list[Parameters | None]:
 
 def test_output_is_aligned_with_input(transform):
     if transform.name == "pitch_shift":
-        pytest.skip("another pitch does not correlate with the old one: test_pitch.py compares envelopes")
+        pytest.skip("another pitch does not correlate with the old one: test_effects.py compares envelopes")
     waves = white(20)
     changed = transform.apply(waves, draws(transform, 20))
     spectrum = torch.fft.rfft(changed, n=2 * SAMPLES) * torch.fft.rfft(waves, n=2 * SAMPLES).conj()

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccc_w2v.corpora.labels import letters
 from ccc_w2v.corpora.prompt_labels import (
     DOUBTFUL,
     UnknownReading,
-    letters,
     letters_per_second,
     read_transcripts,
     spoken_words,
@@ -76,10 +76,6 @@ def test_a_label_holds_letters_and_apostrophes_only(text):
 
 def test_remarks_are_dropped_anywhere():
     assert without_remarks("[!] exclamation (note) point <beep>") == "exclamation point"
-
-
-def test_letters_are_fairseqs():
-    assert letters("HELLO WORLD") == "H E L L O | W O R L D |"
 
 
 def test_a_spelled_letter_counts_for_three():

@@ -40,10 +40,13 @@ def test_every_bad_line_is_named(corpus, workers):
 
 def test_the_good_lines_and_their_labels_are_kept(corpus, tmp_path):
     manifest = read_manifest(corpus)
+    corpus.with_suffix(".spm9").write_text("".join(f"piece {number}\n" for number in range(len(manifest))))
+    (corpus.parent / "dict.spm9.txt").write_text("piece 1\n")
     assert write_without(manifest, find_bad_audio(manifest, RATE), tmp_path / "good.tsv") == 3
     good = read_manifest(tmp_path / "good.tsv")
     assert [entry.path for entry in good.entries] == ["train0.wav", "train2.wav", "train4.wav"]
     assert read_labels(good, ".wrd") == ["word a", "word c", "word e"]
+    assert read_labels(good, ".spm9") == ["piece 0", "piece 2", "piece 4"]
     assert find_bad_audio(good, RATE) == {}
     with pytest.raises(InputError, match="no recording is usable"):
         write_without(manifest, dict.fromkeys(manifest.entries, "bad"), tmp_path / "none.tsv")

@@ -26,6 +26,9 @@ def corpus(tmp_path):
     entries = [(entry.path, entry.samples) for entry in read_manifest(path).entries]
     write_manifest(path, tmp_path / "raw/audio", [*entries, ("train4.flac", 8000)])
     write_labels(path, ["ONE", "TWO", "THREE", "FOUR", "FIVE"])
+    path.with_suffix(".spm9").write_text("\u2581ONE\n" * 5, encoding="utf-8")
+    (path.parent / "dict.spm9.txt").write_text("\u2581ONE 1\n", encoding="utf-8")
+    path.with_suffix(".json").write_text("{}")
     return path
 
 
@@ -35,6 +38,9 @@ def test_slices_hold_the_same_samples_here_and_in_fairseq(corpus, tmp_path):
     assert [path.name for path in zips] == ["train_000.zip", "train_001.zip", "train_002.zip"]
     packed = read_manifest(tmp_path / "packed/train.tsv")
     assert read_labels(packed, ".wrd") == ["ONE", "TWO", "THREE", "FOUR", "FIVE"]
+    assert read_labels(packed, ".spm9") == ["\u2581ONE"] * 5
+    beside = {path.name for path in (tmp_path / "packed").iterdir() if path.suffix != ".zip"}
+    assert beside == {"train.tsv", "train.wrd", "train.ltr", "train.spm9", "dict.ltr.txt", "dict.spm9.txt"}
     for before, after in zip(raw.entries, packed.entries, strict=True):
         expected = read_audio(raw.audio_path(before), RATE)
         found = read_audio(packed.audio_path(after), RATE, declared_samples=after.samples)

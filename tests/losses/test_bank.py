@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ccc_w2v.errors import InputError
 from ccc_w2v.losses.bank import POINTS_PER_CENTROID, TargetBank, empty_bank, spherical_kmeans
 
 
@@ -83,6 +84,17 @@ def test_a_saved_bank_goes_on_like_the_one_that_was_not(tmp_path):
     assert resumed["fitted_at"] == straight["fitted_at"] == 9
 
 
+def test_a_bank_of_another_size_is_refused_when_a_run_goes_on():
+    state = empty_bank()
+    for update in range(5):
+        bank(state).add(points(100, update), generator(update))
+        bank(state).refit(update)
+    with pytest.raises(InputError, match="criterion.bank_size=500: the run that goes on here has 200"):
+        bank(state, size=500)
+    with pytest.raises(InputError, match="criterion.bank_clusters=5: the run that goes on here has 4"):
+        bank(state, clusters=5)
+
+
 def test_faiss_finds_separate_clouds():
     centres = torch.eye(8)[:4].repeat_interleave(50, dim=0)
     cloud = F.normalize(centres + 0.05 * points(200, 3), dim=-1)
@@ -94,6 +106,7 @@ def test_faiss_finds_separate_clouds():
 
 TWO_PROCESSES = """
 import sys, torch, torch.distributed as distributed
+from ccc_w2v.errors import InputError
 from ccc_w2v.losses.bank import TargetBank, empty_bank
 rank, folder = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)

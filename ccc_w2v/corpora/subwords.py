@@ -1,0 +1,144 @@
+"""Sentencepiece labels for fairseq's audio_finetuning task (labels: NAME, post_process: sentencepiece).
+
+What `train` and `label` write into a folder, NAME being for example spm1000:
+    NAME.model, NAME.vocab      sentencepiece's own files; tools/export.py --sentencepiece takes the .model
+    dict.NAME.txt               its pieces in its order but <unk>, <s> and </s>, with their counts in the training text
+    <split>.NAME                for <split>.wrd, one line each: the pieces, space between them
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from ccc_w2v.corpora.labels import write_dictionary
+from ccc_w2v.data.manifest import write_whole
+from ccc_w2v.errors import InputError
+
+KINDS = ("unigram", "bpe")
+# The sums of the expectation step are made thread by thread: their number is part of the result, so it is fixed.
+THREADS = 8
+BATCH = 10_000
+
+
+def train(
+    texts: Sequence[str | Path],
+    out: str | Path,
+    *,
+    name: str,
+    size: int,
+    kind: str = "unigram",
+    to_label: Sequence[str | Path] = (),
+    overwrite: bool = False,
+) -> int:
+    """Train ``size`` pieces (<unk>, <s> and </s> among them) on texts of a sentence a line; write model and dictionary.
+
+    A character that only the .wrd files ``to_label`` have gets a piece too, as a letter keeps its place in a dictionary
+    of letters. The same text gives the same bytes, on any number of cores. Returns the number of sentences.
+
+    Raises InputError for a text that is missing, empty or not UTF-8, for a size that the text does not allow, with the
+    one that it does, for an unknown kind, and for a model that is there already.
+    """
+    out = Path(out)
+    if kind not in KINDS:
+        raise InputError(f"unknown kind of pieces '{kind}'; known: {', '.join(KINDS)}")
+    if (out / f"{name}.model").exists() and not overwrite:
+        raise InputError(
+            f"{out / name}.model: is there already; give no text to label with it, another --name, or --overwrite"
+        )
+    sentences = [line for path in texts for line in _lines(Path(path)) if line]
+    if not sentences:
+        raise InputError(f"{', '.join(map(str, texts))}: no sentence in it; expected a sentence a line")
+    rare = {character for path in to_label for line in _lines(Path(path)) for character in line} - {" "}
+    model = _train(sentences, size, kind, "".join(sorted(rare)), ", ".join(map(str, texts)))
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    counts = Counter(piece for cut in _cuts(processor, sentences) for piece in cut)
+    ids = range(processor.get_piece_size())
+    pieces = [processor.id_to_piece(index) for index in ids if not _special(processor, index)]
+    vocabulary = (f"{processor.id_to_piece(index)}\t{processor.get_score(index):g}\n" for index in ids)
+    out.mkdir(parents=True, exist_ok=True)
+    write_dictionary(out / f"dict.{name}.txt", [(piece, counts[piece]) for piece in pieces])
+    write_whole(out / f"{name}.vocab", "".join(vocabulary))
+    write_whole(out / f"{name}.model", model)
+    return len(sentences)
+
+
+def label(words: str | Path, model: str | Path) -> Path:
+    """Cut a .wrd file by a model into the label file beside it, whose suffix is the model's name; returns its path.
+
+    Raises InputError for a file that is missing or not what it should be, and for the first line with a character that
+    the model has no piece for: fairseq would train on it as <unk>.
+    """
+    words, model = Path(words), Path(model)
+    processor = read_model(model)
+    lines = list(_lines(words))
+    known = {processor.id_to_piece(index) for index in range(processor.get_piece_size())}
+    cuts = []
+    for number, cut in enumerate(_cuts(processor, lines), start=1):
+        if unknown := [piece for piece in cut if piece not in known]:
+            raise InputError(
+                f"{words}:{number}: {unknown[0]!r} is in no piece of {model}: train on text with it or mend the line"
+            )
+        cuts.append(" ".join(cut))
+    target = words.with_suffix(f".{model.stem}")
+    write_whole(target, "".join(f"{cut}\n" for cut in cuts))
+    return target
+
+
+def read_model(path: str | Path) -> sentencepiece.SentencePieceProcessor:
+    """Load a .model file; raises InputError where there is none or it is something else."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such sentencepiece model; train it first")
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+    except RuntimeError as error:
+        raise InputError(f"{path}: is no sentencepiece model ({error})") from error
+
+
+def _train(sentences: list[str], size: int, kind: str, characters: str, where: str) -> bytes:
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            # Text passed as an iterator leaves no path of this machine in the model.
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            vocab_size=size,
+            model_type=kind,
+            character_coverage=1.0,
+            required_chars=characters,
+            num_threads=THREADS,
+            max_sentence_length=max(len(line.encode()) for line in sentences),
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        if most := re.search(r"<= (\d+)\.?\s*$", str(error)):
+            raise InputError(f"{where}: too little text for {size} pieces; give more, or at most {most[1]}") from error
+        if least := re.search(r"required_chars\. -?\d+ vs (\d+)", str(error)):
+            raise InputError(f"{where}: its characters alone need {least[1]} pieces, asked for {size}") from error
+        raise InputError(f"{where}: sentencepiece cannot train {size} pieces on it ({error})") from error
+    return model.getvalue()
+
+
+def _special(processor: sentencepiece.SentencePieceProcessor, index: int) -> bool:
+    return processor.is_unknown(index) or processor.is_control(index)
+
+
+def _cuts(processor: sentencepiece.SentencePieceProcessor, lines: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(lines), BATCH):
+        yield from processor.encode(lines[start : start + BATCH], out_type=str)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such text; expected a sentence a line")
+    try:
+        with open(path, encoding="utf-8") as lines:
+            yield from (" ".join(line.split()) for line in lines)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason}); convert the file") from error
