@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ccc_w2v.corpora.subwords import read_model
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.ctc_model import CtcModel
 
@@ -42,14 +43,7 @@ def read_lexicon(
 
 def piece_splitter(path: str | Path) -> Callable[[str], list[str]]:
     """Return what splits a text into the pieces of a sentencepiece model; raises InputError where it is unreadable."""
-    from sentencepiece import SentencePieceProcessor
-
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such sentencepiece model")
-    try:
-        processor = SentencePieceProcessor(model_file=str(path))
-    except (RuntimeError, OSError) as error:
-        raise InputError(f"{path}: sentencepiece cannot read it ({' '.join(str(error).split()):.200})") from error
+    processor = read_model(path)
     return lambda text: processor.encode(text, out_type=str)
 
 

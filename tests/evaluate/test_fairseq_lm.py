@@ -118,7 +118,7 @@ def test_pieces_are_sentencepieces(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: no such sentencepiece model"):
         load_language_model(path, sentencepiece=tmp_path / "none")
     (tmp_path / "bad").write_text("x")
-    with pytest.raises(InputError, match="bad: sentencepiece cannot read it"):
+    with pytest.raises(InputError, match="bad: is no sentencepiece model"):
         load_language_model(path, sentencepiece=tmp_path / "bad")
 
 
