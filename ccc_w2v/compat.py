@@ -54,6 +54,15 @@ def allow_fairseq_checkpoints() -> None:
     )
 
 
+def hydra_composer() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return hydra's compose and initialize_config_dir: hydra 1.0 calls them experimental, 1.3 warns of that name."""
+    try:
+        from hydra import compose, initialize_config_dir
+    except ImportError:
+        from hydra.experimental import compose, initialize_config_dir
+    return compose, initialize_config_dir
+
+
 def silence_debugging() -> None:
     """Undo that importing fairseq-fixed turns on every library's debug messages: a page for each file that is sent."""
     root = logging.getLogger()
