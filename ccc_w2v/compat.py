@@ -54,6 +54,15 @@ def allow_fairseq_checkpoints() -> None:
     )
 
 
+def hydra_composer() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return hydra's compose and initialize_config_dir: hydra 1.0 calls them experimental, 1.3 warns of that name."""
+    try:
+        from hydra import compose, initialize_config_dir
+    except ImportError:
+        from hydra.experimental import compose, initialize_config_dir
+    return compose, initialize_config_dir
+
+
 def silence_debugging() -> None:
     """Undo that importing fairseq-fixed turns on every library's debug messages: a page for each file that is sent."""
     root = logging.getLogger()
@@ -133,6 +142,30 @@ def flashlight_text() -> SimpleNamespace:
             "no wheel); or decode greedily, without --beam"
         ) from error
     return SimpleNamespace(**{**vars(decoder), **vars(dictionary), "KenLM": KenLM})
+
+
+class _Packed:
+    """A weight in oneDNN's own layout; called, the linear layer of it."""
+
+    def __init__(self, weight: torch.Tensor):
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+
+    def __call__(self, values: torch.Tensor, bias: torch.Tensor | None, gelu: bool) -> torch.Tensor:
+        activation = ("gelu", [], "none") if gelu else ("none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(values, self.weight, bias, *activation)
+
+    def add(self, values: torch.Tensor, bias: torch.Tensor | None, added: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise.binary(values, added, self.weight, bias, "add")
+
+
+def pack_linear(weight: torch.Tensor) -> _Packed | None:
+    """Return a linear layer's weight (out, in), float32 on a CPU, in oneDNN's layout; None where torch has no oneDNN.
+
+    The operators are those that torch.compile's CPU code calls; torch has no public name for them, and it is pinned.
+    """
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return None
+    return _Packed(weight)
 
 
 def train_on_cpu_processes() -> None:

@@ -9,6 +9,8 @@ from fairseq.tasks.fairseq_task import StatefulContainer
 from ccc_w2v.criterion import CLUSTER_SCOPES, CccCriterion, CccCriterionConfig
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.kmeans import cosine_kmeans
+from ccc_w2v.losses.negatives import sample_negatives
+from ccc_w2v.losses.quantization import gumbel_noise
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 
 BANK = {"bank_clusters": 3, "bank_size": 200, "bank_points": 60, "bank_refit_updates": 4}
@@ -99,3 +101,39 @@ def test_validation_and_lost_batches_leave_the_bank_as_it_is():
 def test_settings_that_cannot_work_are_refused_when_the_criterion_is_built(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         criterion("global", **{**BANK, **settings})
+
+
+@pytest.mark.parametrize(("scope", "factor"), [("utterance", 0.3), ("batch", 1.0), ("batch", 0.3)])
+def test_a_batch_has_the_gradient_of_its_parts_wherever_no_cluster_spans_them(scope, factor):
+    """With the same draws. What a local batch shares by definition: clusters of scope batch, the codebook's use."""
+    model, whole = tiny_ccc(**NO_DROPOUT).train(), sample(utterances=4)
+    ours = criterion(scope, scale_factor=factor, diversity_weight=0.0)
+    views = whole["net_input"]
+    views["mask_indices"] = model.draw_mask(views["source"], None, seed=1)
+    frames = int(views["mask_indices"][0].sum())
+    draw = torch.Generator().manual_seed(0)
+    for view in ("", "_aug"):
+        views["gumbel" + view] = gumbel_noise((4, frames, 2, 16), draw)
+        whole["negatives" + view] = sample_negatives(4, frames, 10, draw)
+    points = 2 * frames if scope == "utterance" else 2 * 4 * frames
+    whole["kmeans_starts"] = torch.stack([torch.randperm(points, generator=draw)[:5] for _ in range(4)]).unsqueeze(1)
+    if scope == "batch":
+        # Of one part's points: a part that is clustered alone must be able to start from them.
+        whole["kmeans_starts"] = whole["kmeans_starts"][:1] % frames
+
+    def part(chosen):
+        rows = {key: value[chosen] for key, value in whole.items() if key not in ("net_input", "kmeans_starts")}
+        starts = whole["kmeans_starts"][chosen] if scope == "utterance" else whole["kmeans_starts"]
+        cut = {key: value[chosen] if torch.is_tensor(value) else value for key, value in views.items()}
+        return {**rows, "kmeans_starts": starts, "net_input": cut}
+
+    def gradient(parts):
+        model.zero_grad()
+        for one in parts:
+            ours(model, one)[0].backward()
+        return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+    expected, found = gradient([whole]), gradient([part(slice(0, 2)), part(slice(2, 3)), part(slice(3, 4))])
+    scale = max(float(value.abs().max()) for value in expected.values())
+    same = [torch.allclose(found[name], value, rtol=1e-4, atol=1e-5 * scale) for name, value in expected.items()]
+    assert all(same) != (scope == "batch" and factor < 1)

@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "step": "a training step: fairseq's wav2vec 2.0, ours, an un-fused formulation",
     "kmeans": "clustering: ours, fast-pytorch-kmeans, faiss",
     "export": "tools/export.py on BASE: time and memory",
+    "decode": "greedy and beam decoding: ours, transformers, fairseq",
     "augment": "one core's speed from FLAC to batch: decoding, each transform, a whole pipeline",
     "loader": "how fast data workers deliver batches of both views",
 }

@@ -51,6 +51,7 @@ def decode(options: argparse.Namespace) -> None:
         windows=prepared.windows,
         logits=options.logits,
         nbest=options.nbest is not None,
+        names={"checkpoint files": ", ".join(map(str, prepared.files)), "manifest file": options.manifest},
     )
     print(f"{options.out / 'hyp.trn'}: {len(manifest)} utterances, {result.resumed} of them from an earlier run")
     if result.audio_seconds:

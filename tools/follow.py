@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Run a training command with one progress bar over its updates; everything it prints goes to a log file.
 
-Example: tools/follow.py --updates 400000 --log pretrain.log -- fairseq-hydra-train ... common.log_format=json
+Example: tools/follow.py --log pretrain.log -- fairseq-hydra-train ... common.log_format=json
 """
 
 import argparse
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +16,13 @@ from tqdm import tqdm
 
 from ccc_w2v.training_log import parse_line
 
+# fairseq prints its whole configuration before it trains.
+MAX_UPDATE = re.compile(r"'max_update': (\d+)")
 SHOWN = ("loss", "accuracy_contrastive", "wer")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--updates", type=int, required=True, help="updates that the training runs in all")
     parser.add_argument("--log", type=Path, required=True, help="file that the output is appended to")
     parser.add_argument("--title", default="training", help="what stands before the bar")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command to run")
@@ -32,7 +34,7 @@ def main() -> int:
     last_lines: deque[str] = deque(maxlen=20)
     with (
         open(arguments.log, "a", encoding="utf-8") as log,
-        tqdm(total=arguments.updates, desc=arguments.title, unit=" updates", mininterval=1, dynamic_ncols=True) as bar,
+        tqdm(desc=arguments.title, unit=" updates", mininterval=1, dynamic_ncols=True) as bar,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
     ):
         # A kill of this program must not leave the training running behind it.
@@ -50,6 +52,9 @@ def main() -> int:
 
 
 def _advance(bar: tqdm, line: str) -> None:
+    if bar.total is None and (found := MAX_UPDATE.search(line)):
+        bar.total = int(found[1])
+        bar.refresh()
     parsed = parse_line(line)
     if parsed is None:
         return

@@ -20,7 +20,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     parser.add_argument(
         "--groups",
-        help="lines of utterance-id speaker (or conversation side): resample speakers instead of utterances",
+        metavar="SPEAKERS",
+        help="resample speakers or conversation sides instead of utterances: a file of lines utterance-id speaker, a "
+        ".tsv manifest (a file's folder is its speaker), or the ids' scheme: librispeech or switchboard",
     )
     parser.add_argument("--conditions", help="lines of utterance-id condition: also score each condition")
     return parser.parse_args()

@@ -51,13 +51,13 @@ def corpus(seconds: float, speech: str | None, noise: str | None) -> Iterator[Co
             return folder / f"{kind}.tsv"
 
         yield Corpus(
-            Path(speech or write("speech", 24, lambda n: _voice(draw, round((seconds + n % 4) * RATE)), ".flac")),
+            Path(speech or write("speech", 24, lambda n: voice(draw, round((seconds + n % 4) * RATE)), ".flac")),
             Path(noise or write("noise", 8, lambda _: 0.05 * draw.standard_normal(round(4 * seconds * RATE)), ".wav")),
             write("rir", 8, lambda _: np.r_[1.0, 0.3 * decay * draw.standard_normal(len(decay))], ".wav"),
         )
 
 
-def _voice(draw: np.random.Generator, samples: int) -> np.ndarray:
+def voice(draw: np.random.Generator, samples: int) -> np.ndarray:
     """Return harmonics of a gliding pitch in syllables over a noise floor: FLAC takes 59 % of its bytes for it."""
     time = np.arange(samples) / RATE
     phase = 2 * np.pi * np.cumsum(120 + 40 * np.sin(2 * np.pi * (0.5 + draw.random()) * time)) / RATE

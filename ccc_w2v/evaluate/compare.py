@@ -23,7 +23,8 @@ from ccc_w2v.evaluate.scorecard import (
     read_texts,
     row_text,
 )
-from ccc_w2v.evaluate.significance import holm, paired_bootstrap, read_groups
+from ccc_w2v.evaluate.significance import holm, paired_bootstrap
+from ccc_w2v.evaluate.speakers import units
 from ccc_w2v.evaluate.wer import Score, score
 
 
@@ -42,20 +43,38 @@ def compare(
 
     Raises InputError for fewer than two systems, one named twice, no references, and references that differ.
     """
-    names = [str(system) for system in systems]
-    if len(set(names)) < max(2, len(names)):
-        raise InputError(f"found the systems {', '.join(names) or 'none'}; expected two or more, each once")
+    if len(set(map(str, systems))) < max(2, len(systems)):
+        found = ", ".join(map(str, systems)) or "none"
+        raise InputError(f"found the systems {found}; expected two or more, each once")
+    return compare_texts(*read_systems(systems, reference_path, rules), rules=rules, seed=seed, speakers=speakers)
+
+
+def read_systems(
+    systems: Sequence[str | Path], reference_path: str | Path | None, rules: str
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return the references, and the hypotheses of each system by its name; raises InputError as compare does."""
     references = _references(systems, reference_path, rules)
-    hypotheses = {
-        name: read_texts(path / "hyp.trn" if path.is_dir() else path, rules)
-        for name, path in zip(names, map(Path, systems), strict=True)
+    return references, {
+        str(system): read_texts(Path(system) / "hyp.trn" if Path(system).is_dir() else system, rules)
+        for system in systems
     }
+
+
+def compare_texts(
+    references: Mapping[str, str],
+    hypotheses: Mapping[str, Mapping[str, str]],
+    *,
+    rules: str,
+    seed: int = 0,
+    speakers: str | Path | None = None,
+) -> dict[str, Any]:
+    """Do as compare does, on texts to which ``rules`` are applied already; ``hypotheses`` by system."""
     scores = {name: score(references, texts) for name, texts in hypotheses.items()}
-    groups = read_groups(speakers, list(references)) if speakers else None
+    resampled = units(speakers, list(references))
     return {
-        "systems": {name: rate(scored, groups, seed) for name, scored in scores.items()},
-        "pairs": _pairs(references, hypotheses, scores, groups, seed),
-        **provenance(rules, seed, speakers is not None),
+        "systems": {name: rate(scored, resampled.names, seed) for name, scored in scores.items()},
+        "pairs": _pairs(references, hypotheses, scores, resampled.names, seed),
+        **provenance(rules, seed, resampled),
     }
 
 
@@ -78,7 +97,7 @@ def _pairs(
     references: Mapping[str, str],
     hypotheses: Mapping[str, Mapping[str, str]],
     scores: Mapping[str, Score],
-    groups: Sequence[str] | None,
+    groups: Sequence[str],
     seed: int,
 ) -> list[dict[str, Any]]:
     alignments = {name: align_all(references, texts) for name, texts in hypotheses.items()}

@@ -6,6 +6,7 @@ Letters in shapes: B utterances, S samples, T frames, V symbols of the dictionar
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,11 +177,11 @@ def best_path(log_probs_TV: torch.Tensor, blank: int) -> list[Symbol]:
 def path_symbols(path_T: torch.Tensor, log_probs_TV: torch.Tensor, blank: int) -> list[Symbol]:
     """Return the symbols along a path (one index a frame), repeats collapsed, then blanks dropped."""
     indices, counts = path_T.unique_consecutive(return_counts=True)
-    log_probs_T = log_probs_TV.gather(1, path_T[:, None])[:, 0]
+    log_probs_T = log_probs_TV.gather(1, path_T[:, None])[:, 0].tolist()
     symbols, start = [], 0
     for index, count in zip(indices.tolist(), counts.tolist(), strict=True):
         if index != blank:
-            log_prob = float(log_probs_T[start : start + count].mean())
+            log_prob = sum(log_probs_T[start : start + count]) / count
             symbols.append(Symbol(index, start, start + count - 1, log_prob))
         start += count
     return symbols
@@ -225,7 +226,7 @@ def timed_words(symbols: Sequence[Symbol], model: CtcModel) -> list[Word]:
             text,
             start=held[0].first * second,
             duration=(held[-1].last + 1 - held[0].first) * second,
-            confidence=min(1.0, float(torch.tensor([symbol.log_prob for symbol in held]).mean().exp())),
+            confidence=min(1.0, math.exp(sum(symbol.log_prob for symbol in held) / len(held))),
         )
         for text, held in zip(texts, words, strict=True)
         if text

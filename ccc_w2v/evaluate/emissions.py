@@ -15,6 +15,7 @@ import torch
 
 from ccc_w2v.data.audio import open_parts, read_audio
 from ccc_w2v.data.manifest import Manifest
+from ccc_w2v.evaluate.batch_threads import batches_at_once, compute_ahead
 from ccc_w2v.evaluate.ctc_model import CtcModel
 from ccc_w2v.evaluate.decode import batches_for, emit, frame_count
 from ccc_w2v.evaluate.pieces import pieces_of
@@ -82,9 +83,15 @@ def _emitted(
     """Give each position with its log-probabilities, in one part or in several."""
     lengths = {position: manifest.entries[position].samples for position in todo}
     short = [position for position in todo if not _is_long(model, lengths[position], windows)]
-    for batch in batches_for(model, [lengths[position] for position in short], max_samples):
-        positions = [short[index] for index in batch]
-        emissions = emit_positions(model, manifest, ids, positions, max_samples)
+    at_once = batches_at_once(next(model.network.parameters()).device)
+    # Together the batches in memory are as large as one.
+    batches = batches_for(model, [lengths[position] for position in short], max_samples // at_once)
+
+    def emitted(positions: list[int]) -> list[torch.Tensor]:
+        return emit_positions(model, manifest, ids, positions, max_samples)
+
+    positions_of = [[short[index] for index in batch] for batch in batches]
+    for positions, emissions in compute_ahead(emitted, positions_of, at_once):
         for position, log_probs_TV in zip(positions, emissions, strict=True):
             yield position, [log_probs_TV]
     for position in todo:

@@ -13,6 +13,7 @@ from ccc_w2v.data.manifest import Manifest, first_recordings, read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.beam import BeamSettings, settings_from
 from ccc_w2v.evaluate.ctc_model import CtcModel, checkpoint_files, load_ctc
+from ccc_w2v.evaluate.folded import fold
 from ccc_w2v.evaluate.windows import Windows, windows_of
 
 
@@ -44,5 +45,6 @@ def prepare_decoding(options: Mapping[str, Any]) -> Prepared:
         sample_audio=first_recordings(options["manifest"]),
     )
     model.network.to(options["device"], getattr(torch, options["dtype"]))
+    fold(model)
     windows = windows_of(model, options["window"], options["overlap"])
     return Prepared(model, files, manifest, settings, windows, int(batch_seconds * model.sample_rate))

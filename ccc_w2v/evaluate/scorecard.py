@@ -14,12 +14,18 @@ from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.evaluate.alignment import align_all, confusions
 from ccc_w2v.evaluate.normalize import normalize
 from ccc_w2v.evaluate.significance import bootstrap_interval, read_groups
+from ccc_w2v.evaluate.speakers import Units, units
 from ccc_w2v.evaluate.wer import Score, length_class, read_trn, score, score_groups
 
 LEVEL = 0.95
 RESAMPLES = 10_000
 ERROR_KINDS = ("substitutions", "deletions", "insertions")
-BREAKDOWNS = {"by_speaker": "speaker", "by_condition": "condition", "by_length": "length of the reference"}
+BREAKDOWNS = {
+    "by_speaker": "speaker",
+    "by_condition": "condition",
+    "by_length": "length of the reference",
+    "by_snr": "signal-to-noise ratio",
+}
 
 
 def read_texts(path: str | Path, rules: str) -> dict[str, str]:
@@ -36,42 +42,59 @@ def measure(
     speakers: str | Path | None = None,
     conditions: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Return every number of the report; ``speakers`` and ``conditions`` are files of utterance-id group.
-
-    Intervals are over speakers where they are known, else over utterances. Raises InputError as what it reads does.
-    """
+    """Return every number of the report on two .trn files; see measure_texts. Raises InputError as read_trn does."""
     references, hypotheses = (read_texts(path, rules) for path in (reference_path, hypothesis_path))
+    return measure_texts(references, hypotheses, rules=rules, seed=seed, speakers=speakers, conditions=conditions)
+
+
+def measure_texts(
+    references: Mapping[str, str],
+    hypotheses: Mapping[str, str],
+    *,
+    rules: str,
+    seed: int = 0,
+    speakers: str | Path | None = None,
+    conditions: str | Path | None = None,
+    snr_classes: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return every number of the report on texts to which ``rules`` are applied already.
+
+    ``speakers`` says who speaks (see speakers.units), ``conditions`` is a file of utterance-id condition, and
+    ``snr_classes`` go from utterance id to a name. Intervals are over speakers or conversation sides where they are
+    known, else over utterances. Raises InputError as score, units and read_groups do.
+    """
     words, characters = (score(references, hypotheses, unit) for unit in ("word", "char"))
     ids = list(references)
-    groups = read_groups(speakers, ids) if speakers else None
+    resampled = units(speakers, ids)
     split: dict[str, Sequence[str] | None] = {
-        "by_speaker": groups,
+        "by_speaker": resampled.names if speakers else None,
         "by_condition": read_groups(conditions, ids, "condition") if conditions else None,
         "by_length": [length_class(counts.words) for counts in words.utterances.values()],
+        "by_snr": [snr_classes[utterance] for utterance in ids] if snr_classes else None,
     }
     found = confusions(align_all(references, hypotheses).values())
     return {
         "utterances": len(ids),
-        "wer": rate(words, groups, seed),
-        "cer": rate(characters, groups, seed),
+        "wer": rate(words, resampled.names, seed),
+        "cer": rate(characters, resampled.names, seed),
         "ser": words.sentence_error_rate,
         **{
             name: _breakdown(
-                words, dict(zip(ids, names, strict=True)), dict(zip(ids, groups or ids, strict=True)), seed
+                words, dict(zip(ids, names, strict=True)), dict(zip(ids, resampled.names, strict=True)), seed
             )
             for name, names in split.items()
             if names is not None
         },
         "confusions": dataclasses.asdict(found),
-        **provenance(rules, seed, speakers is not None),
+        **provenance(rules, seed, resampled),
     }
 
 
-def provenance(rules: str, seed: int, of_speakers: bool) -> dict[str, Any]:
+def provenance(rules: str, seed: int, resampled: Units) -> dict[str, Any]:
     """Say how the numbers were made, in the words that every report ends with."""
-    of = "speakers" if of_speakers else "utterances"
+    drawn = {"of": resampled.of, "count": resampled.count}
     return {
-        "bootstrap": {"of": of, "level": LEVEL, "resamples": RESAMPLES, "seed": seed},
+        "bootstrap": {**drawn, "level": LEVEL, "resamples": RESAMPLES, "seed": seed},
         "normalization": rules,
         "version": f"ccc-w2v {ccc_w2v.__version__}, rapidfuzz {rapidfuzz.__version__}",
     }
@@ -80,12 +103,12 @@ def provenance(rules: str, seed: int, of_speakers: bool) -> dict[str, Any]:
 def provenance_lines(report: Mapping[str, Any]) -> list[str]:
     """Lay provenance() out for people."""
     return [
-        "interval: {resamples} bootstrap resamples of {of}, seed {seed}".format(**report["bootstrap"]),
+        "interval: {resamples} bootstrap resamples of {count} {of}, seed {seed}".format(**report["bootstrap"]),
         f"normalisation: {report['normalization']}; scored by {report['version']}",
     ]
 
 
-def rate(scored: Score, groups: Sequence[str] | None, seed: int) -> dict[str, Any]:
+def rate(scored: Score, groups: Sequence[str], seed: int) -> dict[str, Any]:
     """Return a Score's error rate with counts and interval; ``units`` is its number of words or characters."""
     errors, units = zip(*((counts.errors, counts.words) for counts in scored.utterances.values()), strict=True)
     generator = generator_for(seed, f"bootstrap {scored.unit}")

@@ -57,6 +57,8 @@ def searching(search: Search, processes: int) -> Iterator[Submit]:
     context = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(processes, context, _start_searcher, (search,))
     try:
+        # Fork now: once the network's threads run, one of them may hold a lock that a child would wait for.
+        pool.submit(os.getpid).result()
         # An array travels through a pipe; torch would open a file of shared memory for each tensor.
         yield lambda log_probs_TV: pool.submit(_search_array, log_probs_TV.numpy())
     except BrokenProcessPool as error:

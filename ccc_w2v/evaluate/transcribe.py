@@ -34,6 +34,9 @@ from ccc_w2v.evaluate.windows import Windows
 # Seconds of audio, and how many of them in a second.
 BAR = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}, {rate_fmt}]"
 
+# How hyp.trn was made, beside it.
+SETTINGS = "decoding.json"
+
 
 @dataclass(frozen=True)
 class Transcription:
@@ -112,8 +115,11 @@ def decode_into(
     windows: Windows | None = None,
     logits: bool = False,
     nbest: bool = False,
+    names: Mapping[str, str] | None = None,
 ) -> Transcription:
     """Transcribe into a folder: hyp.trn, hyp.ctm, ref.trn where <split>.wrd exists; see transcribe and write_nbest.
+
+    ``identity`` goes into decoding.json, with ``names`` of what it holds the hashes of before it.
 
     Raises InputError as transcribe does, and for ids and references that cannot be written, before anything is.
     """
@@ -139,6 +145,7 @@ def decode_into(
         found = {utterance: list(map(as_scores, each)) for utterance, each in result.hypotheses.items()}
         write_nbest(out / "nbest.jsonl", found)
     write_ctm(out / "hyp.ctm", {utterance: best[0].words for utterance, best in result.hypotheses.items()})
+    write_whole(out / SETTINGS, json.dumps({**(names or {}), **identity}, indent=2) + "\n")
     write_trn(out / "hyp.trn", result.texts)
     journal.unlink()
     return result

@@ -152,14 +152,14 @@ def _whole_group_norm(model: CtcModel, prepared: Callable[[int, int], torch.Tens
             squares_C = squares_C + output_CT.square().sum(dim=1).cpu()
         mean_C = sum_C / frames
         variance_C = (squares_C / frames - mean_C**2).clamp(min=0)
-    layers[0][2] = _FixedNorm(norm, mean_C, variance_C)
+    layers[0][2] = FixedNorm(norm, mean_C, variance_C)
     try:
         yield
     finally:
         layers[0][2] = norm
 
 
-class _FixedNorm(torch.nn.Module):
+class FixedNorm(torch.nn.Module):
     """A group norm of one channel a group, with statistics given instead of computed."""
 
     def __init__(self, norm: Any, mean_C: torch.Tensor, variance_C: torch.Tensor) -> None:

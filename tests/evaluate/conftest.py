@@ -16,7 +16,8 @@ def test_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(test_set: Path) -> Path:
-    from tests.evaluate.tiny_ctc import build_ctc, save, trainer_state
+    from ccc_w2v.benchmark.random_ctc import trainer_state
+    from tests.evaluate.tiny_ctc import build_ctc, save
 
     # Group norm over time, as in the base models: the case in which padding would change the result.
     return save(trainer_state(*build_ctc(test_set.parent, extractor_mode="default")), test_set.parent / "ctc.pt")

@@ -50,7 +50,7 @@ def test_help_needs_no_torch(tool: str, option: str) -> None:
 
 
 def test_writes_hypotheses_and_references(uninterrupted: Path) -> None:
-    assert sorted(path.name for path in uninterrupted.iterdir()) == ["hyp.ctm", "hyp.trn", "ref.trn"]
+    assert sorted(path.name for path in uninterrupted.iterdir()) == ["decoding.json", "hyp.ctm", "hyp.trn", "ref.trn"]
     ids = [f"test{index}" for index in range(len(WORDS))]
     assert list(read_trn(uninterrupted / "ref.trn").items()) == list(zip(ids, WORDS, strict=True))
     hypotheses = read_trn(uninterrupted / "hyp.trn")
@@ -105,7 +105,7 @@ def test_no_references_no_ref_trn(checkpoint: Path, test_set: Path, tmp_path: Pa
     listed = read_manifest(test_set)
     write_manifest(tmp_path / "other.tsv", listed.root, [(listed.entries[0].path, listed.entries[0].samples)])
     assert run_tool("decode", checkpoint=checkpoint, manifest=tmp_path / "other.tsv", out=tmp_path / "out") == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["hyp.ctm", "hyp.trn"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["decoding.json", "hyp.ctm", "hyp.trn"]
 
 
 def test_an_empty_hypothesis_is_only_its_id(

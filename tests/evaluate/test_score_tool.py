@@ -69,7 +69,7 @@ def test_a_seed_repeats_and_speakers_widen(files: dict[str, Path]) -> None:
     assert single == again
     assert single[0] < 0.125 < single[1]
     grouped = scored(files, groups=speakers, seed=1)
-    assert grouped["bootstrap"] == {"of": "speakers", "level": 0.95, "resamples": 10000, "seed": 1}
+    assert grouped["bootstrap"] == {"of": "speakers", "count": 10, "level": 0.95, "resamples": 10000, "seed": 1}
     low, high = grouped["wer"]["interval"]
     assert high - low > 2 * (single[1] - single[0])
 

@@ -109,31 +109,6 @@ def test_a_run_killed_at_any_update_and_resumed_equals_the_uninterrupted_one(cor
         assert torch.equal(bank["points"], found_bank["points"])
 
 
-def test_two_processes_equal_one_that_accumulates_two_batches(corpus, tmp_path):
-    # Every draw belongs to an utterance, so that sharing batches out changes only the order of sums.
-    overrides = [
-        "optimization.max_update=3",
-        "model.encoder_layerdrop=0",
-        "+model.dropout=0",
-        "dataset.max_tokens=32000",
-    ]
-    overrides.append("lr_scheduler.warmup_updates=0")
-    alone = train(corpus, tmp_path / "alone", *overrides, "+optimization.update_freq=[2]")
-    assert alone.returncode == 0, alone.stderr[-2000:]
-    arguments = command(corpus, tmp_path / "two", *overrides)[1:]
-    two = subprocess.run(
-        [ROOT / "recipes/launch/one_node.sh", "2", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{TRAIN.parent}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert two.returncode == 0, two.stderr[-2000:]
-    expected, found = weights(tmp_path / "alone"), weights(tmp_path / "two")
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     "precision",
     # fairseq's usual fp16 optimiser asks for a GPU; the other one has the same loss scaler and runs anywhere.

@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# LibriSpeech: ccc-wav2vec 2.0 or its wav2vec 2.0 twin from the archives to WER and a Hugging Face folder.
+#
+#   recipes/librispeech/run.sh [--pretraining NAME] [--finetuning NAME] [--gpus N] [--memory GIB] [--launcher "COMMAND"]
+#       [--batch-seconds S] [--max-tokens N] [--out DIR] [--data DIR] [--from TREE] [--limited-from TREE]
+#       [--noise MANIFEST] [--lm ARPA --lexicon WORDS] [--beam N] [--subsets A,B]
+#       [--seed N] [--stage N] [--stop-stage N] [--dry-run]
+#       [--pretrain-override KEY=VALUE]... [--finetune-override KEY=VALUE]...
+#
+# Stages: 1 prepare, 2 pretrain, 3 finetune, 4 decode, 5 score, 6 export. What is done is kept: a stage that has its
+# marker is passed over, a training that was stopped goes on. --dry-run prints the plan and every command, does nothing.
+# NAME is a file of config/pretraining (default ccc_base_960h) or config/finetuning (base_100h). tools/plan.py spreads
+# their audio per update over --gpus of --memory; --batch-seconds and --max-tokens are for its plan of the pre-training.
+# --launcher is what starts fairseq-hydra-train on several GPUs or machines: "recipes/launch/one_node.sh 8"; without it
+# fairseq takes the N GPUs that it sees. With --lm decoding searches with a 4-gram as well, at the published weights.
+# --from, --limited-from and --noise name what need not be fetched: folders LibriSpeech and librispeech_finetuning, a
+# manifest of noises (MUSAN's).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+source recipes/stages.sh
+pretraining=ccc_base_960h finetuning=base_100h gpus='' memory='' out=exp/librispeech data='' from='' limited_from=''
+noise='' lm='' lexicon='' beam=1500 subsets=dev_clean,dev_other,test_clean,test_other
+batch_seconds='' max_tokens='' pretrain_override=() finetune_override=()
+values="pretraining finetuning gpus memory batch-seconds max-tokens launcher out data from limited-from noise"
+read_options "$values lm lexicon beam subsets" "" "pretrain-override finetune-override" "$@"
+configs=$PWD/recipes/librispeech/config
+[ -e "$configs/pretraining/$pretraining.yaml" ] || usage "no configuration pretraining/$pretraining.yaml"
+[ -e "$configs/finetuning/$finetuning.yaml" ] || usage "no configuration finetuning/$finetuning.yaml"
+[ -z "$lm" ] || [ -n "$lexicon" ] || usage "--lm needs --lexicon, the words of the language model"
+read -ra launcher <<<"${launcher[*]}"
+gpus=${gpus:-$(gpus_here)}
+out=$(realpath -m "$out")
+data=$(realpath -m "${data:-$out/data}")
+manifests=$data/manifests
+run=$out/$pretraining/seed$seed
+finetuned=$run/$finetuning
+best=$finetuned/checkpoints/checkpoint_best.pt
+amount=${finetuning#base_} amount=${amount%_spm1000} labelled=train_$amount
+case $amount in 100h | 960h) labelled=${labelled%h} ;; esac
+
+corpus() {  # split: what the plan counts full batches on
+    plan_options=(--manifest "$manifests/$1.tsv")
+    if [ -e "$manifests/$1.tsv" ]; then return; fi
+    plan_options=()
+    if [ -n "$dry_run" ]; then return; fi
+    echo "error: $manifests/$1.tsv: no such manifest; stage 1 writes it" >&2
+    exit 2
+}
+
+if wanted 1; then
+    echo "1. prepare LibriSpeech"
+    parts=dev-clean,dev-other,test-clean,test-other limited=''
+    case $pretraining,$finetuning in
+        *_960h*,* | *,base_960h*) parts=train-clean-100,train-clean-360,train-other-500,$parts ;;
+        *,base_100h* | *_spm1000) parts=train-clean-100,train-clean-360,$parts ;;
+        *) parts=train-clean-360,$parts ;;
+    esac
+    case $amount in 10m | 1h | 10h) limited=yes ;; esac
+    run python tools/prepare_librispeech.py --out "$data" --parts "$parts" ${from:+--from "$from"} \
+        ${limited:+--limited} ${limited_from:+--limited-from "$limited_from"}
+    if [[ $pretraining == ccc_* && -z $noise ]]; then
+        run_once "$data/musan/.done" python tools/prepare_musan.py --out "$data/musan"
+    fi
+    if [[ $finetuning == *_spm1000 ]]; then
+        # The text of the labelled set; ten hours and less do not hold a thousand pieces.
+        text=$labelled
+        [ -z "$limited" ] || text=train_100
+        run_once "$manifests/.spm1000" python tools/train_sentencepiece.py "$manifests/$text.wrd" --size 1000 \
+            --out "$manifests"
+    fi
+fi
+if wanted 2; then
+    echo "2. pre-train: $pretraining"
+    given=(task.data="$manifests")
+    [[ $pretraining != ccc_* ]] || given+=(task.noise_manifest="$(realpath -m "${noise:-$data/musan/free_sound.tsv}")")
+    hours=${pretraining#*_*_} hours=${hours%%h*}
+    corpus "train_$hours"
+    plan_options+=(${batch_seconds:+--batch-seconds "$batch_seconds"} ${max_tokens:+--max-tokens "$max_tokens"})
+    train_planned pre-training pretraining "$run/pretrain" "$pretraining" "${given[@]}" "${pretrain_override[@]}"
+fi
+if wanted 3; then
+    echo "3. fine-tune: $finetuning"
+    run_once "$run/pretrain/.exported" python tools/export.py --to fairseq --overwrite \
+        --checkpoint "$run/pretrain/checkpoints/checkpoint_last.pt" --out "$run/pretrain/plain.pt"
+    corpus "$labelled"
+    train_planned fine-tuning finetuning "$finetuned" "$finetuning" task.data="$manifests" \
+        model.w2v_path="$run/pretrain/plain.pt" "${finetune_override[@]}"
+fi
+if wanted 4; then
+    echo "4. decode"
+    device=cpu
+    ! nvidia-smi -L >/dev/null 2>&1 || device=cuda
+    # Weight and word score of the 4-gram, tuned on dev-other (arXiv 2006.11477, appendix B).
+    case $amount in
+        10m) weights="--lm-weight 3.23 --word-score -0.26" ;;
+        1h) weights="--lm-weight 2.90 --word-score -1.62" ;;
+        10h) weights="--lm-weight 2.46 --word-score -0.59" ;;
+        100h) weights="--lm-weight 2.15 --word-score -0.52" ;;
+        960h) weights="--lm-weight 1.74 --word-score 0.52" ;;
+    esac
+    for subset in ${subsets//,/ }; do
+        decode "$finetuned/decode/$subset" "$best" "$manifests/$subset.tsv" --device $device
+        # shellcheck disable=SC2086  # several words
+        [ -z "$lm" ] || decode "$finetuned/decode_lm/$subset" "$best" "$manifests/$subset.tsv" --device $device \
+            --beam "$beam" --lm "$lm" --lexicon "$lexicon" $weights
+    done
+fi
+if wanted 5; then
+    echo "5. score"
+    for subset in ${subsets//,/ }; do
+        score "$finetuned/decode/$subset" --normalize librispeech
+        [ -z "$lm" ] || score "$finetuned/decode_lm/$subset" --normalize librispeech
+    done
+fi
+if wanted 6; then
+    echo "6. export to Hugging Face"
+    scores=() last=${subsets##*,}
+    for subset in ${subsets//,/ }; do scores+=("$finetuned/decode/$subset/score.json"); done
+    pieces=()
+    [[ $finetuning != *_spm1000 ]] || pieces=(--sentencepiece "$manifests/spm1000.model")
+    run_once "$finetuned/.huggingface" python tools/export.py --to huggingface --overwrite --checkpoint "$best" \
+        --out "$finetuned/huggingface" --manifest "$manifests/$last.tsv" --wer "${scores[@]}" "${pieces[@]}" \
+        --recipe "recipes/librispeech $pretraining $finetuning"
+fi

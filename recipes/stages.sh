@@ -1,0 +1,116 @@
+# Sourced by the run.sh of each recipe, from the repository's root: options, numbered stages, commands that are shown
+# before they run. Everything that is done leaves a marker, so that the same command goes on where it stopped.
+#
+# A recipe gives its options their defaults and calls read_options; then, stage by stage, `if wanted N; then` with
+# the functions below in it. Variables that these functions read: stage, stop_stage, seed, dry_run (yes, or empty),
+# config (folder of YAMLs), launcher (array: the command that fairseq-hydra-train's arguments are given to), and for
+# train_planned configs (folder of config's folders), gpus, memory (GiB of each, or empty), plan_options (array).
+
+stage=1 stop_stage=99 seed=1 dry_run=''
+launcher=(fairseq-hydra-train) plan_options=()
+
+usage() {  # what is wrong: the recipe's leading comment, then one line, exit code 2
+    awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0" >&2
+    echo "error: $1" >&2
+    exit 2
+}
+
+read_options() {  # "options with a value" "flags" "options that may be repeated", then the command line
+    local values=" stage stop-stage seed $1 " flags=" dry-run $2 " lists=" $3 " name
+    shift 3
+    while [ $# -gt 0 ]; do
+        name=${1#--}
+        case $1 in
+            --help) awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"; exit 0 ;;
+            --*) ;;
+            *) usage "unexpected argument $1" ;;
+        esac
+        if [[ $flags == *" $name "* ]]; then
+            printf -v "${name//-/_}" yes
+            shift
+            continue
+        fi
+        [[ $values$lists == *" $name "* ]] || usage "unknown option $1"
+        [ $# -ge 2 ] || usage "$1 needs a value"
+        if [[ $lists == *" $name "* ]]; then
+            local -n list=${name//-/_}
+            list+=("$2")
+            unset -n list
+        else
+            printf -v "${name//-/_}" %s "$2"
+        fi
+        shift 2
+    done
+    for name in stage stop_stage seed; do
+        [[ ${!name} =~ ^[0-9]+$ ]] || usage "--${name//_/-} ${!name}: must be a whole number"
+    done
+}
+
+wanted() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
+
+show() { printf '  $'; printf ' %q' "$@"; echo; }
+
+finished() {  # marker
+    [ -e "$1" ] && echo "  done before: $1"
+}
+
+run() {  # a command that knows by itself what is done already
+    show "$@"
+    [ -n "$dry_run" ] || "$@"
+}
+
+run_once() {  # marker, then the command; the marker appears when the command has succeeded
+    local marker=$1
+    shift
+    if finished "$marker"; then return; fi
+    show "$@"
+    if [ -n "$dry_run" ]; then return; fi
+    mkdir -p "$(dirname "$marker")"
+    "$@"
+    touch "$marker"
+}
+
+train() {  # title, folder, config name, then overrides: a training with a progress bar, all it prints in train.log
+    local title=$1 folder=$2 name=$3
+    shift 3
+    local command=("${launcher[@]}" --config-dir "$config" --config-name "$name" common.user_dir="$(python -m ccc_w2v)"
+        hydra.run.dir="$folder" common.seed="$seed" "$@")
+    if finished "$folder/.done"; then return; fi
+    show "${command[@]}"
+    if [ -n "$dry_run" ]; then return; fi
+    python tools/follow.py --title "$title" --log "$folder/train.log" -- "${command[@]}"
+    touch "$folder/.done"
+}
+
+gpus_here() {  # how many GPUs this machine has; 1 where it has none
+    local found
+    found=$(nvidia-smi -L 2>/dev/null | grep -c ^GPU || true)
+    echo $((found > 0 ? found : 1))
+}
+
+train_planned() {  # title, kind, folder, name, then overrides: a recipe spread over the GPUs by tools/plan.py
+    local title=$1 kind=$2 folder=$3 name=$4 text counts=$gpus
+    shift 4
+    if finished "$folder/.done"; then return; fi
+    config=$configs/$kind
+    [ -z "$dry_run" ] || counts=$gpus,1,8,64
+    text=$(python tools/plan.py "$config/$name.yaml" "$@" --gpus "$counts" ${memory:+--memory "$memory"} \
+        "${plan_options[@]}" --print-overrides)
+    local -a planned
+    mapfile -t planned <<<"$text"
+    train "$title" "$folder" "$name" "$@" "${planned[@]}"
+}
+
+decode() {  # folder for the hypotheses, checkpoint, manifest, then options of tools/decode.py
+    local folder=$1 checkpoint=$2 manifest=$3
+    shift 3
+    run_once "$folder/.decoded" python tools/decode.py --checkpoint "$checkpoint" --manifest "$manifest" \
+        --out "$folder" "$@"
+}
+
+score() {  # folder of the hypotheses, then options of tools/score.py; the numbers go to score.json in it
+    local folder=$1
+    shift
+    run_once "$folder/.scored" python tools/score.py --ref "$folder/ref.trn" --hyp "$folder/hyp.trn" \
+        --json "$folder/score.json" "$@"
+}

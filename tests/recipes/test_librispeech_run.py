@@ -1,0 +1,106 @@
+"""recipes/librispeech/run.sh: all its stages on a small corpus, a second call, a dry run, wrong options."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import Wav2Vec2ForCTC
+
+from tests.fake_corpora import write_corpus
+from tests.fake_librispeech import write_librispeech
+
+ROOT = Path(__file__).resolve().parents[2]
+# As large as a CPU takes in a second, and as short as it can be; everything else is the recipe's.
+TINY = {
+    "pretrain": [
+        *("common.fp16=false", "dataset.num_workers=0", "dataset.max_tokens=64000", "task.max_sample_size=32000"),
+        *("distributed_training.distributed_world_size=1", "optimization.max_update=3", "model.final_dim=32"),
+        *("+model.encoder_layers=2", "+model.encoder_attention_heads=4", "+model.encoder_embed_dim=32"),
+        *("+model.encoder_ffn_embed_dim=64", "+model.latent_vars=8"),
+        "+model.conv_feature_layers='[(16,10,5)] + [(16,3,2)]*4 + [(16,2,2)]*2'",
+    ],
+    "finetune": [
+        *("common.fp16=false", "dataset.num_workers=0", "dataset.max_tokens=200000", "model.mask_channel_length=8"),
+        *("distributed_training.distributed_world_size=1", "optimization.max_update=3"),
+    ],
+}
+
+
+def run(*options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    command = [str(ROOT / "recipes/librispeech/run.sh"), *map(str, options)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, cwd="/")
+
+
+def overrides(folder):
+    (folder / "mixed.yaml").write_text("transforms: [{name: gaussian_noise, p: 0.5}, {name: background_noise}]")
+    tiny = {**TINY, "pretrain": [*TINY["pretrain"], f"+task.augment={folder / 'mixed.yaml'}"]}
+    return [word for kind, values in tiny.items() for value in values for word in (f"--{kind}-override", value)]
+
+
+def test_all_stages_run_and_a_second_call_does_nothing(tmp_path):
+    tree = write_librispeech(tmp_path, speakers=1)
+    noise = write_corpus(tmp_path / "noise", [64000, 32000], "noise")
+    options = ["--out", tmp_path / "exp", "--from", tree, "--noise", noise, "--gpus", 1, "--subsets", "test_clean"]
+    first = run(*options, *overrides(tmp_path))
+    assert first.returncode == 0, first.stdout[-2000:] + first.stderr[-3000:]
+    assert [line[0] for line in first.stdout.splitlines() if re.match(r"\d\. ", line)] == list("123456")
+    finetuned = tmp_path / "exp/ccc_base_960h/seed1/base_100h"
+    score = json.loads((finetuned / "decode/test_clean/score.json").read_text())
+    assert score["utterances"] == 6 and score["wer"]["units"] > 0
+    assert Wav2Vec2ForCTC.from_pretrained(finetuned / "huggingface").config.num_hidden_layers == 2
+    # What was shown is what ran: fairseq's log begins with its configuration.
+    shown = [line for line in first.stdout.splitlines() if "$ fairseq-hydra-train" in line]
+    assert len(shown) == 2 and "optimization.update_freq=" in shown[0] and "plain.pt" in shown[1]
+    log = (tmp_path / "exp/ccc_base_960h/seed1/pretrain/train.log").read_text()
+    assert "'noise_manifest': '" + str(noise) in log and "'mask_prob': 0.65" in log and "'max_update': 3" in log
+
+    again = run(*options, *overrides(tmp_path))
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "fairseq-hydra-train" not in again.stdout and again.stdout.count("done before: ") == 6
+
+
+def test_a_dry_run_of_the_real_configuration_plans_for_1_8_and_64_gpus_and_writes_nothing(tmp_path):
+    found = run("--dry-run", "--out", tmp_path / "exp", "--gpus", 8, "--memory", 80, "--finetuning", "base_10h_spm1000")
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert not (tmp_path / "exp").exists()
+    plans = found.stderr.split("base_10h_spm1000: ")
+    assert re.search(r"GPUs +8 +1 +64\n", plans[0]) and re.search(r"GPUs +8 +1 +64\n", plans[1])
+    assert re.search(r"optimization.update_freq +7 +50 +1\n", plans[0])
+    assert "dataset.max_tokens=1600000 optimization.update_freq=\\[7\\]" in found.stdout
+    assert "--limited" in found.stdout and "train_sentencepiece.py" in found.stdout and "prepare_musan" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--pretraining", "ccc_base_10h"], "no configuration pretraining/ccc_base_10h.yaml"),
+        (["--finetuning", "base_2h"], "no configuration finetuning/base_2h.yaml"),
+        (["--lm", "4gram.arpa"], "--lm needs --lexicon"),
+        (["--stage", "two"], "--stage two: must be a whole number"),
+        (["--sed", "1"], "unknown option --sed"),
+        (["--seed"], "--seed needs a value"),
+        (["now"], "unexpected argument now"),
+    ],
+)
+def test_a_wrong_option_is_one_line_below_the_usage(options, said):
+    found = run(*options)
+    assert found.returncode == 2 and found.stdout == ""
+    lines = found.stderr.splitlines()
+    assert lines[0].startswith("LibriSpeech: ") and lines[-1].startswith("error: ") and said in lines[-1]
+
+
+@pytest.mark.parametrize(("stage", "split"), [(2, "train_360"), (3, "train_10m")])
+def test_a_stage_without_the_data_says_which_stage_writes_them(tmp_path, stage, split):
+    run_folder = tmp_path / "w2v_base_360h_equal_compute/seed1/pretrain"
+    run_folder.mkdir(parents=True)
+    (run_folder / ".exported").touch()
+    options = ["--pretraining", "w2v_base_360h_equal_compute", "--finetuning", "base_10m", "--stage", stage]
+    found = run("--out", tmp_path, *options)
+    assert found.returncode == 2
+    assert found.stderr == f"error: {tmp_path}/data/manifests/{split}.tsv: no such manifest; stage 1 writes it\n"
