@@ -43,9 +43,9 @@ class BeamSettings:
     nbest: int = 1
     lm: str | None = None
     lexicon: str | None = None
-    sentencepiece: str | None = None
     lm_weight: float = 2.0
     word_score: float = 0.0
+    sentencepiece: str | None = None
 
 
 def settings_from(options: Mapping[str, Any]) -> BeamSettings | None:

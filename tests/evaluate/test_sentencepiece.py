@@ -10,13 +10,14 @@ import pytest
 from fairseq.criterions.ctc import CtcCriterion, CtcCriterionConfig
 from sentencepiece import SentencePieceProcessor
 
+from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.beam import BeamSettings, beam_search
 from ccc_w2v.evaluate.ctc_model import load_ctc
 from ccc_w2v.evaluate.decode import emit, greedy, greedy_search
 from ccc_w2v.evaluate.lexicon import read_lexicon
 from tests.evaluate.run_tool import run_tool
-from tests.evaluate.tiny_ctc import build_ctc, read_waves, save, trainer_state
+from tests.evaluate.tiny_ctc import build_ctc, read_waves, save
 from tests.fake_corpora import write_corpus
 from tests.tiny_pieces import TEXTS, pieces_of, train_pieces
 
