@@ -165,6 +165,30 @@ def send_objects_to_ranks() -> None:
     distributed._broadcast_object_slow = broadcast_object
 
 
+class _Packed:
+    """A weight in oneDNN's own layout; called, the linear layer of it."""
+
+    def __init__(self, weight: torch.Tensor):
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+
+    def __call__(self, values: torch.Tensor, bias: torch.Tensor | None, gelu: bool) -> torch.Tensor:
+        activation = ("gelu", [], "none") if gelu else ("none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(values, self.weight, bias, *activation)
+
+    def add(self, values: torch.Tensor, bias: torch.Tensor | None, added: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise.binary(values, added, self.weight, bias, "add")
+
+
+def pack_linear(weight: torch.Tensor) -> _Packed | None:
+    """Return a linear layer's weight (out, in), float32 on a CPU, in oneDNN's layout; None where torch has no oneDNN.
+
+    The operators are those that torch.compile's CPU code calls; torch has no public name for them, and it is pinned.
+    """
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return None
+    return _Packed(weight)
+
+
 def train_on_cpu_processes() -> None:
     """Make fairseq's distributed trainer work on CPU processes (gloo), where it takes CUDA for granted.
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Rescore n-best lists with a causal language model of transformers, into OUT/hyp.trn and OUT/nbest.jsonl.
+"""Rescore n-best lists with a neural language model, of transformers or fairseq, into OUT/hyp.trn and OUT/nbest.jsonl.
 
 python tools/decode.py --checkpoint ... --manifest ... --out decoded --beam 50 --lexicon words.txt --nbest 20
 python tools/rescore.py --nbest decoded/nbest.jsonl --lm gpt2-folder --weight 0.5 --lower --out rescored
+python tools/rescore.py --nbest decoded/nbest.jsonl --lm lm/checkpoint_best.pt --lm-dict lm/dict.txt --out rescored
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from pathlib import Path
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nbest", required=True, help="nbest.jsonl of tools/decode.py")
-    parser.add_argument("--lm", required=True, help="folder of a causal model that transformers wrote")
+    parser.add_argument(
+        "--lm", required=True, help="folder of a causal model of transformers, or checkpoint of fairseq"
+    )
+    parser.add_argument("--lm-dict", help="dict.txt of a fairseq model (default: the one beside it)")
+    parser.add_argument("--lm-sentencepiece", help="model of pieces, where a fairseq model's units are pieces")
     parser.add_argument("--out", required=True, type=Path, help="folder for hyp.trn and nbest.jsonl")
     parser.add_argument("--weight", type=float, default=0.5, help="of its log-probability beside the search's total")
     parser.add_argument("--lower", action="store_true", help="show the model the texts in lower case")
@@ -36,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")
     nbest = read_nbest(options.nbest)
-    model = load_language_model(options.lm)
+    model = load_language_model(options.lm, options.lm_dict, options.lm_sentencepiece)
     model.network.to(options.device)
     rescored = rescore(model, nbest, options.weight, lower=options.lower)
     changed = sum(found[0]["text"] != nbest[utterance][0]["text"] for utterance, found in rescored.items())

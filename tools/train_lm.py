@@ -3,6 +3,7 @@
 
     python tools/train_lm.py train.txt --order 4 --normalize librispeech --out words.bin     for --lexicon
     python tools/train_lm.py train.txt --order 6 --letters --out letters.arpa                without a lexicon
+    python tools/train_lm.py train.txt --order 6 --sentencepiece spm.model --out p.arpa    the same for pieces
 
 lmplz and build_binary are KenLM's programs, which no Python package brings: build them from https://github.com/kpu/kenlm.
 """
@@ -21,6 +22,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--order", type=int, default=4, help="words (or letters) that are looked at together")
     parser.add_argument("--normalize", default="none", help="text rules: none, librispeech or hub5")
     parser.add_argument("--letters", action="store_true", help="a model of letters, | after each word")
+    parser.add_argument("--sentencepiece", type=Path, metavar="MODEL", help="a model of the pieces of MODEL")
     parser.add_argument("--prune", type=int, nargs="+", help="per order: drop n-grams seen at most so often")
     parser.add_argument("--memory", default="4G", help="to sort in, as 50M, 4G or 80%%; the rest goes to disk")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
@@ -40,6 +42,7 @@ def main() -> int:
             order=options.order,
             rules=options.normalize,
             letters=options.letters,
+            sentencepiece=options.sentencepiece,
             prune=options.prune,
             memory=options.memory,
             overwrite=options.overwrite,

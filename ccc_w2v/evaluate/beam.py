@@ -6,11 +6,12 @@ KenLM in another order than the model does, and reads the lexicon and the model 
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from ccc_w2v.compat import flashlight_text
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.ctc_model import CtcModel
 from ccc_w2v.evaluate.decode import Hypothesis, Search, path_symbols, timed_words
+from ccc_w2v.evaluate.lexicon import read_lexicon
 from ccc_w2v.evaluate.search_pool import usable_cores
 
 # Hypotheses that score so much less than the best are dropped; fairseq and torchaudio use the same number.
 BEAM_THRESHOLD = 50
+FILES = {"lm": "language model", "lexicon": "lexicon", "sentencepiece": "sentencepiece model"}
 UNKNOWN = "<unk>"  # flashlight's name for what no lexicon holds
 
 
@@ -32,7 +35,8 @@ class BeamSettings:
     """How wide to search, and what a language model says in it.
 
     ``lm`` is an ARPA file or KenLM binary: of words where a ``lexicon`` is given, else of the model's symbols.
-    ``lexicon`` holds a word a line, with its spelling in the model's symbols after it; letters may be left out.
+    ``lexicon`` holds a word a line, with its spelling in the model's symbols after it; words alone are spelt by their
+    letters, or by the ``sentencepiece`` model where the symbols are pieces.
     """
 
     beam: int
@@ -41,6 +45,7 @@ class BeamSettings:
     lexicon: str | None = None
     lm_weight: float = 2.0
     word_score: float = 0.0
+    sentencepiece: str | None = None
 
 
 def settings_from(options: Mapping[str, Any]) -> BeamSettings | None:
@@ -53,7 +58,7 @@ def settings_from(options: Mapping[str, Any]) -> BeamSettings | None:
     if given and "beam" not in given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise InputError(f"{names}: only beam search uses this; give --beam too, 50 for instance")
-    for name, what in (("lm", "language model"), ("lexicon", "lexicon")):
+    for name, what in FILES.items():
         if name in given and not Path(given[name]).is_file():
             raise InputError(f"{given[name]}: no such {what}")
     return BeamSettings(**given) if given else None
@@ -69,12 +74,17 @@ def search_processes(options: Mapping[str, Any], settings: BeamSettings | None) 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What a search knows beside its weights: the model's symbols, a language model, a lexicon as a tree or none."""
+    """What a search knows beside its weights: the model's symbols, a language model, and the lexicon or none.
+
+    The lexicon comes as flashlight's tree of spellings, as its numbers of words, and as the texts that a word's
+    spellings make.
+    """
 
     model: CtcModel
     language_model: Any
-    lexicon: Any
-    unknown_word: int
+    tree: Any
+    words: Any
+    spoken: dict[str, tuple[str, ...]]
 
 
 def load_knowledge(model: CtcModel, settings: BeamSettings) -> Knowledge:
@@ -84,7 +94,7 @@ def load_knowledge(model: CtcModel, settings: BeamSettings) -> Knowledge:
     """
     flashlight = flashlight_text()
     symbols = flashlight.Dictionary(list(model.labels))
-    spellings = _spelt_lexicon(settings.lexicon, model) if settings.lexicon else {}
+    spellings = read_lexicon(settings.lexicon, model, settings.sentencepiece) if settings.lexicon else {}
     words = flashlight.create_word_dict({**spellings, UNKNOWN: []}) if settings.lexicon else symbols
     language_model = flashlight.ZeroLM()
     if settings.lm:
@@ -97,17 +107,27 @@ def load_knowledge(model: CtcModel, settings: BeamSettings) -> Knowledge:
             reason = text.partition(" because ")[2] or text
             raise InputError(f"{settings.lm}: KenLM cannot read it ({reason:.200})") from error
     if not settings.lexicon:
-        return Knowledge(model, language_model, None, -1)
-    tree = flashlight.Trie(len(model.labels), _silence(model))
+        return Knowledge(model, language_model, None, words, {})
+    silence = _silence(model)
+    tree = flashlight.Trie(len(model.labels), silence)
     start = language_model.start(False)
     for word, spelt in spellings.items():
         index = words.get_index(word)
         _, score = language_model.score(start, index)
         for spelling in spelt:
-            tree.insert([symbols.get_index(symbol) for symbol in spelling], index, score)
+            indices = [symbols.get_index(symbol) for symbol in spelling]
+            tree.insert(indices, index, score)
+            # The decoder ends a word with the first frame of its last symbol, and then takes more of it for silence
+            # alone. So that others too may last for several frames, a second spelling has them twice, see _hypothesis.
+            if indices[-1] != silence:
+                tree.insert([*indices, indices[-1]], index, score)
     # Within a word, the search reckons with the best score among the words that it may still become.
     tree.smear(flashlight.SmearingMode.MAX)
-    return Knowledge(model, language_model, tree, words.get_index(UNKNOWN))
+    spoken = {
+        word: tuple("".join(spelling).replace(model.boundary, "") for spelling in spelt)
+        for word, spelt in spellings.items()
+    }
+    return Knowledge(model, language_model, tree, words, spoken)
 
 
 def search_with(knowledge: Knowledge, settings: BeamSettings) -> Search:
@@ -125,7 +145,7 @@ def search_with(knowledge: Knowledge, settings: BeamSettings) -> Search:
     kind = {"log_add": False, "criterion_type": flashlight.CriterionType.CTC}
     silence = _silence(model)
     no_transitions: list[float] = []
-    if knowledge.lexicon is None:
+    if knowledge.tree is None:
         options = flashlight.LexiconFreeDecoderOptions(**widths, **scores, **kind)
         decoder = flashlight.LexiconFreeDecoder(options, language_model, silence, model.blank, no_transitions)
     else:
@@ -133,11 +153,11 @@ def search_with(knowledge: Knowledge, settings: BeamSettings) -> Search:
         options = flashlight.LexiconDecoderOptions(**widths, **scores, **words, **kind)
         decoder = flashlight.LexiconDecoder(
             options,
-            knowledge.lexicon,
+            knowledge.tree,
             language_model,
             silence,
             model.blank,
-            knowledge.unknown_word,
+            knowledge.words.get_index(UNKNOWN),
             no_transitions,
             False,  # the language model is of words, not of symbols
         )
@@ -146,7 +166,10 @@ def search_with(knowledge: Knowledge, settings: BeamSettings) -> Search:
         log_probs_TV = log_probs_TV.contiguous()
         results = decoder.decode(log_probs_TV.data_ptr(), *log_probs_TV.shape)
         # flashlight's decoder does not keep its language model alive: naming ``knowledge`` here does.
-        return [_hypothesis(result, log_probs_TV, knowledge.model) for result in results[: settings.nbest]]
+        read = (_hypothesis(result, log_probs_TV, knowledge) for result in results)
+        found = list(itertools.islice((each for each in read if each is not None), settings.nbest))
+        # In a few frames no path may come to a word's end.
+        return found or [_as_heard(result, log_probs_TV, model) for result in results[: settings.nbest]]
 
     return search
 
@@ -160,33 +183,29 @@ def _silence(model: CtcModel) -> int:
     return model.labels.index("|" if model.post_process == "letter" else "</s>")
 
 
-def _hypothesis(result: Any, log_probs_TV: torch.Tensor, model: CtcModel) -> Hypothesis:
+def _as_heard(result: Any, log_probs_TV: torch.Tensor, model: CtcModel) -> Hypothesis:
+    """Return a hypothesis with the words that its path spells."""
     # One place before and one after the frames stand for the silence around them.
     path_T = torch.tensor(result.tokens[1:-1])
     words = timed_words(path_symbols(path_T, log_probs_TV, model.blank), model)
     return Hypothesis(words, result.emittingModelScore, result.lmScore, result.score)
 
 
-def _spelt_lexicon(path: str, model: CtcModel) -> dict[str, list[list[str]]]:
-    """Return the lexicon's words in order, each with its spellings."""
-    spellings: dict[str, list[list[str]]] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
-        word, *spelling = line.split() or [""]
-        if not word:
-            continue
-        if not spelling and model.post_process == "letter":
-            spelling = [*word, "|"]
-        unknown = [symbol for symbol in spelling if symbol not in model.labels]
-        if unknown or not spelling:
-            found = f"the unknown symbol {unknown[0]!r}" if unknown else "no spelling"
-            raise InputError(
-                f"{path}:{number}: {word!r} has {found}; expected symbols of the model: "
-                f"{' '.join(model.labels[4:12])} ..."
-            )
-        spellings.setdefault(word, []).append(spelling)
-    if not spellings:
-        raise InputError(f"{path}: holds no word; expected lines of word and spelling")
-    return spellings
+def _hypothesis(result: Any, log_probs_TV: torch.Tensor, knowledge: Knowledge) -> Hypothesis | None:
+    """Return a hypothesis with the lexicon's words; None where its path spells others.
+
+    The second spelling of a word also lets pass what is its last symbol twice, with a blank between: another word.
+    """
+    heard = _as_heard(result, log_probs_TV, knowledge.model)
+    if knowledge.tree is None:
+        return heard
+    names = [knowledge.words.get_entry(index) for index in result.words if index >= 0]
+    if len(names) != len(heard.words):
+        return None
+    if any(word.text not in knowledge.spoken[name] for name, word in zip(names, heard.words, strict=True)):
+        return None
+    words = [replace(word, text=name) for name, word in zip(names, heard.words, strict=True)]
+    return replace(heard, words=words)
 
 
 @contextmanager

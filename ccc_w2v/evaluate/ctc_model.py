@@ -50,6 +50,11 @@ class CtcModel:
     frame_samples: int
     pads: bool
 
+    @property
+    def boundary(self) -> str:
+        """What parts two words: a symbol after each (letters), or the first sign of a word's first piece."""
+        return "|" if self.post_process == "letter" else "\u2581"
+
 
 def load_ctc(
     checkpoint_path: str | Path,
@@ -103,7 +108,7 @@ def load_ctc(
         post_process=_post_process(cfg, checkpoint_path),
         min_samples=receptive_field(layers),
         frame_samples=math.prod(stride for _, _, stride in layers),
-        pads=base.extractor_mode == "layer_norm",
+        pads=OmegaConf.select(base, "extractor_mode") == "layer_norm",
     )
 
 

@@ -207,14 +207,13 @@ def timed_words(symbols: Sequence[Symbol], model: CtcModel) -> list[Word]:
     A CTC network may emit a symbol late or early within its sound: times are good to about a tenth of a second. The
     confidence is the geometric mean of the probabilities of the word's symbols.
     """
-    boundary = "|" if model.post_process == "letter" else "\u2581"
     words: list[list[Symbol]] = [[]]
     texts = [""]
     for symbol in symbols:
         label = model.labels[symbol.index]
         if label in ("<s>", "</s>"):
             continue
-        for piece, part in enumerate(label.split(boundary)):
+        for piece, part in enumerate(label.split(model.boundary)):
             if piece:
                 words.append([])
                 texts.append("")

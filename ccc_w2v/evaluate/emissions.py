@@ -81,21 +81,22 @@ def _emitted(
     windows: Windows | None,
 ) -> Iterator[tuple[int, Iterable[torch.Tensor]]]:
     """Give each position with its log-probabilities, in one part or in several."""
-    long = [position for position in todo if _is_long(model, manifest.entries[position].samples, windows)]
-    short = [position for position in todo if position not in set(long)]
+    lengths = {position: manifest.entries[position].samples for position in todo}
+    short = [position for position in todo if not _is_long(model, lengths[position], windows)]
     at_once = batches_at_once(next(model.network.parameters()).device)
     # Together the batches in memory are as large as one.
-    batches = batches_for(model, [manifest.entries[position].samples for position in short], max_samples // at_once)
-    positions_of = [[short[index] for index in batch] for batch in batches]
+    batches = batches_for(model, [lengths[position] for position in short], max_samples // at_once)
 
     def emitted(positions: list[int]) -> list[torch.Tensor]:
         return emit_positions(model, manifest, ids, positions, max_samples)
 
+    positions_of = [[short[index] for index in batch] for batch in batches]
     for positions, emissions in compute_ahead(emitted, positions_of, at_once):
         for position, log_probs_TV in zip(positions, emissions, strict=True):
             yield position, [log_probs_TV]
-    for position in long:
-        assert windows is not None
+    for position in todo:
+        if windows is None or not _is_long(model, lengths[position], windows):
+            continue
         entry = manifest.entries[position]
         path, where = manifest.audio_path(entry), manifest.where(entry)
         with open_parts(path, model.sample_rate, where=where, declared_samples=entry.samples) as read:

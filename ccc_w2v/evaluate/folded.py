@@ -4,6 +4,7 @@
   frames at a time, so that the widest tensors (64 MB for 10 s of the base model's first layer) are never whole.
 - The base model's group norm over time is folded into the first convolution: the mean and variance of a channel over
   the whole recording follow from the mean and covariance of its ten-sample frames.
+- Linear layers are packed for the processor, with GELU inside (see packed_linear.py).
 - The positional convolution over 128 frames is a product of Fourier transforms, a thirtieth of the multiplications;
   its weight norm is computed once.
 
@@ -16,9 +17,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from fairseq.models.wav2vec.wav2vec2 import TransformerSentenceEncoderLayer
+from fairseq.modules import gelu as fairseq_gelu
 from torch import nn
 
 from ccc_w2v.evaluate.ctc_model import CtcModel
+from ccc_w2v.evaluate.packed_linear import PackedAttention, PackedLinear
 from ccc_w2v.evaluate.windows import FixedNorm
 
 # Frames of the network computed together: 2 s, whose first layer (13 MB) stays in the processor's cache.
@@ -39,9 +43,21 @@ def fold(model: CtcModel) -> None:
         return
     network: Any = model.network.w2v_encoder.w2v_model
     network.feature_extractor = FoldedFeatures(network.feature_extractor)
+    for layer in network.encoder.layers:
+        if type(layer) is TransformerSentenceEncoderLayer:
+            _pack_layer(layer)
     first = network.encoder.pos_conv[0]
     if isinstance(first, nn.Conv1d) and first.kernel_size[0] >= MIN_FOURIER_KERNEL:
         network.encoder.pos_conv[0] = FourierConvolution(first)
+
+
+def _pack_layer(layer: Any) -> None:
+    layer.self_attn = PackedAttention(layer.self_attn)
+    gelu = layer.activation_fn is fairseq_gelu
+    layer.fc1 = PackedLinear(layer.fc1.weight, layer.fc1.bias, gelu=gelu)
+    layer.fc2 = PackedLinear(layer.fc2.weight, layer.fc2.bias)
+    if gelu:
+        layer.activation_fn = nn.Identity()
 
 
 class FoldedFeatures(nn.Module):
@@ -55,14 +71,15 @@ class FoldedFeatures(nn.Module):
         convolutions = [block[0] for block in blocks]
         self.kernels = [convolution.kernel_size[0] for convolution in convolutions]
         self.strides = [convolution.stride[0] for convolution in convolutions]
-        # Rows in the order in which a frame lies in memory: sample by sample, its channels together.
-        self.weights = nn.ParameterList(
-            nn.Parameter(each.weight.detach().permute(2, 1, 0).flatten(0, 1).contiguous(), requires_grad=False)
-            for each in convolutions
-        )
-        self.biases = [None if each.bias is None else each.bias.detach() for each in convolutions]
+        self.first_weight_KC = convolutions[0].weight.detach()[:, 0].T.contiguous()
+        self.first_bias_C = None if convolutions[0].bias is None else convolutions[0].bias.detach()
+        self.width = convolutions[-1].out_channels
         norms = [next((part for part in block.modules() if isinstance(part, nn.LayerNorm)), None) for block in blocks]
         self.norms = nn.ModuleList(nn.Identity() if norm is None else norm for norm in norms)
+        self.products = nn.ModuleList(
+            StridedConvolution(convolution, gelu=isinstance(norm, nn.Identity))
+            for convolution, norm in zip(convolutions[1:], list(self.norms)[1:], strict=True)
+        )
         self.group_norms = any(isinstance(part, nn.GroupNorm) for part in blocks[0])
 
     def forward(self, source_BS: torch.Tensor) -> torch.Tensor:
@@ -74,7 +91,7 @@ class FoldedFeatures(nn.Module):
         lengths = [len(source_S)]
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             lengths.append((lengths[-1] - kernel) // stride + 1)
-        features_TC = source_S.new_empty(lengths[-1], self.weights[-1].shape[1])
+        features_TC = source_S.new_empty(lengths[-1], self.width)
         for start in range(0, lengths[-1], STRETCH):
             stop = min(start + STRETCH, lengths[-1])
             features_TC[start:stop] = self._stretch(source_S, start, stop, first, bias)
@@ -86,17 +103,18 @@ class FoldedFeatures(nn.Module):
         """Return the features of frames ``start`` to ``stop``, of the samples that they see."""
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             start, stop = start * stride, (stop - 1) * stride + kernel
-        values_TC = source_S[start:stop, None]
-        weights, biases = [first, *self.weights[1:]], [bias, *self.biases[1:]]
-        for kernel, stride, weight, offset, norm in zip(
-            self.kernels, self.strides, weights, biases, self.norms, strict=True
-        ):
-            values_TC = F.gelu(norm(strided_convolution(values_TC, weight, offset, kernel, stride)))
+        rows_TK = source_S[start:stop].unfold(0, self.kernels[0], self.strides[0])
+        values_TC = rows_TK @ first if bias is None else torch.addmm(bias, rows_TK, first)
+        values_TC = F.gelu(self.norms[0](values_TC))
+        for product, norm in zip(self.products, list(self.norms)[1:], strict=True):
+            values_TC = product(values_TC)
+            if not product.gelu:
+                values_TC = F.gelu(norm(values_TC))
         return values_TC
 
     def _first_layer(self, source_S: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the first layer's weight (K, C) and bias, with this recording's group norm inside where it has one."""
-        weight_KC, bias_C = self.weights[0], self.biases[0]
+        weight_KC, bias_C = self.first_weight_KC, self.first_bias_C
         if not self.group_norms:
             return weight_KC, bias_C
         wide_KC = weight_KC.double()
@@ -117,31 +135,43 @@ class FoldedFeatures(nn.Module):
         return (wide_KC * scale_C).float(), shift_C.float()
 
 
-def strided_convolution(
-    values_TC: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, kernel: int, stride: int
-) -> torch.Tensor:
-    """Return the convolution (T', C') of contiguous ``values_TC`` with ``weight`` (K * C, C'), without a copy of them.
+class StridedConvolution(nn.Module):
+    """A convolution with channels last, as products with rows that lie in memory as they are.
 
-    ``stride`` samples together are one row of a matrix; a longer kernel takes a second product, shifted by a row.
+    ``stride`` samples together are one row of a matrix; a longer kernel takes another product, shifted by a row.
     """
-    channels = values_TC.shape[1]
-    frames = (len(values_TC) - kernel) // stride + 1
-    if channels == 1:  # so narrow that a copy costs nothing
-        rows = values_TC[:, 0].unfold(0, kernel, stride)
-        return rows @ weight if bias is None else torch.addmm(bias, rows, weight)
-    total: torch.Tensor | None = None
-    for first in range(0, kernel, stride):
-        width = min(stride, kernel - first)
-        rows = values_TC.as_strided(
-            (frames, width * channels), (stride * channels, 1), values_TC.storage_offset() + first * channels
+
+    def __init__(self, convolution: nn.Conv1d, *, gelu: bool):
+        super().__init__()
+        self.kernel, self.stride, self.gelu = convolution.kernel_size[0], convolution.stride[0], gelu
+        # Rows in the order in which a frame lies in memory: sample by sample, its channels together.
+        weight = convolution.weight.detach().permute(0, 2, 1)
+        starts = range(0, self.kernel, self.stride)
+        self.parts = nn.ModuleList(
+            PackedLinear(
+                weight[:, start : start + self.stride].flatten(1),
+                convolution.bias if start == 0 else None,
+                gelu=gelu and start + self.stride >= self.kernel,
+            )
+            for start in starts
         )
-        part = weight[first * channels : (first + width) * channels]
-        if total is None:
-            total = rows @ part if bias is None else torch.addmm(bias, rows, part)
-        else:
-            total.addmm_(rows, part)
-    assert total is not None
-    return total
+
+    def forward(self, values_TC: torch.Tensor) -> torch.Tensor:
+        """Return (T', C') of contiguous ``values_TC``, after GELU where that was asked for."""
+        channels = values_TC.shape[1]
+        frames = (len(values_TC) - self.kernel) // self.stride + 1
+        total: torch.Tensor | None = None
+        for number, part in enumerate(self.parts):
+            first = number * self.stride
+            width = min(self.stride, self.kernel - first)
+            rows = values_TC.as_strided(
+                (frames, width * channels),
+                (self.stride * channels, 1),
+                values_TC.storage_offset() + first * channels,
+            )
+            total = part(rows, total)
+        assert total is not None
+        return total
 
 
 class FourierConvolution(nn.Module):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ccc_w2v.errors import InputError
+from ccc_w2v.evaluate.lexicon import piece_splitter
 from ccc_w2v.evaluate.normalize import normalize
 from ccc_w2v.export.whole import whole
 
@@ -22,6 +23,7 @@ def train_ngram(
     order: int = 4,
     rules: str = "none",
     letters: bool = False,
+    sentencepiece: Path | None = None,
     prune: list[int] | None = None,
     memory: str = "4G",
     overwrite: bool = False,
@@ -29,19 +31,23 @@ def train_ngram(
     """Write an n-gram model with modified Kneser-Ney smoothing; returns the number of sentences that it learned from.
 
     The texts hold a sentence a line, read under the named rules; with ``letters`` the units are letters and "|" after
-    each word, as beam search without a lexicon reads them. An ``out`` that ends in .arpa is text, any other a KenLM
-    binary (trie, which loads at once). ``prune``: for each order, n-grams seen at most so often are dropped.
+    each word, with ``sentencepiece`` the pieces of that model, as beam search without a lexicon reads them. An ``out``
+    that ends in .arpa is text, any other a KenLM binary (trie, which loads at once). ``prune``: for each order, n-grams
+    seen at most so often are dropped.
     ``memory`` is what lmplz sorts in, as it writes sizes (50M, 4G, 80%); what does not fit goes to disk beside ``out``.
 
-    Raises InputError where KenLM's programs are missing or fail, and for text without a sentence. The file appears
-    whole or not at all.
+    Raises InputError where KenLM's programs are missing or fail, for units of both kinds, and for text without a
+    sentence. The file appears whole or not at all.
     """
+    if letters and sentencepiece:
+        raise InputError("a model of letters or one of pieces; give --letters or --sentencepiece")
+    units = _letters if letters else piece_splitter(sentencepiece) if sentencepiece else str.split
     binary = out.suffix != ".arpa"
     programs = {name: _program(name) for name in ("lmplz", *(["build_binary"] if binary else []))}
     with whole(out, overwrite=overwrite) as partial, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         sentences = 0
         with open(Path(scratch) / "text", "w", encoding="utf-8") as text:
-            for sentence in _sentences(text_paths, rules, letters):
+            for sentence in _sentences(text_paths, rules, units):
                 text.write(sentence + "\n")
                 sentences += 1
         if not sentences:
@@ -63,15 +69,19 @@ def _program(name: str) -> str:
     return found
 
 
-def _sentences(paths: list[Path], rules: str, letters: bool) -> Iterator[str]:
+def _letters(sentence: str) -> list[str]:
+    return [symbol for word in sentence.split() for symbol in (*word, "|")]
+
+
+def _sentences(paths: list[Path], rules: str, units: Callable[[str], list[str]]) -> Iterator[str]:
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path}: no such text; expected a sentence a line")
         with open(path, encoding="utf-8") as lines:
             try:
                 for line in lines:
-                    if words := normalize(line, rules).split():
-                        yield " ".join(f"{' '.join(word)} |" for word in words) if letters else " ".join(words)
+                    if sentence := normalize(line, rules):
+                        yield " ".join(units(sentence))
             except UnicodeDecodeError as error:
                 raise InputError(f"{path}: not UTF-8 text ({error.reason}); convert the file") from error
 

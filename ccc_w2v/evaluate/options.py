@@ -44,7 +44,8 @@ def add_beam_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
     beam = parser.add_argument_group("beam search", "greedy without --beam")
     beam.add_argument("--beam", type=int, help="hypotheses kept at each frame")
     beam.add_argument("--lm", help="n-gram model (ARPA, KenLM binary): of words with --lexicon, else of symbols")
-    beam.add_argument("--lexicon", help="lines of a word and its spelling; words alone are spelt by letters")
+    beam.add_argument("--lexicon", help="lines of a word and its spelling; words alone are spelt")
+    beam.add_argument("--sentencepiece", metavar="MODEL", help="spells the lexicon's words where symbols are pieces")
     beam.add_argument(
         "--search-processes",
         type=int,

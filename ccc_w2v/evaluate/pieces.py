@@ -57,7 +57,7 @@ def _pause(log_probs_TV: torch.Tensor, model: CtcModel, first: int) -> int | Non
 def _pauses(best: Sequence[str], model: CtcModel) -> Iterator[tuple[int, int, int]]:
     """Give each pause's first frame, the one after its last, and from which on the word before it has ended."""
     letters = model.post_process == "letter"
-    silent = {model.labels[model.blank], "|"} if letters else {model.labels[model.blank]}
+    silent = {model.labels[model.blank], *([model.boundary] if letters else [])}
     for quiet, run in itertools.groupby(range(len(best)), key=lambda frame: best[frame] in silent):
         if not quiet:
             continue
@@ -67,9 +67,9 @@ def _pauses(best: Sequence[str], model: CtcModel) -> Iterator[tuple[int, int, in
             yield start, stop, start
         elif letters:
             # Blanks alone may also stand between two letters of a word.
-            if "|" in best[start:stop]:
-                yield start, stop, best.index("|", start) + 1
-        elif stop < len(best) and best[stop].startswith("\u2581"):
+            if model.boundary in best[start:stop]:
+                yield start, stop, best.index(model.boundary, start) + 1
+        elif stop < len(best) and best[stop].startswith(model.boundary):
             yield start, stop, start
 
 

@@ -5,6 +5,7 @@ Processes, because flashlight's decoder keeps Python's lock for a whole utteranc
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -102,6 +103,8 @@ def _done(hypotheses: list[Hypothesis]) -> Future[list[Hypothesis]]:
 def _start_searcher(search: Search) -> None:
     global _search
     _search = search
+    # What was inherited is not looked at again: that would copy its memory page by page.
+    gc.freeze()
     # OpenMP's threads do not survive a fork: with one thread torch starts none.
     torch.set_num_threads(1)
     # Ctrl-C goes to every process; the first one ends the others.

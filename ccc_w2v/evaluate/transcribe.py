@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ccc_w2v.data.manifest import Manifest, write_whole
 from ccc_w2v.data.stm import TimedWord, write_ctm
-from ccc_w2v.evaluate.beam import BeamSettings
+from ccc_w2v.evaluate.beam import FILES, BeamSettings
 from ccc_w2v.evaluate.ctc_model import CtcModel
 from ccc_w2v.evaluate.decode import (
     MAX_BATCH_SAMPLES,
@@ -181,7 +181,7 @@ def decoding_identity(
     """Return what decides a transcript: hashes of the files that it is made from, the precision, the search."""
     precision = str(next(model.network.parameters()).dtype).removeprefix("torch.")
     searched = {} if settings is None else {key: str(value) for key, value in asdict(settings).items()}
-    for name in ("lm", "lexicon"):
+    for name in FILES:
         if path := getattr(settings, name, None):
             searched[name] = sha256(Path(path))
     return {

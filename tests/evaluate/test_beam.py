@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.beam import BeamSettings, beam_search, settings_from
+from ccc_w2v.evaluate.beam import FILES, BeamSettings, beam_search, settings_from
 from ccc_w2v.evaluate.ctc_model import CtcModel, load_ctc
 from ccc_w2v.evaluate.decode import emit, greedy_search
 from ccc_w2v.evaluate.wer import read_trn
@@ -72,17 +72,20 @@ def best_of_all_paths(
     symbols: tuple[int, ...],
     read: Callable[[list[str]], list[str] | None],
     extra: Callable[[list[str]], float],
+    network: CtcModel | None = None,
 ) -> list[float]:
     """Return the best total of each reading, best first.
 
     ``read`` turns a path's symbols into what the language model counts, None where they are nothing; ``extra`` is what
-    is added for it. The decoder starts in silence, so that a "|" in the first frames is no symbol.
+    is added for it. The decoder starts in silence, so that a "|" (pieces: </s>) in the first frames is no symbol.
     """
     acoustic: dict[tuple[str, ...], float] = {}
+    labels = network.labels if network else LABELS
+    silence = labels.index("</s>") if network else SILENCE
     values = log_probs_TV.tolist()
     for path in itertools.product(symbols, repeat=len(values)):
-        collapsed = [index for index, _ in itertools.groupby((SILENCE, *path))][1:]
-        reading = read([LABELS[index] for index in collapsed if index != BLANK])
+        collapsed = [index for index, _ in itertools.groupby((silence, *path))][1:]
+        reading = read([labels[index] for index in collapsed if index != BLANK])
         if reading is not None:
             score = sum(row[index] for row, index in zip(values, path, strict=True))
             acoustic[tuple(reading)] = max(acoustic.get(tuple(reading), -1e9), score)
@@ -148,6 +151,74 @@ def test_lexicon_finds_the_best_of_all_word_sequences(arpa: dict[str, str], seed
         assert each.total == pytest.approx(each.acoustic + 0.7 * each.lm - 0.4 * len(each.words), abs=1e-4)
 
 
+PIECES = ("<s>", "<pad>", "</s>", "<unk>", "\u2581A", "A", "\u2581B")
+PIECE_LEXICON = "A \u2581A\nB \u2581B\nBA \u2581B A\nAA \u2581A A\n"
+PIECE_ARPA = LETTER_ARPA.replace("|", "\u2581A").replace("B", "\u2581B").replace("A \u2581B\n", "A \u2581A\n")
+
+
+def piece_model() -> CtcModel:
+    return dataclasses.replace(model(), labels=PIECES, post_process="sentencepiece")
+
+
+@needs_decoder
+@pytest.mark.parametrize("seed", range(3))
+def test_piece_model_finds_the_best_of_all_paths(tmp_path: Path, seed: int) -> None:
+    import kenlm
+
+    (tmp_path / "pieces").write_text(PIECE_ARPA)
+    log_probs_TV, language_model = emission(5, seed), kenlm.Model(str(tmp_path / "pieces"))
+    found = beam_search(piece_model(), BeamSettings(20000, 10, str(tmp_path / "pieces"), lm_weight=0.7))(log_probs_TV)
+    expected = best_of_all_paths(
+        log_probs_TV,
+        tuple(range(len(PIECES))),
+        lambda symbols: symbols,
+        lambda symbols: 0.7 * language_model.score(" ".join(symbols)),
+        piece_model(),
+    )
+    assert [each.total for each in found] == pytest.approx(expected[:10], abs=1e-4)
+
+
+@needs_decoder
+@pytest.mark.parametrize("seed", range(6))
+def test_lexicon_of_pieces_finds_the_best_of_all_word_sequences(tmp_path: Path, seed: int) -> None:
+    import kenlm
+
+    (tmp_path / "lexicon").write_text(PIECE_LEXICON)
+    (tmp_path / "words").write_text(WORD_ARPA)
+    log_probs_TV, language_model = emission(6, seed), kenlm.Model(str(tmp_path / "words"))
+    settings = BeamSettings(
+        20000, 10, str(tmp_path / "words"), str(tmp_path / "lexicon"), lm_weight=0.7, word_score=-0.4
+    )
+    found = beam_search(piece_model(), settings)(log_probs_TV)
+
+    def read(symbols: list[str]) -> list[str] | None:
+        # As everywhere in this decoder, silence may stand between words alone; here it is </s>.
+        spelt = "".join("\u2581 " if symbol == "</s>" else symbol for symbol in symbols)
+        if " A" in spelt or spelt.startswith("A"):
+            return None
+        words = [word for word in spelt.replace("\u2581 ", "").split("\u2581") if word]
+        return words if set(words) <= {"A", "B", "BA", "AA"} else None
+
+    def extra(words: list[str]) -> float:
+        return 0.7 * language_model.score(" ".join(words)) - 0.4 * len(words)
+
+    expected = best_of_all_paths(log_probs_TV, (BLANK, 2, 4, 5, 6), read, extra, piece_model())
+    # A word may last for several frames at its last piece. Of the others one may be missing: see _hypothesis.
+    assert found[0].total == pytest.approx(expected[0], abs=1e-4)
+    for each in found:
+        assert min(abs(each.total - total) for total in expected) < 1e-4
+        assert set(each.text.split()) <= {"A", "B", "BA", "AA"}
+        assert each.lm == pytest.approx(language_model.score(each.text), abs=1e-4)
+
+
+@needs_decoder
+def test_a_word_spelt_otherwise_is_the_lexicons(tmp_path: Path) -> None:
+    (tmp_path / "lexicon").write_text("2B A B |\n")
+    log_probs_TV = (5 * torch.nn.functional.one_hot(torch.tensor([5, 0, 6, 4, 5, 6, 6, 4]), len(LABELS))).float()
+    (best,) = beam_search(model(), BeamSettings(50, lexicon=str(tmp_path / "lexicon")))(log_probs_TV.log_softmax(-1))
+    assert [(word.text, round(word.start, 2)) for word in best.words] == [("2B", 0.0), ("2B", 0.08)]
+
+
 @needs_decoder
 def test_refuses_what_it_cannot_search_with(arpa: dict[str, str], tmp_path: Path) -> None:
     def refused(message: str, **settings: object) -> None:
@@ -172,7 +243,7 @@ def test_settings_need_a_beam() -> None:
     assert settings_from({**options, "beam": 7, "lm_weight": 0.5}) == BeamSettings(7, lm_weight=0.5)
     with pytest.raises(InputError, match="--lm, --lm-weight: only beam search uses this; give --beam too"):
         settings_from({**options, "lm": "x", "lm_weight": 1.0})
-    for name, what in (("lm", "language model"), ("lexicon", "lexicon")):
+    for name, what in FILES.items():
         with pytest.raises(InputError, match=f"gone: no such {what}"):
             settings_from({**options, "beam": 7, name: "gone"})
 

@@ -21,7 +21,7 @@ from ccc_w2v.evaluate.wer import Counts, read_trn, score
 from ccc_w2v.evaluate.windows import Windows
 from tests.evaluate.nist import SCLITE, needs_sclite
 from tests.evaluate.run_tool import TOOLS, as_arguments, run_tool, run_with
-from tests.evaluate.tiny_ctc import SAMPLES, WORDS
+from tests.evaluate.tiny_ctc import SAMPLES, WORDS, raw_state, save
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +205,26 @@ def test_bad_checkpoints(checkpoint: Path, test_set: Path, tmp_path: Path, capsy
     assert "not a readable fairseq checkpoint" in refused(capsys, out, checkpoint=bad, manifest=test_set)
     assert not (tmp_path / "ran").exists()
     assert not out.exists()
+
+
+def test_checkpoints_that_cannot_decode(
+    checkpoint: Path, test_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"checkpoint": tmp_path / "bad.pt", "manifest": test_set}
+    state = raw_state(checkpoint)
+    state["model"]["w2v_encoder.proj.bias"][3] = float("nan")
+    save(state, options["checkpoint"])
+    capsys.readouterr()
+    assert run_tool("decode", out=tmp_path / "nan", **options) == 2
+    # Above it stands the progress bar.
+    assert "test3: the network gives NaN; its training has diverged" in capsys.readouterr().err.splitlines()[-1]
+    assert [path.name for path in (tmp_path / "nan").iterdir()] == ["hyp.partial.jsonl"]
+    del state["task_state"]
+    save(state, options["checkpoint"])
+    (tmp_path / "dict.ltr.txt").write_text("A 1\nB 1\n")
+    message = refused(capsys, tmp_path / "out", labels_dir=tmp_path, **options)
+    assert "symbols, the dictionary 6; expected equal numbers and <s> among the symbols" in message
+    assert not (tmp_path / "out").exists()
 
 
 class Touch:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, make_conv_pos
+from fairseq.modules import MultiheadAttention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,8 @@ from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.evaluate import folded
 from ccc_w2v.evaluate.ctc_model import CtcModel, load_ctc
 from ccc_w2v.evaluate.decode import emit
-from ccc_w2v.evaluate.folded import FoldedFeatures, FourierConvolution, fold, strided_convolution
+from ccc_w2v.evaluate.folded import FoldedFeatures, FourierConvolution, StridedConvolution, fold
+from ccc_w2v.evaluate.packed_linear import PackedAttention
 from ccc_w2v.evaluate.windows import Windows, emit_long
 from tests.evaluate.tiny_ctc import build_ctc, read_waves, save
 
@@ -27,14 +29,35 @@ def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 5), st.integers(0, 30), st.booleans())
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 5), st.integers(0, 30), st.booleans(), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_products_are_the_convolution(kernel: int, stride: int, channels: int, more: int, biased: bool) -> None:
-    values_TC, weight = seeded(kernel + more, channels), seeded(7, channels, kernel, seed=1)
-    bias = seeded(7, seed=2) if biased else None
-    expected = torch.nn.functional.conv1d(values_TC.T[None], weight, bias, stride=stride)[0].T
-    rows = weight.permute(2, 1, 0).flatten(0, 1).contiguous()
-    torch.testing.assert_close(strided_convolution(values_TC, rows, bias, kernel, stride), expected, atol=1e-5, rtol=0)
+def test_products_are_the_convolution(
+    kernel: int, stride: int, channels: int, more: int, biased: bool, gelu: bool
+) -> None:
+    values_TC = seeded(kernel + more, channels)
+    with torch.random.fork_rng(devices=[]):
+        convolution = torch.nn.Conv1d(channels, 7, kernel, stride=stride, bias=biased)
+    with torch.inference_mode():
+        expected = convolution(values_TC.T[None])[0].T
+        expected = torch.nn.functional.gelu(expected) if gelu else expected
+        found = StridedConvolution(convolution, gelu=gelu)(values_TC)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_attention_is_fairseqs(packs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not packs:  # a torch without oneDNN
+        monkeypatch.setattr("ccc_w2v.evaluate.packed_linear.pack_linear", lambda weight: None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        attention = MultiheadAttention(24, 4, self_attention=True).eval()
+    x_TBC, padding_BT = seeded(9, 2, 24), torch.zeros(2, 9, dtype=torch.bool)
+    padding_BT[1, 6:] = True
+    with torch.inference_mode():
+        for mask in (None, padding_BT):
+            expected, _ = attention(query=x_TBC, key=x_TBC, value=x_TBC, key_padding_mask=mask, need_weights=False)
+            found, _ = PackedAttention(attention)(query=x_TBC, key=x_TBC, value=x_TBC, key_padding_mask=mask)
+            torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [False, True])

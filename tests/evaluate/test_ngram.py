@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sentencepiece import SentencePieceProcessor
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.ngram import train_ngram
 from tests.evaluate.run_tool import run_with
+from tests.tiny_pieces import train_pieces
 
 needs_lmplz = pytest.mark.skipif(
     not (shutil.which("lmplz") and shutil.which("build_binary")), reason="KenLM's programs are not on the PATH"
@@ -84,6 +86,30 @@ def test_bad_text_leaves_nothing(text: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"lm\.arpa: exists already"):
         train_ngram([text], out)
     assert out.read_text() == "kept"
+
+
+def test_units_are_words_letters_or_pieces(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In place of lmplz, what keeps the text that it is given.
+    program = (
+        "#!/bin/sh\nwhile [ $# -gt 1 ]; do [ $1 = --text ] && t=$2; [ $1 = --arpa ] && a=$2; shift; done\ncp $t $a\n"
+    )
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "lmplz").write_text(program)
+    (tmp_path / "bin" / "lmplz").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    trained = train_pieces(tmp_path)
+    processor = SentencePieceProcessor(model_file=str(trained))
+    pieces = [" ".join(processor.encode(line, out_type=str)) for line in ("THE CAT SAT", "THE CAT", "THE HAT SAT")]
+    expected = {
+        "words": ({}, ["THE CAT SAT", "THE CAT", "THE HAT SAT"]),
+        "letters": ({"letters": True}, ["T H E | C A T | S A T |", "T H E | C A T |", "T H E | H A T | S A T |"]),
+        "pieces": ({"sentencepiece": trained}, pieces),
+    }
+    for name, (units, lines) in expected.items():
+        assert train_ngram([text], tmp_path / f"{name}.arpa", rules="librispeech", **units) == 3
+        assert (tmp_path / f"{name}.arpa").read_text().splitlines() == lines
+    with pytest.raises(InputError, match="a model of letters or one of pieces"):
+        train_ngram([text], tmp_path / "both.arpa", letters=True, sentencepiece=trained)
 
 
 def test_without_kenlms_programs_one_line_says_where_they_are(

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.rescore import LanguageModel, load_language_model, log_probabilities, read_nbest, rescore
+from ccc_w2v.evaluate.language_model import LanguageModel, log_probabilities
+from ccc_w2v.evaluate.rescore import load_language_model, read_nbest, rescore
 from ccc_w2v.evaluate.wer import read_trn
 from tests.evaluate.run_tool import run_tool, run_with
 

@@ -13,34 +13,12 @@ from ccc_w2v.export.huggingface import export_huggingface
 from ccc_w2v.export.huggingface_tokenizer import piece_tokenizer, read_symbols
 from ccc_w2v.export.import_huggingface import import_huggingface
 from tests.export.conftest import finetuned_state
-
-TEXTS = [
-    "THE CAT SAT ON THE MAT",
-    "THAT IS THE HAT THAT I SAT ON",
-    "SHE SAID THIS WAS THE END OF THE LINE",
-    "PRESS ONE TO CONTINUE OR TWO TO LEAVE A MESSAGE",
-    "YOUR CALL IS VERY IMPORTANT TO US",
-]
+from tests.tiny_pieces import TEXTS, pieces_of, train_pieces
 
 
 @pytest.fixture(scope="module", params=["unigram", "bpe"])
 def trained(request, tmp_path_factory) -> Path:
-    """A sentencepiece model, trained on the spot."""
-    prefix = tmp_path_factory.mktemp("pieces") / request.param
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS * 3),
-        model_prefix=str(prefix),
-        vocab_size=40,
-        model_type=request.param,
-        minloglevel=2,
-    )
-    return prefix.with_suffix(".model")
-
-
-def pieces_of(model: Path) -> list[str]:
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    ids = [i for i in range(len(processor)) if not processor.is_control(i) and not processor.is_unknown(i)]
-    return [processor.id_to_piece(index) for index in ids]
+    return train_pieces(tmp_path_factory.mktemp("pieces"), request.param)
 
 
 def state_of(pieces: list[str]) -> dict:

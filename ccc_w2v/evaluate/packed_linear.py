@@ -1,0 +1,58 @@
+"""Linear layers whose weights lie as oneDNN's kernels want them: a CPU reads them faster, and GELU costs nothing.
+
+torch multiplies matrices by MKL, which on AMD's processors is the slower of the two by a tenth.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ccc_w2v.compat import pack_linear
+
+
+class PackedLinear(nn.Module):
+    """A linear layer in float32 on a CPU, of a weight (out, in) and a bias (out) or none; GELU after it if asked."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, gelu: bool = False):
+        super().__init__()
+        self.weight, self.bias, self.gelu = weight.detach(), None if bias is None else bias.detach(), gelu
+        self.packed = pack_linear(self.weight)
+        if self.packed is not None:
+            del self.weight  # one copy is enough
+
+    def forward(self, values: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
+        """Return (..., out) of ``values`` (..., in), with ``added`` (..., out) on top before GELU."""
+        if self.packed is None:
+            result = F.linear(values, self.weight, self.bias)
+            result = result if added is None else result + added
+            return F.gelu(result) if self.gelu else result
+        if added is None:
+            return self.packed(values, self.bias, self.gelu)
+        result = self.packed.add(values, self.bias, added)
+        return F.gelu(result) if self.gelu else result
+
+
+class PackedAttention(nn.Module):
+    """fairseq's self-attention in eval mode: one product for queries, keys and values, then torch's fused attention."""
+
+    def __init__(self, attention: nn.Module):
+        super().__init__()
+        projections = [attention.get_submodule(f"{name}_proj") for name in ("q", "k", "v")]
+        weights, biases = zip(*((each.weight, each.bias) for each in projections), strict=True)
+        self.heads = int(attention.num_heads)  # type: ignore[arg-type]
+        self.together = PackedLinear(torch.cat([weight.detach() for weight in weights]), torch.cat(biases))
+        out = attention.get_submodule("out_proj")
+        self.out = PackedLinear(out.weight, out.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, query: torch.Tensor, key_padding_mask: torch.Tensor | None = None, **unused: object
+    ) -> tuple[torch.Tensor, None]:
+        """Return (T, B, C) of ``query`` (T, B, C), which is key and value too; no frame sees the padding (B, T)."""
+        frames, batch, channels = query.shape
+        projected = self.together(query).view(frames, batch, 3, self.heads, -1)
+        queries, keys, values = projected.permute(2, 1, 3, 0, 4)
+        seen = None if key_padding_mask is None else ~key_padding_mask[:, None, None, :]
+        mixed_BHTD = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen)
+        return self.out(mixed_BHTD.permute(2, 0, 1, 3).reshape(frames, batch, channels)), None
