@@ -16,6 +16,7 @@ def test_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(test_set: Path) -> Path:
+    from ccc_w2v.benchmark.random_ctc import trainer_state
     from tests.evaluate.tiny_ctc import build_ctc, save
 
     # Group norm over time, as in the base models: the case in which padding would change the result.

@@ -16,6 +16,7 @@ from fairseq.data.dictionary import Dictionary
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.ctc_model import CtcModel, load_ctc
@@ -32,7 +33,7 @@ from ccc_w2v.evaluate.decode import (
 from ccc_w2v.evaluate.transcribe import decoding_identity
 from ccc_w2v.evaluate.transcribe import transcribe as transcribe_manifest
 from ccc_w2v.evaluate.wer import score
-from tests.evaluate.tiny_ctc import SAMPLES, WORDS, build_ctc, read_waves, save, trainer_state
+from tests.evaluate.tiny_ctc import SAMPLES, WORDS, build_ctc, read_waves, save
 
 LABELS = ("<s>", "<pad>", "</s>", "<unk>", "|", "A", "B", "\u2581C", "D")
 

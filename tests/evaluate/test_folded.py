@@ -13,13 +13,14 @@ from fairseq.modules import MultiheadAttention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.evaluate import folded
 from ccc_w2v.evaluate.ctc_model import CtcModel, load_ctc
 from ccc_w2v.evaluate.decode import emit
 from ccc_w2v.evaluate.folded import FoldedFeatures, FourierConvolution, StridedConvolution, fold
 from ccc_w2v.evaluate.packed_linear import PackedAttention
 from ccc_w2v.evaluate.windows import Windows, emit_long
-from tests.evaluate.tiny_ctc import build_ctc, read_waves, save, trainer_state
+from tests.evaluate.tiny_ctc import build_ctc, read_waves, save
 
 LAYERS = [(16, 10, 5)] + [(16, 3, 2)] * 4 + [(16, 2, 2)] * 2
 

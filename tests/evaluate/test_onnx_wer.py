@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 
+from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
@@ -19,7 +20,7 @@ from ccc_w2v.evaluate.wer import read_references, score, utterance_ids
 from ccc_w2v.export import huggingface_tensors, onnx_graph
 from ccc_w2v.export.parity import fairseq_outputs
 from ccc_w2v.export.plain import load_plain, to_plain
-from tests.evaluate.tiny_ctc import build_ctc, save, trainer_state
+from tests.evaluate.tiny_ctc import build_ctc, save
 
 TOOL = Path(__file__).parents[2] / "tools" / "export.py"
 

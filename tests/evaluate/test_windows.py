@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.data.audio import open_parts
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.errors import InputError
@@ -24,7 +25,7 @@ from ccc_w2v.evaluate.transcribe import transcribe
 from ccc_w2v.evaluate.wer import read_trn
 from ccc_w2v.evaluate.windows import Windows, emit_long, spans, windows_of
 from tests.evaluate.run_tool import run_tool, run_with
-from tests.evaluate.tiny_ctc import build_ctc, read_waves, save, trainer_state, write_test_set
+from tests.evaluate.tiny_ctc import build_ctc, read_waves, save, write_test_set
 from tests.fake_corpora import write_corpus
 
 SAMPLES = 100_123  # 312 frames, and some samples that make none

@@ -9,7 +9,6 @@ import torch
 from fairseq import checkpoint_utils
 
 from ccc_w2v.benchmark import random_ctc
-from ccc_w2v.benchmark.random_ctc import trainer_state as trainer_state
 from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_manifest
