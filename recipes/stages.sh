@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the run.sh of each recipe, from the repository's root: options, numbered stages, commands that are shown
 # before they run. Everything that is done leaves a marker, so that the same command goes on where it stopped.
 #
