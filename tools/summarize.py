@@ -4,6 +4,7 @@
 import argparse
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -42,8 +43,8 @@ def main() -> int:
         ("held-out CER", _rate(score, "cer")),
         *with_lm,
         ("  measured on", f"{score['utterances']} utterances, {score['wer']['units']} words"),
-        ("exported model", str(arguments.exported)),
-        ("TensorBoard", f"tensorboard --logdir {arguments.pretrain.parent}"),
+        ("exported model", os.path.relpath(arguments.exported)),
+        ("TensorBoard", f"tensorboard --logdir {os.path.relpath(arguments.pretrain.parent)}"),
     ]
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
