@@ -52,11 +52,13 @@ def measure(config: Path, recipe: Recipe, max_tokens: int, overrides: Sequence[s
     with corpus(seconds, speech, None) as made, tempfile.TemporaryDirectory(prefix="ccc_trial") as name:
         data = Path(name)
         _repeat(made.speech, data / "trial.tsv", (STEPS + 2) * max(1, max_tokens // recipe.longest + 1))
+        _repeat(made.speech, data / "valid.tsv", 1)  # fairseq 0.12.2 loads it, and then does not validate
         fixed = [
             f"common.user_dir={Path(__file__).resolve().parent}",
             f"hydra.run.dir={data / 'run'}",
             f"task.data={data}",
             "dataset.train_subset=trial",
+            "dataset.valid_subset=valid",
             f"dataset.max_tokens={max_tokens}",
             "dataset.disable_validation=true",
             f"optimization.max_update={STEPS}",

@@ -136,7 +136,7 @@ def test_finetuning_builds_on_the_pretrained_model(name, tmp_path):
         (tmp_path / f"dict.{labels}.txt").write_text("".join(f"symbol{index} 1\n" for index in range(28)))
     config = composed("finetuning", name)
     config.task.data, config.model.w2v_path = str(tmp_path), "pretrained.pt"
-    with open_dict(config):
+    with open_dict(config), open_dict(config.model):
         # In place of the checkpoint, what it says of its model.
         said = OmegaConf.to_container(pretrained("ccc_base_960h"), resolve=True, enum_to_str=True)
         config.model.w2v_args = said

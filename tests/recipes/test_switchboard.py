@@ -68,7 +68,7 @@ def test_finetuning_builds_on_the_lists_that_are_prepared(name, tmp_path):
     assert {config.dataset.train_subset, config.dataset.valid_subset} <= set(LABELLED)
     labels = ("spm1000", "sentencepiece") if name.endswith("spm1000") else ("ltr", "letter")
     assert (config.task.labels, config.criterion.post_process) == labels
-    with open_dict(config):
+    with open_dict(config), open_dict(config.model):
         # In place of the checkpoint, what it says of its model.
         config.model.w2v_args = OmegaConf.to_container(adaptation(), resolve=True, enum_to_str=True)
     assert count(build_model(config)) == 94_371_712 + 768 * 33 + 33
