@@ -23,6 +23,7 @@ from ccc_w2v.checkpoint.plain import (
     receptive_field,
 )
 from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.compat_half import check_half_convolutions
 from ccc_w2v.errors import InputError
 
 BLANK = "<s>"  # fairseq's audio_finetuning uses the beginning-of-sentence symbol as CTC blank
@@ -75,6 +76,7 @@ def load_ctc(
     Raises InputError for a checkpoint that is unreadable or of another kind, for a base model or dictionary that cannot
     be found, and for tensors or a dictionary that do not fit.
     """
+    check_half_convolutions()
     if _is_huggingface(checkpoint_path) and not average_last:
         from ccc_w2v.checkpoint.from_huggingface import import_huggingface
 

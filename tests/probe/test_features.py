@@ -17,8 +17,8 @@ from ccc_w2v.export.huggingface import export_huggingface
 from ccc_w2v.probe import features
 from ccc_w2v.probe.features import Wanted, extract, hidden_states, load_encoder
 from tests.export.conftest import STYLES, finetuned_state, pretrained_state
-from tests.fake_corpora import RATE, write_corpus
 from tests.export.test_files import file_size_limit
+from tests.fake_corpora import RATE, write_corpus
 
 TOOL = Path(__file__).parents[2] / "tools" / "extract_features.py"
 
