@@ -10,8 +10,8 @@ import soundfile
 
 from ccc_w2v.corpora.small_lists import DEV_SPEAKERS, TEST_SPEAKERS, TRAIN_SPEAKERS, Recording, assigned_lists
 from ccc_w2v.corpora.small_sources import ENDINGS, SOURCES, digest_of_recording, source_folder
+from tests.corpora.librispeech.fake_librispeech import VOCABULARY
 from tests.fake_corpora import RATE, speech_like
-from tests.fake_librispeech import VOCABULARY
 
 CLASSES = ("001 - Dog bark", "002 - Rain")
 SUBSET_SECONDS = {"train_1h": 40, "train_10m": 20}

@@ -42,9 +42,9 @@ def main() -> int:
     import torch
 
     from ccc_w2v.data.manifest import read_manifest
+    from ccc_w2v.decode.greedy import sha256
     from ccc_w2v.errors import InputError
-    from ccc_w2v.evaluate.decode import sha256
-    from ccc_w2v.evaluate.features import Wanted, extract, load_encoder
+    from ccc_w2v.probe.features import Wanted, extract, load_encoder
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")

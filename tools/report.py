@@ -33,7 +33,7 @@ def main() -> int:
     options = arguments()
     from ccc_w2v.data.manifest import write_whole
     from ccc_w2v.errors import InputError, exit_on_input_error
-    from ccc_w2v.evaluate.report import Limits, build_report, render
+    from ccc_w2v.report.build import Limits, build_report, render
 
     @exit_on_input_error
     def run() -> None:

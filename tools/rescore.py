@@ -33,10 +33,10 @@ def run(options: argparse.Namespace) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
 
+    from ccc_w2v.decode.transcribe import write_nbest
     from ccc_w2v.errors import InputError
-    from ccc_w2v.evaluate.rescore import load_language_model, read_nbest, rescore
-    from ccc_w2v.evaluate.transcribe import write_nbest
-    from ccc_w2v.evaluate.wer import write_trn
+    from ccc_w2v.lm.rescore import load_language_model, read_nbest, rescore
+    from ccc_w2v.score.wer import write_trn
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")

@@ -29,8 +29,8 @@ import torch
 from tqdm import tqdm
 
 from ccc_w2v.corpora.labels import write_labels
-from ccc_w2v.corpora.libri_splits import letter_dictionary
-from ccc_w2v.corpora.libri_tree import transcripts_of
+from ccc_w2v.corpora.librispeech.splits import letter_dictionary
+from ccc_w2v.corpora.librispeech.tree import transcripts_of
 from ccc_w2v.corpora.resample import resampled_pcm
 from ccc_w2v.corpora.small_lists import (
     DEV_SPEAKERS,

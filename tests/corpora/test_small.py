@@ -29,9 +29,9 @@ from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from tests.corpora.archive_server import Upstream
 from tests.corpora.killed import killed_after
-from tests.evaluate.run_tool import run_tool
-from tests.fake_librispeech import write_chapter
+from tests.corpora.librispeech.fake_librispeech import write_chapter
 from tests.fake_small import pinned_lists, write_archive, write_repositories
+from tests.run_tool import run_tool
 
 
 @pytest.fixture(scope="module")
