@@ -20,6 +20,7 @@ from ccc_w2v.decode import transcribe
 from ccc_w2v.decode.ctc_model import load_ctc
 from ccc_w2v.decode.long_windows import Windows
 from ccc_w2v.decode.outputs import read_settings
+from ccc_w2v.run_folder import sha256
 from ccc_w2v.score.wer import Counts, read_trn, score
 from tests.run_tool import TOOLS, as_arguments, run_tool, run_with
 from tests.score.nist import SCLITE, needs_sclite
@@ -60,7 +61,7 @@ def test_writes_hypotheses_and_references(uninterrupted: Path, checkpoint: Path)
     assert list(hypotheses) == ids
     assert all(hypotheses.values())
     settings = read_settings(uninterrupted)
-    assert (settings["checkpoint"], settings["dtype"]) == (decode.sha256(checkpoint), "float32")
+    assert (settings["checkpoint"], settings["dtype"]) == (sha256(checkpoint), "float32")
 
 
 def test_reports_the_real_time_factor(
