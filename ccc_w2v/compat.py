@@ -26,6 +26,7 @@ import torch.distributed
 from omegaconf import OmegaConf
 
 from ccc_w2v.compat_half import check_half_convolutions
+from ccc_w2v.compat_ranks import leave_process_group
 from ccc_w2v.compat_resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
 from ccc_w2v.data.waiting import WaitClock
 from ccc_w2v.errors import InputError, one_line_errors
@@ -43,6 +44,7 @@ def prepare() -> None:
     keep_checkpoints_whole()
     keep_place_in_epoch()
     stop_when_told()
+    leave_process_group()
 
 
 def allow_fairseq_checkpoints() -> None:
