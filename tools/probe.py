@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from ccc_w2v.errors import InputError, exit_on_input_error
+from ccc_w2v.run_folder import add_overwrite_option
 
 
 def arguments() -> argparse.Namespace:
@@ -33,6 +34,7 @@ def arguments() -> argparse.Namespace:
     add("--seed", type=int, help="of the head, the order and the dropout (default 1)")
     add("--cache", type=Path, help="folder of features, by content (default OUT/features)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where network and head run")
+    add_overwrite_option(parser)
     return parser.parse_args()
 
 
@@ -61,6 +63,7 @@ def main() -> None:
         settings,
         cache=options.cache,
         device=options.device,
+        overwrite=options.overwrite,
     )
     print(heading())
     for name, measured in result["tests"].items():

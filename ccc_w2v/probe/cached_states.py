@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.decode import sha256
 from ccc_w2v.evaluate.features import Encoder, Wanted, extract
+from ccc_w2v.run_folder import sha256
 
 WANTED = Wanted(half=True)
 
@@ -36,8 +36,8 @@ def cached_states(encoder: Encoder, checkpoint: str | Path, manifest: Manifest, 
     A cache holds any number of checkpoints and manifests, told apart by their content; a computation that was stopped
     continues. Raises InputError as features.extract does, and for states that are not finite.
     """
-    identity = sha256(Path(checkpoint))
-    key = hashlib.sha256(f"{identity} {sha256(Path(manifest.source))}".encode()).hexdigest()[:12]
+    identity = sha256(checkpoint)
+    key = hashlib.sha256(f"{identity} {sha256(manifest.source)}".encode()).hexdigest()[:12]
     folder = cache / f"{Path(manifest.source).stem}-{key}"
     extract(encoder, manifest, folder, WANTED, identity)
     return _read(folder)

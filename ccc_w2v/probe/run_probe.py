@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_whole
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.decode import sha256
 from ccc_w2v.evaluate.features import Encoder, load_encoder
 from ccc_w2v.evaluate.wer import read_references, write_trn
 from ccc_w2v.probe.cached_states import cached_states
@@ -22,6 +22,7 @@ from ccc_w2v.probe.ctc_probe import (
     train_probe,
     transcripts,
 )
+from ccc_w2v.run_folder import Output, claim, keep_record, sha256
 
 
 def run_probe(
@@ -34,13 +35,22 @@ def run_probe(
     *,
     cache: Path | None = None,
     device: str = "cpu",
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Probe ``checkpoint`` and write <out>/probe.json, and hyp.trn and ref.trn of each test in <out>/<its name>.
 
-    ``tests`` are manifests by name, none of them ``train``'s or ``dev``'s audio. Features are kept in ``cache``, by
-    default <out>/features. Returns probe.json. Raises InputError for manifests without transcripts and as the parts do.
+    Features are kept in ``cache``, by default <out>/features. Returns probe.json, which is read where the same probe
+    was made before. Raises InputError for manifests without transcripts, for an ``out`` of other settings unless
+    ``overwrite``, and as the parts do.
     """
     began = time.perf_counter()
+    if not Path(checkpoint).is_file():
+        raise InputError(f"{checkpoint}: no such checkpoint; expected a file of fairseq's trainer or tools/export.py")
+    output = _output(checkpoint, {"train": train, "dev": dev, **tests}, tests, out, settings)
+    if claim(output, overwrite=overwrite) and (out / "probe.json").is_file():
+        return json.loads((out / "probe.json").read_text(encoding="utf-8"))
+    out.mkdir(parents=True, exist_ok=True)
+    keep_record(output)
     encoder = load_encoder(checkpoint, device)
     cache = cache or out / "features"
 
@@ -53,7 +63,7 @@ def run_probe(
     probe = train_probe(trained_on, tuned_on, letters, settings, device)
     result: dict[str, Any] = {
         "checkpoint": str(checkpoint),
-        "sha256": sha256(Path(checkpoint)),
+        "sha256": output.settings["checkpoint"],
         "train": str(train),
         "dev": str(dev),
         **describe(probe),
@@ -70,9 +80,27 @@ def run_probe(
         "features": round(features_seconds, 1),
         "all": round(time.perf_counter() - began, 1),
     }
-    out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "probe.json", json.dumps(result, indent=1) + "\n")
     return result
+
+
+def _output(
+    checkpoint: str | Path,
+    manifests: Mapping[str, str | Path],
+    tests: Mapping[str, str | Path],
+    out: Path,
+    settings: ProbeSettings,
+) -> Output:
+    """Return what is written into ``out``, and everything that it depends on."""
+    digests = {
+        f"{name} {Path(path).suffix}": sha256(path)
+        for name, listed in manifests.items()
+        for path in (Path(listed), Path(listed).with_suffix(".wrd"))
+        if path.is_file()
+    }
+    held = {"checkpoint": sha256(checkpoint), "tests": sorted(tests), **digests, **asdict(settings)}
+    transcribed = [out / name / file for name in tests for file in ("hyp.trn", "ref.trn")]
+    return Output(out, held, out / "settings.json", [out / "probe.json", *transcribed], [checkpoint])
 
 
 def _labelled(encoder: Encoder, checkpoint: str | Path, manifest: Manifest, cache: Path) -> Labelled:

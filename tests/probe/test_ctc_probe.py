@@ -196,10 +196,26 @@ def test_the_tool(files, tmp_path, capsys):
     assert report["tests"]["test"]["utterances"] == 4
     references = (tmp_path / "test/ref.trn").read_text().splitlines()
     assert references[1] == "DAD (test1)" and len((tmp_path / "test/hyp.trn").read_text().splitlines()) == 4
-    # The same features, the same head: the same numbers.
-    assert run_tool("probe", **options, test=files / "test.tsv", out=tmp_path, updates=60, seed=3) == 0
-    again = json.loads((tmp_path / "probe.json").read_text())
-    assert {key: again[key] for key in again if key != "seconds"} == {k: report[k] for k in report if k != "seconds"}
+    # The same features, the same head: the same numbers, elsewhere and where it stopped before its end.
+    (tmp_path / "probe.json").unlink()
+    for out in (tmp_path, tmp_path / "elsewhere"):
+        assert run_tool("probe", **options, test=files / "test.tsv", out=out, updates=60, seed=3) == 0
+        again = json.loads((out / "probe.json").read_text())
+        assert {key: again[key] for key in again if key != "seconds"} == {
+            k: report[k] for k in report if k != "seconds"
+        }
+
+
+def test_another_probe_is_not_replaced_unasked(files, tmp_path, capsys):
+    options = {"checkpoint": files / "model.pt", "train": files / "train.tsv", "dev": files / "dev.tsv"}
+    assert run_tool("probe", **options, out=tmp_path, updates=10) == 0
+    before = (tmp_path / "probe.json").read_bytes()
+    assert run_tool("probe", **options, out=tmp_path, updates=10) == 0
+    assert (tmp_path / "probe.json").read_bytes() == before
+    capsys.readouterr()
+    assert run_tool("probe", **options, out=tmp_path, updates=20) == 2
+    assert "made with other settings (updates)" in one_line_error(capsys)
+    assert (tmp_path / "probe.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
