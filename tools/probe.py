@@ -46,9 +46,9 @@ def main() -> None:
         raise InputError("--test: two manifests have the same name, by which results are kept; rename one")
     import torch
 
-    from ccc_w2v.evaluate.scorecard import heading, row_text
     from ccc_w2v.probe.ctc_probe import ProbeSettings
     from ccc_w2v.probe.run_probe import run_probe
+    from ccc_w2v.score.scorecard import heading, row_text
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.features import Encoder, Wanted, extract
+from ccc_w2v.probe.features import Encoder, Wanted, extract
 from ccc_w2v.run_folder import sha256
 
 WANTED = Wanted(half=True)

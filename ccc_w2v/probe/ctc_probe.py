@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.scorecard import measure_texts
-from ccc_w2v.evaluate.speakers import SCHEMES
-from ccc_w2v.evaluate.wer import score
 from ccc_w2v.probe.cached_states import States
+from ccc_w2v.score.scorecard import measure_texts
+from ccc_w2v.score.speakers import SCHEMES
+from ccc_w2v.score.wer import score
 
 HEADS = ("linear", "lstm")
 BLANK = 0

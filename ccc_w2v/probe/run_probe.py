@@ -11,8 +11,6 @@ from typing import Any
 
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_whole
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.features import Encoder, load_encoder
-from ccc_w2v.evaluate.wer import read_references, write_trn
 from ccc_w2v.probe.cached_states import cached_states
 from ccc_w2v.probe.ctc_probe import (
     Labelled,
@@ -22,7 +20,9 @@ from ccc_w2v.probe.ctc_probe import (
     train_probe,
     transcripts,
 )
+from ccc_w2v.probe.features import Encoder, load_encoder
 from ccc_w2v.run_folder import Output, claim, keep_record, sha256
+from ccc_w2v.score.wer import read_references, write_trn
 
 
 def run_probe(

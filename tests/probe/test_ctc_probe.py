@@ -10,7 +10,6 @@ import torch
 
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.features import hidden_states, load_encoder
 from ccc_w2v.probe import cached_states as caching
 from ccc_w2v.probe.cached_states import States, cached_states
 from ccc_w2v.probe.ctc_probe import (
@@ -24,9 +23,10 @@ from ccc_w2v.probe.ctc_probe import (
     train_probe,
     transcripts,
 )
-from tests.evaluate.run_tool import one_line_error, run_tool
+from ccc_w2v.probe.features import hidden_states, load_encoder
 from tests.export.conftest import pretrained_state
 from tests.fake_corpora import write_corpus, write_labels
+from tests.run_tool import one_line_error, run_tool
 
 LETTERS = ["|", "A", "B", "C"]
 FRAMES_PER_LETTER = 4
@@ -240,7 +240,7 @@ def test_mistakes_are_one_line(files, tmp_path, capsys, monkeypatch, changed, me
 
 
 def test_two_tests_of_one_name_are_refused(files, tmp_path, capsys):
-    from tests.evaluate.run_tool import run_with
+    from tests.run_tool import run_with
 
     both = [files / "test.tsv", tmp_path / "test.tsv"]
     arguments = ["--checkpoint", "x", "--train", "x", "--dev", "x", "--out", tmp_path, "--test", *both]
