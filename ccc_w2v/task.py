@@ -190,7 +190,8 @@ class CccPretrainingTask(AudioPretrainingTask):
         return (
             f"plan: {cfg.world_size} process(es), up to {seconds:.0f} s of audio per update, {cfg.max_update} updates "
             f"= up to {hours:.1f} h heard, 2 views{precision}, augmentation {cfg.augment}, mask_prob "
-            f"{model_cfg.mask_prob} in spans of {model_cfg.mask_length} frames, checkpoints in {os.path.abspath(cfg.save_dir)}"
+            f"{model_cfg.mask_prob} in spans of {model_cfg.mask_length} frames, checkpoints in "
+            f"{os.path.abspath(cfg.save_dir)}"
         )
 
     def train_step(
