@@ -46,8 +46,10 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     from ccc_w2v.data.check import check_manifest, report, write_without
+    from ccc_w2v.data.labels import all_labels
     from ccc_w2v.data.labels_check import check_labels
-    from ccc_w2v.data.manifest import all_labels, read_manifest, write_whole
+    from ccc_w2v.data.manifest import read_manifest
+    from ccc_w2v.files import write_whole
 
     manifest = read_manifest(options.manifest)
     labels = all_labels(manifest)  # an error in them now, not after the audio was read
@@ -81,7 +83,7 @@ def output_of(
     options: argparse.Namespace, manifest: Manifest, labels: dict[str, list[str]], report_path: str | Path | None
 ) -> Output | None:
     """Return what is written and what it depends on; None where nothing is."""
-    from ccc_w2v.data.manifest import labelled_content, listing_paths
+    from ccc_w2v.data.labels import labelled_content, listing_paths
 
     if not report_path:
         return None

@@ -33,8 +33,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    from ccc_w2v.data.manifest import write_whole
     from ccc_w2v.errors import exit_on_input_error
+    from ccc_w2v.files import write_whole
     from ccc_w2v.score.compare import compare, comparison_table, system_files
 
     @exit_on_input_error

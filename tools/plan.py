@@ -44,8 +44,8 @@ def main() -> int:
 
 def write_plan(options: argparse.Namespace, text: str) -> None:
     """Write --out, unless it is the recipe or another plan."""
-    from ccc_w2v.data.manifest import write_whole
     from ccc_w2v.errors import InputError
+    from ccc_w2v.files import write_whole
     from ccc_w2v.run_folder import refuse_input
 
     refuse_input([options.out], [options.config])

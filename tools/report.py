@@ -42,8 +42,8 @@ def output_of(options: argparse.Namespace, files: dict[str, Path]) -> Output:
 
 def main() -> int:
     options = arguments()
-    from ccc_w2v.data.manifest import write_whole
     from ccc_w2v.errors import InputError, exit_on_input_error
+    from ccc_w2v.files import write_whole
     from ccc_w2v.report.build import Limits, build_report, render
     from ccc_w2v.score.compare import system_files
 

@@ -68,8 +68,8 @@ def claimed(options: argparse.Namespace) -> Output:
 
 def main() -> int:
     options = arguments()
-    from ccc_w2v.data.manifest import write_whole
     from ccc_w2v.errors import exit_on_input_error
+    from ccc_w2v.files import write_whole
     from ccc_w2v.score.hub5.report import hub5_table, measure_hub5
     from ccc_w2v.score.scorecard import measure, table
 

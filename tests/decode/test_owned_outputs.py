@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.data.trn import write_trn
 from ccc_w2v.errors import exit_on_input_error
-from ccc_w2v.score.wer import write_trn
 from tests.fake_corpora import RATE, write_corpus, write_labels
 from tests.run_tool import TOOLS, as_arguments, one_line_error, run_tool, run_with
 from tests.tiny_ctc import raw_state, save

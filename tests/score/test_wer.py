@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ccc_w2v.data.labels import read_references
 from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.data.trn import read_trn, utterance_ids, write_trn
 from ccc_w2v.errors import InputError
-from ccc_w2v.score.wer import Counts, count_errors, read_references, read_trn, score, utterance_ids, write_trn
+from ccc_w2v.score.wer import Counts, count_errors, score
 from tests.score.nist import SCLITE, needs_sclite, utterance_pairs
 
 SEQUENCE = st.lists(st.sampled_from("ABC"), max_size=12)
