@@ -199,5 +199,5 @@ def test_references_beside_the_manifest(tmp_path: Path) -> None:
     (tmp_path / "test.wrd").write_text("A  B \n\n")
     assert read_references(manifest) == ["A B", ""]
     (tmp_path / "test.wrd").write_text("A B\n")
-    with pytest.raises(InputError, match=r"test\.wrd: 1 lines, the manifest lists 2 utterances"):
+    with pytest.raises(InputError, match=r"test\.wrd: 1 lines for 2 utterances"):
         read_references(manifest)
