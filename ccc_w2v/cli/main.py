@@ -61,6 +61,7 @@ GROUPS = {
         Command("export", "export", "to fairseq without this plugin, to transformers, to ONNX"),
         Command("import", "import_checkpoint", "a wav2vec 2.0 from elsewhere, for pre-training or fine-tuning"),
         Command("features", "extract_features", "hidden states and codebook indices of recordings"),
+        Command("probe", "probe", "what frozen features know: a CTC probe"),
         Command("benchmark", "benchmark", "measure speed and memory"),
     ],
 }
