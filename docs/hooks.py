@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import enum
 import importlib
+import logging
 import posixpath
 import re
 from collections.abc import Callable, Iterable
@@ -39,6 +40,8 @@ def mounted() -> list[str]:
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Complete the navigation: the recipes' pages, and the evidence where it has been written."""
+    # Importing fairseq lets every logger of the process speak.
+    logging.getLogger("MARKDOWN").setLevel(logging.WARNING)
     assert config.nav is not None
     sections = {title: pages for entry in config.nav for title, pages in entry.items()}
     pages: dict[str, list[dict[str, str]]] = {}

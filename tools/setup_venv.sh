@@ -44,6 +44,6 @@ else
     pip --no-build-isolation fairseq-fixed==0.12.3.1
 fi
 # Isolated: where editdistance has no wheel (Python 3.13) its build needs a backend of its own.
-pip -e ".[dev,cpu,benchmark,onnx,hdf5,lm]"
+pip -e ".[dev,docs,cpu,benchmark,onnx,hdf5,lm]"
 touch "$venv/.ready"
 echo "ready: $venv"
