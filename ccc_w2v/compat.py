@@ -28,6 +28,7 @@ from omegaconf import OmegaConf
 from ccc_w2v.compat_half import check_half_convolutions
 from ccc_w2v.compat_ranks import leave_process_group
 from ccc_w2v.compat_resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
+from ccc_w2v.data.labels_check import warn_of_labels
 from ccc_w2v.data.waiting import WaitClock
 from ccc_w2v.errors import InputError, one_line_errors
 
@@ -45,6 +46,27 @@ def prepare() -> None:
     keep_place_in_epoch()
     stop_when_told()
     leave_process_group()
+    check_finetuning_labels()
+
+
+def check_finetuning_labels() -> None:
+    """Let fairseq's fine-tuning say what is wrong with its labels: it reads unknown symbols as <unk>, silently."""
+    from fairseq.tasks.audio_finetuning import AudioFinetuningTask
+
+    load = AudioFinetuningTask.load_dataset
+    if getattr(load, "checks_labels", False):
+        return
+
+    @functools.wraps(load)
+    def load_checked(self: Any, split: str, task_cfg: Any = None, **kwargs: Any) -> Any:
+        cfg = task_cfg or self.cfg
+        with one_line_errors():
+            if cfg.labels:
+                warn_of_labels(cfg.data, split, cfg.labels)
+        return load(self, split, task_cfg, **kwargs)
+
+    load_checked.checks_labels = True  # type: ignore[attr-defined]
+    AudioFinetuningTask.load_dataset = load_checked
 
 
 def allow_fairseq_checkpoints() -> None:

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 
+from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import SETTINGS_KEY, add_overwrite_option, check, file_output
 
 
@@ -31,10 +32,10 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@exit_on_input_error
 def main() -> int:
     options = arguments()
     from ccc_w2v.data.manifest import write_whole
-    from ccc_w2v.errors import exit_on_input_error
     from ccc_w2v.evaluate.compare import compare, comparison_table, system_files
 
     @exit_on_input_error

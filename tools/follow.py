@@ -6,6 +6,7 @@ Example: tools/follow.py --log pretrain.log -- fairseq-hydra-train ... common.lo
 
 import argparse
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.training_log import parse_line
 
 # fairseq prints its whole configuration before it trains.
@@ -21,6 +23,7 @@ MAX_UPDATE = re.compile(r"'max_update': (\d+)")
 SHOWN = ("loss", "accuracy_contrastive", "wer")
 
 
+@exit_on_input_error
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--log", type=Path, required=True, help="file that the output is appended to")
@@ -30,6 +33,8 @@ def main() -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         parser.error("no command after --")
+    if shutil.which(command[0]) is None:
+        raise InputError(f"{command[0]}: no such command; expected -- and a program on the PATH, or the path of one")
     arguments.log.parent.mkdir(parents=True, exist_ok=True)
     last_lines: deque[str] = deque(maxlen=20)
     with (

@@ -55,7 +55,7 @@ def write_plan(options: argparse.Namespace, text: str) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ccc_w2v.configs import filled_share, read_recipe
+    from ccc_w2v.configs import filled_share, missing_settings, read_recipe
     from ccc_w2v.errors import InputError
     from ccc_w2v.plan import make_plan, with_batches
     from ccc_w2v.plan_table import command, overlay, table
@@ -96,10 +96,11 @@ def run(options: argparse.Namespace) -> None:
     print(table(found, trial), file=sys.stderr if options.print_overrides else sys.stdout)
     if options.out:
         write_plan(options, overlay(found[0]))
+    missing = missing_settings(options.config, options.overrides)
     if options.print_overrides:
         print("\n".join(found[0].overrides()))
     else:
-        print(f"\n{command(options.config, found[0], options.overrides)}")
+        print(f"\n{command(options.config, found[0], options.overrides, missing, options.manifest)}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -63,11 +64,21 @@ def preview(options: argparse.Namespace) -> None:
     print(f"{pipeline}\n{options.count} augmentations, parameters.json and spectrograms.png in {options.out}")
 
 
+def preview_in_own_words(options: argparse.Namespace) -> None:
+    """Let a message name this tool's options, where the pipeline names a training's settings."""
+    from ccc_w2v.errors import InputError
+
+    try:
+        preview(options)
+    except InputError as error:
+        raise InputError(re.sub(r"task\.(\w+)_manifest", r"--\1-manifest", str(error))) from error
+
+
 def main() -> int:
     options = arguments()
     from ccc_w2v.errors import exit_on_input_error
 
-    return exit_on_input_error(preview)(options)
+    return exit_on_input_error(preview_in_own_words)(options)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import Output, add_overwrite_option, check, file_output
 
 
@@ -40,10 +41,11 @@ def output_of(options: argparse.Namespace, files: dict[str, Path]) -> Output:
     return file_output(options.out, {**files, **{name: vars(options)[name] for name in (*names, *limits)}}, read)
 
 
+@exit_on_input_error
 def main() -> int:
     options = arguments()
     from ccc_w2v.data.manifest import write_whole
-    from ccc_w2v.errors import InputError, exit_on_input_error
+    from ccc_w2v.errors import InputError
     from ccc_w2v.evaluate.compare import system_files
     from ccc_w2v.evaluate.report import Limits, build_report, render
 

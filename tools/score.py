@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import SETTINGS_KEY, Output, add_overwrite_option, check, file_output, refuse_input
 
 
@@ -66,10 +67,10 @@ def claimed(options: argparse.Namespace) -> Output:
     return output
 
 
+@exit_on_input_error
 def main() -> int:
     options = arguments()
     from ccc_w2v.data.manifest import write_whole
-    from ccc_w2v.errors import exit_on_input_error
     from ccc_w2v.evaluate.hub5_report import hub5_table, measure_hub5
     from ccc_w2v.evaluate.scorecard import measure, table
 

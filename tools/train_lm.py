@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import add_overwrite_option
 
 
@@ -31,9 +32,9 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@exit_on_input_error
 def main() -> int:
     options = arguments()
-    from ccc_w2v.errors import exit_on_input_error
     from ccc_w2v.evaluate.ngram import train_ngram
 
     @exit_on_input_error

@@ -6,14 +6,17 @@ its frames a loss of zero (zero_infinity) or of infinity: none of them stops a t
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccc_w2v.data.manifest import Manifest, read_labels
+from ccc_w2v.data.manifest import Manifest, read_labels, read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.text_files import read_lines
+
+logger = logging.getLogger(__name__)
 
 # What fairseq's Dictionary holds before the file's first line.
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
@@ -129,6 +132,17 @@ def check_labels(manifest: Manifest, kind: str) -> LabelReport | None:
         recordings.add(entry.path)
     report.refuse_unknown(known)
     return report
+
+
+def warn_of_labels(data: str | Path, split: str, kind: str) -> None:
+    """Log what is wrong with the labels that a fine-tuning is about to load, where they and a dictionary are there.
+
+    Raises InputError as check_labels does.
+    """
+    manifest = Path(data) / f"{split}.tsv"
+    if manifest.is_file() and (report := check_labels(read_manifest(manifest), kind)):
+        for warning in report.warnings():
+            logger.warning(warning)
 
 
 def frames_needed(symbols: Sequence[str]) -> int:
