@@ -16,8 +16,8 @@ from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.packing import pack
 from ccc_w2v.errors import InputError
 from ccc_w2v.text_files import read_lines
-from tests.evaluate.run_tool import run_with
 from tests.fake_corpora import RATE, write_corpus, write_labels
+from tests.run_tool import run_with
 
 
 def bad_files(folder: Path) -> dict[str, Path]:
