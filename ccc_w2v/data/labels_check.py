@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 # What fairseq's Dictionary holds before the file's first line.
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+WORD_END = "|"  # alone it is a text without a word
 MAX_UNKNOWN = 0.01  # of all symbols; more is another dictionary, or text under other rules
 EXAMPLES = 3
 # wav2vec 2.0's feature encoder: samples of the first frame, and from one frame to the next.
@@ -123,7 +124,7 @@ def check_labels(manifest: Manifest, kind: str) -> LabelReport | None:
         report.unknown.update(unknown)
         if unknown:
             report.unknown_lines.append(number)
-        if not symbols:
+        if not set(symbols) - {WORD_END}:
             report.empty.append(number)
         if frames_needed(symbols) > max(0, (entry.samples - FIRST_FRAME) // NEXT_FRAME + 1):
             report.too_long.append(number)

@@ -103,7 +103,7 @@ def spelling_hint(references: Mapping[str, str], hypotheses: Mapping[str, str], 
         sides = [{key: change(text) for key, text in texts.items()} for texts in (references, hypotheses)]
         if not any(text.split() for text in sides[0].values()):
             continue
-        left = score(*sides).total.errors
+        left = score(sides[0], sides[1]).total.errors
         if errors - left > MOSTLY * errors:
             return (
                 f"{1 - left / errors:.0%} of the word errors are differences of {what} alone: are both sides written "
