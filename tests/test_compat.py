@@ -5,9 +5,9 @@ import pytest
 from fairseq.tasks.audio_finetuning import AudioFinetuningConfig, AudioFinetuningTask
 from omegaconf import OmegaConf
 
-from ccc_w2v import compat
-from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.errors import InputError
+from ccc_w2v.training.finetuning_labels import check_finetuning_labels
 from tests.fake_corpora import RATE, write_corpus, write_labels
 
 
@@ -38,8 +38,8 @@ def test_a_missing_or_truncated_checkpoint_is_one_line(tmp_path):
 
 
 def test_finetuning_names_what_is_wrong_with_its_labels(tmp_path, caplog, capsys):
-    compat.check_finetuning_labels()
-    compat.check_finetuning_labels()
+    check_finetuning_labels()
+    check_finetuning_labels()
     manifest = write_corpus(tmp_path, [16000] * 4)
     write_labels(manifest, ["THE CAT"] * 3 + [""])
     settings = AudioFinetuningConfig(data=str(tmp_path), labels="ltr", sample_rate=RATE, tpu=False)

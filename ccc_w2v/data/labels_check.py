@@ -12,7 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccc_w2v.data.manifest import Manifest, read_labels, read_manifest
+from ccc_w2v.data.labels import read_labels
+from ccc_w2v.data.manifest import Manifest, read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.text_files import read_lines
 
