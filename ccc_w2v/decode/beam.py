@@ -23,9 +23,9 @@ from ccc_w2v.decode.ctc_model import CtcModel
 from ccc_w2v.decode.greedy import path_symbols, timed_words
 from ccc_w2v.decode.hypothesis import Hypothesis, Search
 from ccc_w2v.decode.lexicon import read_lexicon
+from ccc_w2v.decode.lm_vocabulary import refuse_unfit_symbols, refuse_unfit_words
 from ccc_w2v.decode.search_pool import usable_cores
 from ccc_w2v.errors import InputError
-from ccc_w2v.lm.lm_vocabulary import refuse_unfit_symbols, refuse_unfit_words
 
 # Hypotheses that score so much less than the best are dropped; fairseq and torchaudio use the same number.
 BEAM_THRESHOLD = 50

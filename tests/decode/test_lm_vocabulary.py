@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ccc_w2v.decode.lm_vocabulary import refuse_unfit_symbols, refuse_unfit_words
 from ccc_w2v.errors import InputError
-from ccc_w2v.lm.lm_vocabulary import refuse_unfit_symbols, refuse_unfit_words
 
 LETTERS = ["|", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'"]
 WORDS = ["THE", "CAT", "SAT", "ON", "A", "MAT"]
