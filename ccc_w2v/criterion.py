@@ -1,4 +1,4 @@
-"""`ccc`: alpha L_c + beta L_cross + gamma L'_cross + diversity + penalty (METHOD.md section 5), and one log line."""
+"""`ccc`: alpha L_c + beta L_cross + gamma L'_cross + diversity + penalty (docs/method.md, section 5), one log line."""
 
 import math
 from collections.abc import Iterable
