@@ -26,7 +26,13 @@ import torch.distributed
 from omegaconf import OmegaConf
 
 from ccc_w2v.compat_half import check_half_convolutions
-from ccc_w2v.compat_resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
+from ccc_w2v.compat_resume import (
+    end_where_finished,
+    keep_checkpoints_whole,
+    keep_place_in_epoch,
+    keep_schedule,
+    stop_when_told,
+)
 from ccc_w2v.data.waiting import WaitClock
 from ccc_w2v.errors import InputError, one_line_errors
 
@@ -42,6 +48,8 @@ def prepare() -> None:
     keep_task_state()
     keep_checkpoints_whole()
     keep_place_in_epoch()
+    keep_schedule()
+    end_where_finished()
     stop_when_told()
 
 
@@ -92,7 +100,7 @@ def load_untrusted(path: str | Path) -> dict[str, Any]:
             warnings.filterwarnings("ignore", message=".*pickle protocol.*")
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... for one damaged file
-        raise InputError(f"{path}: not a readable fairseq checkpoint ({_why_unreadable(error)})") from error
+        raise InputError(f"{path}: not a readable fairseq checkpoint ({why_unreadable(error)})") from error
     if not isinstance(state, dict) or "model" not in state or not (state.get("cfg") or state.get("args")):
         raise InputError(f"{path}: not a fairseq checkpoint, it lacks 'model' or 'cfg'")
     return state
@@ -122,7 +130,7 @@ def _holds_namespace(settings: Any) -> bool:
     return isinstance(settings, argparse.Namespace)
 
 
-def _why_unreadable(error: Exception) -> str:
+def why_unreadable(error: Exception) -> str:
     """Say why torch.load failed, without its advice to turn safety off."""
     lines = str(error).strip().splitlines() or [""]
     if found := re.search(

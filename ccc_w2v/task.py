@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ccc_w2v.augment.pipeline import Pipeline, load_pipeline, manifest_settings
 from ccc_w2v.augment.preview import log_pairs
+from ccc_w2v.capacity import FRAMES_TO_MASK, gpu_here, least_memory, memory_here, samples_of
 from ccc_w2v.compat import watch_batches
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.randomness import generator_for
@@ -78,6 +79,10 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     num_workers: int = II("dataset.num_workers")
     train_subset: str = II("dataset.train_subset")
     max_tokens: Optional[int] = II("dataset.max_tokens")
+    batch_size: Optional[int] = II("dataset.batch_size")
+    cpu: bool = II("common.cpu")
+    fp16: bool = II("common.fp16")
+    bf16: bool = II("common.bf16")
     update_freq: Any = II("optimization.update_freq")
     max_update: int = II("optimization.max_update")
     world_size: int = II("distributed_training.distributed_world_size")
@@ -92,6 +97,7 @@ class CccPretrainingTask(AudioPretrainingTask):
     def __init__(self, cfg: CccPretrainingConfig):
         super().__init__(cfg)
         self._pipeline: Optional[Pipeline] = None
+        self._model: Any = None  # what load_dataset asks about its needs; None where there is only data
         self._clock = WaitClock()
         self._updates = 0
         # In the task's state: see get_checkpoint_dict.
@@ -122,6 +128,7 @@ class CccPretrainingTask(AudioPretrainingTask):
                 augment_device=str(cfg.augment_device),
                 resample=cfg.resample,
             )
+            self._check_lengths(dataset, split == cfg.train_subset)
             if _rank() == 0:
                 dataset.check_headers(cfg.check_headers)
                 if split == cfg.train_subset:
@@ -129,6 +136,31 @@ class CccPretrainingTask(AudioPretrainingTask):
             # Before the data workers are forked: each would otherwise simulate the rooms for itself, every epoch.
             dataset.pipeline.prepare()
         self.datasets[split] = dataset
+
+    def _check_lengths(self, dataset: TwoViewDataset, training: bool) -> None:
+        """Raise InputError where the shortest crop cannot be masked or the longest cannot fit into memory."""
+        if self._model is None:
+            return
+        cfg, source = self.cfg, dataset.manifest.source
+        smallest, shortest = samples_of(self._model, FRAMES_TO_MASK), dataset.shortest_crop()
+        if shortest < smallest:
+            raise InputError(
+                f"{source}: the shortest crop has {shortest} samples, too few to mask; set task.min_sample_size (now "
+                f"{cfg.min_sample_size}) and task.max_sample_size (now {cfg.max_sample_size}) to at least {smallest}"
+            )
+        longest = dataset.longest_crop(cfg.max_tokens, cfg.batch_size)
+        value_bytes = 2 if cfg.fp16 or cfg.bf16 else 4
+        needed = least_memory(self._model, longest, 2, training=training, value_bytes=value_bytes)
+        seconds, has = longest / cfg.sample_rate, memory_here()
+        logger.info(
+            f"plan: {source}: crops of up to {seconds:.1f} s, at least {needed / 2**30:.2g} GiB for one in two views"
+        )
+        if needed > has:
+            raise InputError(
+                f"{source}: a crop of {seconds:.0f} s ({longest} samples) needs at least {needed / 2**30:.0f} GiB for"
+                f" two views, {has / 2**30:.0f} GiB are there; set task.max_sample_size (now {cfg.max_sample_size}), say"
+                f" to {20 * cfg.sample_rate} (20 s): longer recordings are cropped anew in each epoch"
+            )
 
     def _shared_pipeline(self, cfg: Any) -> Pipeline:
         """Return the pipeline of all splits: they and their data workers share its index and its rooms."""
@@ -167,9 +199,11 @@ class CccPretrainingTask(AudioPretrainingTask):
         """Build the model; for training, refuse settings that two views cannot share or replay."""
         if not from_checkpoint:
             with one_line_errors():
+                refuse_ignored(self.cfg)
                 refuse_unsupported(cfg)
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint:
+            self._model = model
             logger.info(self.plan(cfg))
         return model
 
@@ -250,6 +284,43 @@ class CccPretrainingTask(AudioPretrainingTask):
         # Weight 0: a total is shown as it stands, not averaged over the logging interval.
         metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)
         metrics.log_scalar("bad_audio", counts["bad_audio"], weight=0)
+
+    def report_end(self) -> None:
+        """Say at the end of a training how often an unreadable utterance was left out."""
+        if str(self.cfg.on_bad_audio) == "skip":
+            logger.warning(
+                f"on_bad_audio=skip: unreadable utterances were left out {self.state.counts['bad_audio']} times"
+            )
+
+
+# Settings of fairseq's audio_pretraining that two views do not take, with the value that changes nothing.
+IGNORED = {
+    "labels": None,
+    "multi_corpus_keys": None,
+    "multi_corpus_sampling_weights": None,
+    "binarized_dataset": False,
+    "num_batch_buckets": 0,
+    "tpu": False,
+    "text_compression_level": "none",
+    "precompute_mask_config": None,
+    "precompute_mask_indices": False,
+    "subsample": 1,
+}
+
+
+def refuse_ignored(cfg: Any) -> None:
+    """Raise InputError for a setting that this task would take and ignore, or that this machine cannot honour."""
+    for name, neutral in IGNORED.items():
+        value = getattr(cfg, name, neutral)
+        value = getattr(value, "value", value)
+        if value != neutral and not (value is None and not neutral):
+            raise InputError(f"task.{name}={value}: ccc_pretraining does not support it; leave it at {neutral}")
+    if str(cfg.augment_device) == "gpu" and (cfg.cpu or not gpu_here()):
+        why = "common.cpu=true" if cfg.cpu else "torch finds none here"
+        raise InputError(f"task.augment_device=gpu needs a GPU, and {why}; set task.augment_device=cpu")
+    for name in ("reuse_dataloader", "persistent_workers"):
+        if getattr(cfg, name):
+            raise InputError(f"task.{name}=true: data workers would keep the first epoch's crops; leave it at false")
 
 
 def _nothing(stepped: tuple[Any, Any, dict[str, Any]]) -> tuple[Any, Any, dict[str, Any]]:
