@@ -158,8 +158,8 @@ class CccPretrainingTask(AudioPretrainingTask):
         if needed > has:
             raise InputError(
                 f"{source}: a crop of {seconds:.0f} s ({longest} samples) needs at least {needed / 2**30:.0f} GiB for"
-                f" two views, {has / 2**30:.0f} GiB are there; set task.max_sample_size (now {cfg.max_sample_size}), say"
-                f" to {20 * cfg.sample_rate} (20 s): longer recordings are cropped anew in each epoch"
+                f" two views, {has / 2**30:.0f} GiB are there; set task.max_sample_size (now {cfg.max_sample_size}),"
+                f" say to {20 * cfg.sample_rate} (20 s): longer recordings are cropped anew in each epoch"
             )
 
     def _shared_pipeline(self, cfg: Any) -> Pipeline:
