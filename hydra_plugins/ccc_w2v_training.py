@@ -26,10 +26,11 @@ def wrap_training() -> None:
     """Wrap fairseq's start of a training; harmless when called again."""
     from fairseq.distributed import utils as distributed
     from hydra._internal.hydra import Hydra
+    from hydra.errors import CompactHydraException
 
     if hasattr(distributed.call_main, "__wrapped__"):
         return
-    run, call_main = Hydra.run, distributed.call_main
+    run, compose, call_main = Hydra.run, Hydra.compose_config, distributed.call_main
     reached = []  # the training itself: what it raises from there on is not ours to judge here
 
     @functools.wraps(call_main)
@@ -58,7 +59,19 @@ def wrap_training() -> None:
             print("\ninterrupted before the training began", file=sys.stderr)
             raise SystemExit(130) from None
 
-    Hydra.run, distributed.call_main = run_with_folder, start
+    @functools.wraps(compose)
+    def compose_config(self: Any, config_name: str | None, *args: Any, **kwargs: Any) -> Any:
+        # fairseq has stored a schema by the same name, so that hydra finds one whatever the name is.
+        sources = [source for source in self.config_loader.get_sources() if source.scheme() != "structured"]
+        if config_name and not any(source.is_config(config_name) for source in sources):
+            folders = [source.path for source in sources if source.scheme() == "file"]
+            fail(f"no {config_name}.yaml in {' or '.join(folders) or 'fairseq'}; check --config-dir and --config-name")
+        try:
+            return compose(self, config_name, *args, **kwargs)
+        except CompactHydraException as error:
+            fail(" ".join(f"{error} {error.__cause__ or ''}".split()))
+
+    Hydra.run, Hydra.compose_config, distributed.call_main = run_with_folder, compose_config, start
 
 
 def uses_plugin(cfg: Any) -> bool:

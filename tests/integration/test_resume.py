@@ -16,7 +16,7 @@ PATIENCE_S = 600  # no claim about speed: only so that a hang fails
 EPOCHS = [
     *("dataset.disable_validation=false", "dataset.validate_interval=1", "dataset.validate_interval_updates=0"),
     *("checkpoint.save_interval=1", "checkpoint.no_epoch_checkpoints=false", "checkpoint.save_interval_updates=0"),
-    *("+dataset.validate_after_updates=0", "checkpoint.keep_interval_updates=-1"),
+    "checkpoint.keep_interval_updates=-1",
 ]
 PLATEAU = ["~lr_scheduler", "+lr_scheduler._name=reduce_lr_on_plateau", "+lr_scheduler.lr_shrink=0.5"]
 # Any loss of validation is no improvement then.
@@ -82,7 +82,7 @@ def test_a_run_that_goes_on_from_an_epochs_end_equals_the_uninterrupted_one(warm
     [
         (["optimization.max_update=3"], "this run is finished: 3 updates are made, optimization.max_update=3"),
         (["optimization.max_epoch=1"], ""),
-        (["+optimization.stop_time_hours=1e-7"], "optimization.stop_time_hours=1e-07"),
+        (["optimization.stop_time_hours=1e-7"], "optimization.stop_time_hours=1e-07"),
         (["checkpoint.patience=1", "optimization.lr=[0.0]"], "1 validations were no better, checkpoint.patience=1"),
     ],
     ids=["updates", "epochs", "hours", "patience"],
