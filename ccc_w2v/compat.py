@@ -27,15 +27,15 @@ from omegaconf import OmegaConf
 
 from ccc_w2v.compat_half import check_half_convolutions
 from ccc_w2v.compat_ranks import leave_process_group
-from ccc_w2v.compat_resume import (
+from ccc_w2v.errors import InputError, one_line_errors
+from ccc_w2v.training.data_wait import WaitClock
+from ccc_w2v.training.resume import (
     end_where_finished,
     keep_checkpoints_whole,
     keep_place_in_epoch,
     keep_schedule,
     stop_when_told,
 )
-from ccc_w2v.data.waiting import WaitClock
-from ccc_w2v.errors import InputError, one_line_errors
 
 
 def prepare() -> None:

@@ -41,7 +41,7 @@ def wrap_training() -> None:
         from fairseq.utils import import_user_module
 
         import_user_module(cfg.common)
-        from ccc_w2v.compat_start import start_training
+        from ccc_w2v.training.start import start_training
 
         return start_training(call_main, cfg, main, **kwargs)
 

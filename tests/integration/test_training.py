@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from ccc_w2v.training_log import parse_line
+from ccc_w2v.training.log import parse_line
 from tests.fake_corpora import RATE, speech_like, write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
