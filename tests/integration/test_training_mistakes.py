@@ -134,6 +134,15 @@ def test_a_broken_corpus_is_one_line(warm, corpus, tmp_path, broken):
     assert_one_line(*warm.run(arguments, tmp_path / "log"), message)
 
 
+def test_two_frames_are_enough(warm, corpus, tmp_path):
+    write_corpus(corpus, [720, 720, 16000], "pretrain")
+    sizes = ["task.max_sample_size=null", "task.min_sample_size=1", "dataset.max_tokens=null", "+dataset.batch_size=1"]
+    limits = ["optimization.max_update=3", "+criterion.cluster_scope=utterance"]
+    code, output = warm.run(command(corpus, tmp_path / "run", *sizes, *limits)[1:], tmp_path / "log")
+    assert code == 0, output[-3000:]
+    assert '"train_num_updates": "3"' in output and "nan" not in output.lower().replace("nanoseconds", "")
+
+
 @pytest.mark.parametrize("broken", BROKEN_SETTINGS)
 def test_a_wrong_setting_is_one_line(warm, prepared, tmp_path, broken):
     overrides, message = BROKEN_SETTINGS[broken]
