@@ -11,6 +11,7 @@ import errno
 import functools
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,16 @@ def wrap_training() -> None:
 
     if hasattr(distributed.call_main, "__wrapped__"):
         return
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupted)
     run, compose, call_main = Hydra.run, Hydra.compose_config, distributed.call_main
     reached = []  # the training itself: what it raises from there on is not ours to judge here
 
     @functools.wraps(call_main)
     def start(cfg: Any, main: Any, **kwargs: Any) -> Any:
         reached.append(cfg)
+        if signal.getsignal(signal.SIGINT) is interrupted:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if not uses_plugin(cfg):
             return call_main(cfg, main, **kwargs)
         from fairseq.utils import import_user_module
@@ -53,11 +58,6 @@ def wrap_training() -> None:
             if reached or error.errno not in NOT_WRITABLE:
                 raise
             fail(f"{error.filename}: cannot be written ({error.strerror}); set hydra.run.dir to a folder that can be")
-        except KeyboardInterrupt:
-            if reached:
-                raise
-            print("\ninterrupted before the training began", file=sys.stderr)
-            raise SystemExit(130) from None
 
     @functools.wraps(compose)
     def compose_config(self: Any, config_name: str | None, *args: Any, **kwargs: Any) -> Any:
@@ -102,6 +102,12 @@ def named_plugin(cfg: Any) -> bool:
             "python -m ccc_w2v prints"
         )
     return True
+
+
+def interrupted(number: int, frame: Any) -> None:
+    """End the process at Ctrl-C while the configuration is read."""
+    print("\ninterrupted before the training began", file=sys.stderr, flush=True)
+    raise SystemExit(128 + number)
 
 
 def fail(message: str) -> None:

@@ -28,14 +28,14 @@ def check_run(cfg: Any) -> None:
     check_devices(cfg)
     check_paths(cfg)
     check_save_dir(cfg.checkpoint.save_dir)
-    if cfg.task._name in MANIFEST_TASKS and not cfg.task.get("multi_corpus_keys"):
+    if cfg.task._name in MANIFEST_TASKS and not _value(cfg.task, "multi_corpus_keys"):
         check_manifests(cfg)
 
 
 def check_complete(cfg: Any) -> None:
     """Raise InputError where a part of the configuration, or a value that it leaves to the user, is missing."""
     for part in ("task", "model", "criterion", "optimizer", "lr_scheduler"):
-        if not cfg.get(part) or "_name" not in cfg[part]:
+        if not _value(cfg, part) or "_name" not in cfg[part]:
             raise InputError(
                 f"the configuration has no {part} (no {part}._name); check --config-dir and --config-name, since "
                 "fairseq does not report a configuration that it cannot find"
@@ -46,6 +46,11 @@ def check_complete(cfg: Any) -> None:
             raise InputError(f"{part}.{missing[0]} has no value: give {part}.{missing[0]}=... on the command line")
     if not cfg.dataset.max_tokens and not cfg.dataset.batch_size:
         raise InputError("a batch has no size: set dataset.max_tokens (in samples) or dataset.batch_size")
+
+
+def _value(section: Any, name: str) -> Any:
+    """Return a setting, None where this fairseq does not know it: omegaconf 2.0 raises even for get."""
+    return section[name] if name in section else None  # noqa: SIM401
 
 
 def _is_missing(section: Any, name: str) -> bool:
@@ -85,17 +90,17 @@ def check_devices(cfg: Any) -> None:
 
 def check_paths(cfg: Any) -> None:
     """Raise InputError for a folder or checkpoint of the configuration that does not exist."""
-    data = cfg.task.get("data") if "data" in cfg.task else None
+    data = _value(cfg.task, "data")
     if data and "://" not in data and not os.path.isdir(data):
         found = "is a file" if os.path.exists(data) else "there is no such folder"
         raise InputError(f"task.data={data}: {found}; expected the folder of {cfg.dataset.train_subset}.tsv")
     restore = cfg.checkpoint.restore_file
     checkpoints = {
-        "model.w2v_path": cfg.model.get("w2v_path") if "w2v_path" in cfg.model else None,
+        "model.w2v_path": _value(cfg.model, "w2v_path"),
         "checkpoint.finetune_from_model": cfg.checkpoint.finetune_from_model,
         "checkpoint.restore_file": restore if os.path.dirname(restore or "") else None,
     }
-    random = "no_pretrained_weights" in cfg.model and cfg.model.no_pretrained_weights
+    random = _value(cfg.model, "no_pretrained_weights")
     for name, path in checkpoints.items():
         if path and "://" not in path and not os.path.isfile(path) and not (random and name == "model.w2v_path"):
             raise InputError(f"{name}={path}: no such checkpoint; give the path of a .pt file")
@@ -116,11 +121,11 @@ def check_save_dir(folder: str) -> None:
 
 def check_manifests(cfg: Any) -> None:
     """Raise InputError for a manifest, dictionary or label file of fairseq's own audio tasks that does not fit."""
-    task, labels = cfg.task, cfg.task.get("labels")
+    task, labels = cfg.task, _value(cfg.task, "labels")
     if task._name == "audio_finetuning":
         if not labels:
             raise InputError("task.labels has no value; expected the suffix of the transcripts, for example ltr")
-        folder = (task.get("target_dictionary") if "target_dictionary" in task else None) or task.data
+        folder = _value(task, "target_dictionary") or task.data
         dictionary = Path(folder) / f"dict.{labels}.txt"
         if not dictionary.is_file():
             raise InputError(

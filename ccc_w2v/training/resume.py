@@ -95,14 +95,7 @@ def keep_place_in_epoch() -> None:
 
 
 class RunIsFinished(SystemExit):
-    """Says that a run that is started again has nothing left to do; ends the process with exit code 0."""
-
-    def __init__(self, message: str):
-        super().__init__(0)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
+    """Ends a run that was started again with nothing left to do; exit code 0 where nobody catches it."""
 
 
 @functools.cache
@@ -133,10 +126,12 @@ def end_where_finished() -> None:
             vars(early).update(extra_state["train_iterator"].get("patience", {}))
         why = _why_finished(trainer, getattr(early, "num_runs", 0))
         if extra_state is not None and why:
-            raise RunIsFinished(
-                f"{Path(cfg.save_dir).absolute()}: this run is finished: {why}; raise that to train on, or set "
-                "checkpoint.save_dir to another folder"
-            )
+            if trainer.is_data_parallel_master:
+                logger.info(
+                    f"{Path(cfg.save_dir).absolute()}: this run is finished: {why}; raise that to train on, or set "
+                    "checkpoint.save_dir to another folder"
+                )
+            raise RunIsFinished(0)
         return extra_state, epoch_itr
 
     EpochBatchIterator.state_dict, checkpoint_utils.load_checkpoint = state_dict, load_checkpoint

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import pickle
 import re
@@ -25,8 +24,6 @@ from ccc_w2v.errors import end_training, explain
 from ccc_w2v.training.checkpoint_files import LAST
 from ccc_w2v.training.checks import check_run
 from ccc_w2v.training.resume import RunIsFinished
-
-logger = logging.getLogger(__name__)
 
 # Settings that name what a run reads; what it writes (save_dir, tensorboard_logdir) lies in the run's folder.
 INPUT_PATHS = {
@@ -58,8 +55,7 @@ def run_rank(main: Callable[..., Any], cfg: Any, **kwargs: Any) -> Any:
     with training_errors(cfg):
         try:
             return main(cfg, **kwargs)
-        except RunIsFinished as finished:
-            logger.info(finished)
+        except RunIsFinished:
             return None
 
 

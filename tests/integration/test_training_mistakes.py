@@ -95,7 +95,7 @@ BROKEN_SETTINGS = {
     "too short": (["task.min_sample_size=50000"], "shorter than task.min_sample_size=50000"),
     "no folder": (["task.data=nowhere"], "nowhere: there is no such folder; expected the folder of pretrain.tsv"),
     "a file for a folder": (["task.data=log"], "/log: is a file"),
-    "no data": (["task.data=???"], "task.data has no value"),
+    "no data": (["task.data='???'"], "task.data has no value"),
     "no configuration": (["--config-name", "pertrain"], "no pertrain.yaml in /"),
     "unknown part": (["tusk.data=x"], "Could not override 'tusk.data'"),
     "no batch size": (["dataset.max_tokens=null"], "set dataset.max_tokens (in samples) or dataset.batch_size"),
