@@ -19,7 +19,6 @@ import torch
 from omegaconf.errors import OmegaConfBaseException
 
 import ccc_w2v
-from ccc_w2v.compat import why_unreadable
 from ccc_w2v.errors import end_training, explain
 from ccc_w2v.training.checkpoint_files import LAST
 from ccc_w2v.training.checks import check_run
@@ -110,7 +109,10 @@ def explain_training(error: BaseException, cfg: Any) -> str | None:
     if isinstance(error, OmegaConfBaseException):
         return f"the configuration is wrong: {' '.join(text.split())}"
     if isinstance(error, pickle.UnpicklingError):
-        return f"a checkpoint of this run cannot be read: {why_unreadable(error)}"
+        return (
+            "a checkpoint of this run holds more than tensors and plain data, which could run code, and is refused; "
+            "tools/import.py says which of its parts"
+        )
     for pattern, remedy in FAIRSEQ_MESSAGES.items():
         if match := re.search(pattern, text):
             return f"{match[0]}; {remedy}"
