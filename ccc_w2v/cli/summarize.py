@@ -51,5 +51,6 @@ def main() -> int:
 
 def _rate(score: dict, name: str) -> str:
     interval = score[name]["interval"]
-    shown = f" (95 % interval {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
+    rule = f", {score[name]['interval_rule']}" if "interval_rule" in score[name] else ""
+    shown = f" (95 % interval {interval[0]:.1%} to {interval[1]:.1%}{rule})" if interval else ""
     return f"{score[name]['rate']:.1%}{shown}"
