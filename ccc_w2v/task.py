@@ -2,7 +2,6 @@
 
 import fcntl
 import logging
-import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +19,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ccc_w2v.augment.pipeline import Pipeline, load_pipeline, manifest_settings
 from ccc_w2v.augment.preview import log_pairs
-from ccc_w2v.capacity import FRAMES_TO_MASK, gpu_here, least_memory, memory_here, samples_of
+from ccc_w2v.capacity import check_lengths
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.dataset.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
 from ccc_w2v.dataset.views import AUGMENT_DEVICES, two_views
 from ccc_w2v.errors import InputError, one_line_errors
+from ccc_w2v.ignored_settings import refuse_ignored
 from ccc_w2v.model import refuse_unsupported, uses_bf16
 from ccc_w2v.training.data_wait import WaitClock, watch_batches
 
@@ -131,7 +131,8 @@ class CccPretrainingTask(AudioPretrainingTask):
                 resample=cfg.resample,
                 accept_left_out=cfg.accept_left_out,
             )
-            self._check_lengths(dataset, split == cfg.train_subset)
+            if self._model is not None:
+                check_lengths(dataset, self._model, cfg, training=split == cfg.train_subset)
             if _rank() == 0:
                 dataset.check_headers(cfg.check_headers)
                 if split == cfg.train_subset:
@@ -139,31 +140,6 @@ class CccPretrainingTask(AudioPretrainingTask):
             # Before the data workers are forked: each would otherwise simulate the rooms for itself, every epoch.
             dataset.pipeline.prepare()
         self.datasets[split] = dataset
-
-    def _check_lengths(self, dataset: TwoViewDataset, training: bool) -> None:
-        """Raise InputError where the shortest crop cannot be masked or the longest cannot fit into memory."""
-        if self._model is None:
-            return
-        cfg, source = self.cfg, dataset.manifest.source
-        smallest, shortest = samples_of(self._model, FRAMES_TO_MASK), dataset.shortest_crop()
-        if shortest < smallest:
-            raise InputError(
-                f"{source}: the shortest crop has {shortest} samples, too few to mask; set task.min_sample_size (now "
-                f"{cfg.min_sample_size}) and task.max_sample_size (now {cfg.max_sample_size}) to at least {smallest}"
-            )
-        longest = dataset.longest_crop(cfg.max_tokens, cfg.batch_size)
-        value_bytes = 2 if cfg.fp16 or cfg.bf16 else 4
-        needed = least_memory(self._model, longest, 2, training=training, value_bytes=value_bytes)
-        seconds, has = longest / cfg.sample_rate, memory_here()
-        logger.info(
-            f"plan: {source}: crops of up to {seconds:.1f} s, at least {needed / 2**30:.2g} GiB for one in two views"
-        )
-        if needed > has:
-            raise InputError(
-                f"{source}: a crop of {seconds:.0f} s ({longest} samples) needs at least {needed / 2**30:.0f} GiB for"
-                f" two views, {has / 2**30:.0f} GiB are there; set task.max_sample_size (now {cfg.max_sample_size}),"
-                f" say to {20 * cfg.sample_rate} (20 s): longer recordings are cropped anew in each epoch"
-            )
 
     def _shared_pipeline(self, cfg: Any) -> Pipeline:
         """Return the pipeline of all splits: they and their data workers share its index and its rooms."""
@@ -219,14 +195,17 @@ class CccPretrainingTask(AudioPretrainingTask):
         """Say what the run is about to do: processes, audio per update, hours, views, masking, where it is saved."""
         cfg = self.cfg
         accumulated = cfg.update_freq[0] if isinstance(cfg.update_freq, list) or cfg.update_freq else 1
-        seconds = (cfg.max_tokens or math.nan) * cfg.world_size * accumulated / cfg.sample_rate
-        hours = seconds * cfg.max_update / 3600
+        batches = cfg.world_size * accumulated
+        seconds = (cfg.max_tokens or 0) * batches / cfg.sample_rate
+        audio = f"up to {seconds:.0f} s of audio per update, {cfg.max_update} updates"
+        audio += f" = up to {seconds * cfg.max_update / 3600:.1f} h heard"
+        if not cfg.max_tokens:
+            audio = f"up to {(cfg.batch_size or 0) * batches} utterances per update, {cfg.max_update} updates"
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         bf16 = uses_bf16(str(getattr(model_cfg, "autocast", "none")), device)
         precision = ", matrix products in bfloat16" if bf16 else ""
         return (
-            f"plan: {cfg.world_size} process(es), up to {seconds:.0f} s of audio per update, {cfg.max_update} updates "
-            f"= up to {hours:.1f} h heard, 2 views{precision}, augmentation {cfg.augment}, mask_prob "
+            f"plan: {cfg.world_size} process(es), {audio}, 2 views{precision}, augmentation {cfg.augment}, mask_prob "
             f"{model_cfg.mask_prob} in spans of {model_cfg.mask_length} frames, checkpoints in "
             f"{os.path.abspath(cfg.save_dir)}"
         )
@@ -298,36 +277,6 @@ class CccPretrainingTask(AudioPretrainingTask):
             logger.warning(
                 f"on_bad_audio=skip: unreadable utterances were left out {self.state.counts['bad_audio']} times"
             )
-
-
-# Settings of fairseq's audio_pretraining that two views do not take, with the value that changes nothing.
-IGNORED = {
-    "labels": None,
-    "multi_corpus_keys": None,
-    "multi_corpus_sampling_weights": None,
-    "binarized_dataset": False,
-    "num_batch_buckets": 0,
-    "tpu": False,
-    "text_compression_level": "none",
-    "precompute_mask_config": None,
-    "precompute_mask_indices": False,
-    "subsample": 1,
-}
-
-
-def refuse_ignored(cfg: Any) -> None:
-    """Raise InputError for a setting that this task would take and ignore, or that this machine cannot honour."""
-    for name, neutral in IGNORED.items():
-        value = getattr(cfg, name, neutral)
-        value = getattr(value, "value", value)
-        if value != neutral and not (value is None and not neutral):
-            raise InputError(f"task.{name}={value}: ccc_pretraining does not support it; leave it at {neutral}")
-    if str(cfg.augment_device) == "gpu" and (cfg.cpu or not gpu_here()):
-        why = "common.cpu=true" if cfg.cpu else "torch finds none here"
-        raise InputError(f"task.augment_device=gpu needs a GPU, and {why}; set task.augment_device=cpu")
-    for name in ("reuse_dataloader", "persistent_workers"):
-        if getattr(cfg, name):
-            raise InputError(f"task.{name}=true: data workers would keep the first epoch's crops; leave it at false")
 
 
 def _nothing(stepped: tuple[Any, Any, dict[str, Any]]) -> tuple[Any, Any, dict[str, Any]]:

@@ -4,10 +4,11 @@ import pytest
 import torch
 from fairseq.tasks.audio_pretraining import AudioPretrainingConfig
 
-from ccc_w2v import task
+from ccc_w2v import ignored_settings
 from ccc_w2v.capacity import FRAMES_TO_MASK, least_memory, samples_of
 from ccc_w2v.errors import InputError
-from ccc_w2v.task import IGNORED, CccPretrainingConfig, refuse_ignored
+from ccc_w2v.ignored_settings import IGNORED, refuse_ignored
+from ccc_w2v.task import CccPretrainingConfig
 from tests.tiny_models import tiny_ccc
 
 # What load_dataset and the rest of the task read, or hand on to fairseq's own task.
@@ -32,7 +33,7 @@ def test_the_shortest_crop_can_be_masked_and_one_sample_less_cannot():
 
 
 def kept_bytes(model, wave_BS):
-    """Bytes of the different tensors that a forward pass keeps for the backward pass, the parameters not counted."""
+    """Bytes of one view: those of the different tensors that a forward pass keeps for the backward pass, the parameters not counted."""
     parameters = {parameter.data_ptr() for parameter in model.parameters()}
     kept = {}
 
@@ -44,7 +45,7 @@ def kept_bytes(model, wave_BS):
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model(wave_BS, source_aug=wave_BS, seed=1)
-    return sum(storage.nbytes() for storage in kept.values())
+    return sum(storage.nbytes() for storage in kept.values()) / 2
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
@@ -52,9 +53,9 @@ def test_the_least_memory_is_less_than_what_is_kept_and_most_of_it(dropout, monk
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # the pass below is a CPU's
     model = tiny_ccc(attention_dropout=dropout, encoder_layerdrop=0.0).train()
     samples = 40_000
-    estimated = least_memory(model, samples, views=2, training=True)
+    estimated = least_memory(model, samples, training=True)
     assert 0.4 * kept_bytes(model, torch.randn(1, samples)) < estimated < kept_bytes(model, torch.randn(1, samples))
-    assert least_memory(model, samples, views=2, training=False) < estimated
+    assert least_memory(model, samples, training=False) < estimated
 
 
 def test_every_setting_of_fairseqs_task_is_used_or_refused():
@@ -81,7 +82,7 @@ def test_a_setting_that_would_be_ignored_is_refused(name):
 
 @pytest.mark.parametrize(("here", "cpu", "allowed"), [(True, False, True), (False, False, False), (True, True, False)])
 def test_augmentation_on_a_gpu_needs_one(monkeypatch, here, cpu, allowed):
-    monkeypatch.setattr(task, "gpu_here", lambda: here)
+    monkeypatch.setattr(ignored_settings, "gpu_here", lambda: here)
     if allowed:
         return refuse_ignored(config(augment_device="gpu", cpu=cpu))
     with pytest.raises(InputError, match="task.augment_device=gpu needs a GPU"):

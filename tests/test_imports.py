@@ -17,6 +17,7 @@ ROWS = [
     ["checkpoint"],
     ["planning"],
     ["task", "model", "criterion"],
+    ["ignored_settings"],
     ["dataset", "training"],
     ["augment", "losses", "corpora"],
     ["data"],
