@@ -33,7 +33,7 @@ def test_the_shortest_crop_can_be_masked_and_one_sample_less_cannot():
 
 
 def kept_bytes(model, wave_BS):
-    """Bytes of one view: those of the different tensors that a forward pass keeps for the backward pass, the parameters not counted."""
+    """Bytes of one view: the tensors that a forward pass keeps for the backward pass, the parameters not counted."""
     parameters = {parameter.data_ptr() for parameter in model.parameters()}
     kept = {}
 
