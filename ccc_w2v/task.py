@@ -274,9 +274,8 @@ class CccPretrainingTask(AudioPretrainingTask):
     def report_end(self) -> None:
         """Say at the end of a training how often an unreadable utterance was left out."""
         if str(self.cfg.on_bad_audio) == "skip":
-            logger.warning(
-                f"on_bad_audio=skip: unreadable utterances were left out {self.state.counts['bad_audio']} times"
-            )
+            times = self.state.counts["bad_audio"]
+            logger.warning(f"on_bad_audio=skip: unreadable utterances were left out {times} times in all epochs")
 
 
 def _nothing(stepped: tuple[Any, Any, dict[str, Any]]) -> tuple[Any, Any, dict[str, Any]]:

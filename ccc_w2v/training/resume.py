@@ -199,12 +199,14 @@ def stop_when_told() -> None:
         return loaded
 
     @functools.wraps(proceed)
-    def validate_and_save(cfg: Any, trainer: Any, task: Any, epoch_itr: Any, *args: Any, **kwargs: Any) -> Any:
+    def validate_and_save(
+        cfg: Any, trainer: Any, task: Any, epoch_itr: Any, valid_subsets: Any, end_of_epoch: bool
+    ) -> Any:
         code, updates = request.agreed(trainer.device), trainer.get_num_updates()
         # The last update ends the training anyway.
         if not code or updates >= (cfg.optimization.max_update or math.inf):
-            losses, should_stop = proceed(cfg, trainer, task, epoch_itr, *args, **kwargs)
-            if should_stop or epoch_itr.next_epoch_idx > (cfg.optimization.max_epoch or math.inf):
+            losses, should_stop = proceed(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
+            if should_stop or (end_of_epoch and epoch_itr.epoch >= (cfg.optimization.max_epoch or math.inf)):
                 _report_end(trainer)
             return losses, should_stop
         checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
