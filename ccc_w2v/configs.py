@@ -16,13 +16,13 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import ccc_w2v
-from ccc_w2v.compat import hydra_composer, silence_debugging
+from ccc_w2v.compat import hydra_composer, load_untrusted, silence_debugging
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.plan import Recipe
 
-# Fine-tuning takes its size from a checkpoint; the fine-tuning recipes are BASE's.
-BASE_PARAMETERS = 95_000_000
+# Fine-tuning takes its size from a checkpoint, which a plan may be made before: then a recipe's name tells.
+BASE_PARAMETERS, LARGE_PARAMETERS = 95_000_000, 317_000_000
 # The longest utterance of LibriSpeech (dev-other): what fine-tuning, which does not crop, must take whole [s].
 LONGEST_UTTERANCE = 35.2
 
@@ -90,7 +90,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return Recipe(
         name=Path(path).stem,
         views=2 if cfg.task._name == "ccc_pretraining" else 1,
-        parameters=_count(build_model(cfg)) if pretraining else BASE_PARAMETERS,
+        parameters=_count(build_model(cfg)) if pretraining else _finetuned_parameters(cfg, Path(path).stem),
         precision="fp16" if half else "fp32",
         max_tokens=cfg.dataset.max_tokens,
         longest=cfg.task.max_sample_size or min(cfg.dataset.max_tokens, int(LONGEST_UTTERANCE * rate)),
@@ -125,6 +125,14 @@ def filled_share(manifest: str | Path, recipe: Recipe, max_tokens: int) -> float
     batches = batch_by_size(np.arange(len(taken)), taken.__getitem__, taken, max_tokens, required_batch_size_multiple=1)
     held = sum(len(batch) * taken[batch].min() if recipe.pretraining else taken[batch].sum() for batch in batches)
     return float(held / (len(batches) * max_tokens))
+
+
+def _finetuned_parameters(cfg: DictConfig, name: str) -> int:
+    """Count the parameters of the model that is fine-tuned, from its checkpoint where that is there already."""
+    path = OmegaConf.select(cfg, "model.w2v_path", throw_on_missing=False)
+    if path and Path(path).is_file():
+        return sum(tensor.numel() for tensor in load_untrusted(path)["model"].values())
+    return LARGE_PARAMETERS if name.startswith("large") else BASE_PARAMETERS
 
 
 def _count(model: nn.Module) -> int:

@@ -42,8 +42,8 @@ from ccc_w2v.corpora.prompt_labels import (
 from ccc_w2v.corpora.prompt_licence import licence_text
 from ccc_w2v.corpora.prompt_sources import LANGUAGES, UPSTREAM, Recordings, find_recordings
 from ccc_w2v.corpora.prompt_splits import LABELLED, MANIFESTS, SAMPLE_RATE, Prompt, check, lists_of, table, write_lists
-from ccc_w2v.corpora.resample import resampled_pcm
 from ccc_w2v.data.manifest import read_manifest, write_whole
+from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.errors import InputError
 
 __all__ = ["check", "prepare"]

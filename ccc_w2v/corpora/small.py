@@ -31,7 +31,6 @@ from tqdm import tqdm
 from ccc_w2v.corpora.labels import write_labels
 from ccc_w2v.corpora.libri_splits import letter_dictionary
 from ccc_w2v.corpora.libri_tree import transcripts_of
-from ccc_w2v.corpora.resample import resampled_pcm
 from ccc_w2v.corpora.small_lists import (
     DEV_SPEAKERS,
     LABELLED,
@@ -53,6 +52,7 @@ from ccc_w2v.corpora.small_sources import (
 )
 from ccc_w2v.data.audio import audio_samples
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest, write_whole
+from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.errors import InputError
 
 DEV_CLEAN = "dev-clean"
