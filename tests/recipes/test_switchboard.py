@@ -115,7 +115,8 @@ def test_all_stages_run_on_the_small_corpus_and_a_second_call_does_nothing(folde
     arguments = [*folders, "--out", tmp_path, "--finetuning", "base_30h"]
     arguments += repeated("--prepare-option", ["--dev", str(fake_switchboard.DEV)])
     (tmp_path / "rooms.yaml").write_text("transforms: [{name: reverb, rooms: 2}, {name: background_noise}]")
-    arguments += repeated("--adapt-override", [*ADAPT, f"task.augment={tmp_path}/rooms.yaml"]) + repeated(
+    adapt = [*ADAPT, f"task.augment={tmp_path}/rooms.yaml"]
+    arguments += repeated("--adapt-override", adapt) + repeated("--finetune-override", FINETUNE)
         "--finetune-override", FINETUNE
     )
     first = run(*arguments)
