@@ -16,7 +16,7 @@ from ccc_w2v.benchmark.corpus import RATE, Corpus, corpus
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.randomness import generator_for
-from ccc_w2v.data.two_view import TwoViewDataset
+from ccc_w2v.dataset.two_view import TwoViewDataset
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from ccc_w2v.corpora.prompts import _resample as prepare
+from ccc_w2v.corpora.prompts.prepare import _resample as prepare
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.resample import resample
 
