@@ -20,7 +20,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck -x recipes/*/*.sh recipes/*/*.sbatch tools/*.sh .ci/run
+	$(BIN)/shellcheck -x recipes/*/*.sh recipes/*/*.sbatch tools/*.sh tests/*.sh .ci/run
 
 # One thread per process: threads that fight for two cores are 16 times slower. A file stays in one process, which makes
 # its corpora and models once; the longest come first.

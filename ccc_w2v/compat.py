@@ -26,9 +26,9 @@ import torch.distributed
 from omegaconf import OmegaConf
 
 from ccc_w2v.compat_half import check_half_convolutions
-from ccc_w2v.compat_ranks import leave_process_group
 from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.training.data_wait import WaitClock
+from ccc_w2v.training.process_group import leave_process_group
 from ccc_w2v.training.resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
 
 

@@ -83,13 +83,13 @@ class CccCriterion(FairseqCriterion):
         sample_size = output["target"].size(0) * output["target"].size(1)
         terms = objective["terms"]
         diversity, penalty = (
-            weight * sample_size * self._over_views(values).float()
+            _weighted(weight * sample_size, self._over_views(values).float())
             for weight, values in (
                 (self.cfg.diversity_weight, [_diversity(output, suffix) for suffix in ("", "_aug")]),
                 (self.cfg.penalty_weight, [output["features_pen"], output["features_pen_aug"]]),
             )
         )
-        loss = sum(self.weights[name] * term.loss for name, term in terms.items()) + diversity + penalty
+        loss = sum(_weighted(self.weights[name], term.loss) for name, term in terms.items()) + diversity + penalty
         logged = {
             "loss": loss.detach(),
             "loss_diversity": diversity.detach(),
@@ -220,6 +220,11 @@ class CccCriterion(FairseqCriterion):
         metrics.log_scalar("near_positive_share", share, total("negatives"), round=4)
         metrics.log_scalar("ntokens", total("ntokens"))
         metrics.log_scalar("nsentences", total("nsentences"))
+
+
+def _weighted(weight: float, value: torch.Tensor) -> torch.Tensor:
+    """Multiply; a value of weight 0 is left out, for in fp16 it may be infinite, and 0 x inf is not a number."""
+    return weight * value if weight else value.new_zeros(())
 
 
 def _diversity(output: dict[str, Any], suffix: str) -> torch.Tensor:

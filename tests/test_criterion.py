@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -67,6 +68,50 @@ def test_weights_multiply_their_terms():
     loss, _, logged = criterion(alpha=0.7, beta=0.2, gamma=0.4, **settings)(model, batch)
     expected = 0.7 * logged["loss_contrastive"] + 0.2 * logged["loss_cross"] + 0.4 * logged["loss_cross_aug"]
     torch.testing.assert_close(loss.detach(), expected)
+
+
+@pytest.mark.parametrize("name", ["penalty_weight", "diversity_weight", "alpha", "beta", "gamma"])
+def test_what_has_no_weight_may_be_infinite(name, monkeypatch):
+    model, batch = tiny_ccc(**NO_DROPOUT).eval(), sample()
+    loss, *_ = criterion(**{name: 0.0})(model, batch)
+    loss.backward()
+    expected = [parameter.grad for parameter in model.parameters()]
+    model.zero_grad(set_to_none=True)
+    infinite = _InfiniteTerms(
+        model, {"penalty_weight": "features_pen", "diversity_weight": "prob_perplexity"}.get(name)
+    )
+    if infinite.key is None:
+        term = {"alpha": "contrastive", "beta": "cross", "gamma": "cross_aug"}[name]
+        objective = CccCriterion.objective
+
+        def overflown(self, *args):
+            found = objective(self, *args)
+            loss = found["terms"][term].loss * math.inf
+            return {**found, "terms": {**found["terms"], term: dataclasses.replace(found["terms"][term], loss=loss)}}
+
+        monkeypatch.setattr(CccCriterion, "objective", overflown)
+    found, *_ = criterion(**{name: 0.0})(infinite, batch)
+    assert torch.equal(found, loss)
+    found.backward()
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        # Without training's noise, the codes' projection learns from the diversity alone.
+        assert (parameter.grad is None) is (gradient is None)
+        assert gradient is None or torch.equal(parameter.grad, gradient)
+
+
+class _InfiniteTerms:
+    """A model of whose outputs one has overflown, of both views."""
+
+    def __init__(self, model, key):
+        self.model, self.key = model, key
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def __call__(self, **inputs):
+        output = self.model(**inputs)
+        overflown = {name: value * math.inf for name, value in output.items() if self.key and name.startswith(self.key)}
+        return {**output, **overflown}
 
 
 def test_extra_losses_of_both_views_are_their_mean():

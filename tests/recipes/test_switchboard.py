@@ -14,13 +14,13 @@ from fairseq import criterions, tasks
 from omegaconf import OmegaConf, open_dict
 
 from ccc_w2v.benchmark.random_ctc import trainer_state
-from ccc_w2v.planning.recipe import build_model, compose_config
 from ccc_w2v.corpora.switchboard.lists import LABELLED
+from ccc_w2v.planning.recipe import build_model, compose_config
 from tests import fake_switchboard
-from tests.tiny_ctc import build_ctc, save, write_test_set
 from tests.export.conftest import pretrained_state
 from tests.fake_corpora import write_corpus
 from tests.recipes.test_librispeech_configs import count, schedule
+from tests.tiny_ctc import build_ctc, save, write_test_set
 from tests.tiny_models import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,8 +117,6 @@ def test_all_stages_run_on_the_small_corpus_and_a_second_call_does_nothing(folde
     (tmp_path / "rooms.yaml").write_text("transforms: [{name: reverb, rooms: 2}, {name: background_noise}]")
     adapt = [*ADAPT, f"task.augment={tmp_path}/rooms.yaml"]
     arguments += repeated("--adapt-override", adapt) + repeated("--finetune-override", FINETUNE)
-        "--finetune-override", FINETUNE
-    )
     first = run(*arguments)
     assert first.returncode == 0, first.stdout + first.stderr
     tuned = tmp_path / "seed1/base_30h"
