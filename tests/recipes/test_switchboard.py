@@ -16,7 +16,7 @@ from omegaconf import OmegaConf, open_dict
 from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.corpora.switchboard.lists import LABELLED
 from ccc_w2v.planning.recipe import build_model, compose_config
-from tests import fake_switchboard
+from tests.corpora.switchboard import fake_switchboard
 from tests.export.conftest import pretrained_state
 from tests.fake_corpora import write_corpus
 from tests.recipes.test_librispeech_configs import count, schedule
