@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import ccc_w2v
-from ccc_w2v.compat import hydra_composer, load_untrusted, silence_debugging
+from ccc_w2v.compat import hydra_composer, silence_debugging
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import Recipe
@@ -76,8 +76,14 @@ def build_model(cfg: DictConfig) -> nn.Module:
             raise InputError(f"fairseq refuses this model: {error}") from error
 
 
-def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Say what a configuration asks for. Raises InputError for one without max_tokens, max_update or lr."""
+def read_recipe(
+    path: str | Path, overrides: Sequence[str] = (), read_checkpoint: Callable[[str], dict[str, Any]] | None = None
+) -> Recipe:
+    """Say what a configuration asks for. Raises InputError for one without max_tokens, max_update or lr.
+
+    ``read_checkpoint`` returns the content of the checkpoint that is fine-tuned, which tells its size; without it, or
+    where the checkpoint is not there yet, the recipe's name does.
+    """
     cfg = compose_config(path, overrides)
     pretraining = cfg.task._name in ("ccc_pretraining", "audio_pretraining")
     if not pretraining and cfg.task._name != "audio_finetuning":
@@ -90,7 +96,9 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return Recipe(
         name=Path(path).stem,
         views=2 if cfg.task._name == "ccc_pretraining" else 1,
-        parameters=_count(build_model(cfg)) if pretraining else _finetuned_parameters(cfg, Path(path).stem),
+        parameters=_count(build_model(cfg))
+        if pretraining
+        else _finetuned_parameters(cfg, Path(path).stem, read_checkpoint),
         precision="fp16" if half else "fp32",
         max_tokens=cfg.dataset.max_tokens,
         longest=cfg.task.max_sample_size or min(cfg.dataset.max_tokens, int(LONGEST_UTTERANCE * rate)),
@@ -127,11 +135,10 @@ def filled_share(manifest: str | Path, recipe: Recipe, max_tokens: int) -> float
     return float(held / (len(batches) * max_tokens))
 
 
-def _finetuned_parameters(cfg: DictConfig, name: str) -> int:
-    """Count the parameters of the model that is fine-tuned, from its checkpoint where that is there already."""
+def _finetuned_parameters(cfg: DictConfig, name: str, read_checkpoint: Callable[[str], dict[str, Any]] | None) -> int:
     path = OmegaConf.select(cfg, "model.w2v_path", throw_on_missing=False)
-    if path and Path(path).is_file():
-        return sum(tensor.numel() for tensor in load_untrusted(path)["model"].values())
+    if read_checkpoint and path and Path(path).is_file():
+        return sum(tensor.numel() for tensor in read_checkpoint(path)["model"].values())
     return LARGE_PARAMETERS if name.startswith("large") else BASE_PARAMETERS
 
 

@@ -16,8 +16,9 @@
 # LDC97S62, LDC2002S09, LDC2002T43, LDC2007S10. NAME is a file of config/finetuning (base_300h). --no-adaptation
 # fine-tunes the checkpoint as it is. --noise is a manifest of noises for adaptation, else MUSAN is fetched (11 GB).
 # --adapt-checkpoint names the adapted checkpoint that is fine-tuned: the last, or that of the lowest validation loss.
-# --speed-perturbation fine-tunes on the labelled set at speeds 0.95, 1 and 1.05. tools/plan.py spreads the audio per update over --gpus of --memory; --launcher is
-# what starts fairseq-hydra-train on several: "recipes/launch/one_node.sh 8", else fairseq takes the N GPUs it sees.
+# --speed-perturbation fine-tunes on the labelled set at speeds 0.95, 1 and 1.05. tools/plan.py spreads the audio per
+# update over --gpus of --memory; --launcher is what starts fairseq-hydra-train on several: "recipes/launch/one_node.sh
+# 8", else fairseq takes the N GPUs it sees.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

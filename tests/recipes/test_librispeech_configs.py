@@ -15,6 +15,7 @@ from fairseq.optim import lr_scheduler
 from omegaconf import OmegaConf, open_dict
 
 from ccc_w2v.checkpoint.plain import parse_conv_layers
+from ccc_w2v.checkpoint.read import load_untrusted
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import make_plan
 from ccc_w2v.planning.recipe import build_model, compose_config, read_recipe
@@ -228,7 +229,7 @@ def test_a_plan_of_fine_tuning_counts_the_checkpoint_that_is_there(tmp_path):
     state = {"model": {"a": torch.zeros(3, 4), "b": torch.zeros(5)}, "cfg": {"model": {"_name": "wav2vec2"}}}
     torch.save(state, tmp_path / "pretrained.pt")
     overrides = [f"model.w2v_path={tmp_path}/pretrained.pt"]
-    assert read_recipe(CONFIG / "finetuning/base_100h.yaml", overrides).parameters == 17
+    assert read_recipe(CONFIG / "finetuning/base_100h.yaml", overrides, load_untrusted).parameters == 17
 
 
 def test_a_plan_as_yaml_is_merged_over_the_recipe(tmp_path):
