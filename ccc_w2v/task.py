@@ -57,6 +57,9 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     resample: bool = field(
         default=False, metadata={"help": "resample recordings of another rate as they are read, else refuse them"}
     )
+    accept_left_out: bool = field(
+        default=False, metadata={"help": "train although min_sample_size leaves out more than half of the utterances"}
+    )
     on_bad_audio: ChoiceEnum(BAD_AUDIO_POLICIES) = field(  # type: ignore[valid-type]
         default="raise", metadata={"help": "what an unreadable utterance does in the middle of an epoch"}
     )
@@ -120,6 +123,7 @@ class CccPretrainingTask(AudioPretrainingTask):
                 on_bad_audio=str(cfg.on_bad_audio),
                 augment_device=str(cfg.augment_device),
                 resample=cfg.resample,
+                accept_left_out=cfg.accept_left_out,
             )
             if _rank() == 0:
                 dataset.check_headers(cfg.check_headers)

@@ -5,6 +5,7 @@ Example: tools/follow.py --log pretrain.log -- fairseq-hydra-train ... common.lo
 
 import argparse
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ccc_w2v.errors import InputError
 from ccc_w2v.training.log import parse_line
 
 # fairseq prints its whole configuration before it trains.
@@ -29,6 +31,8 @@ def main() -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         parser.error("no command after --")
+    if shutil.which(command[0]) is None:
+        raise InputError(f"{command[0]}: no such command; expected -- and a program on the PATH, or the path of one")
     arguments.log.parent.mkdir(parents=True, exist_ok=True)
     last_lines: deque[str] = deque(maxlen=20)
     with (

@@ -74,10 +74,13 @@ def test_a_dry_run_of_the_real_configuration_plans_for_1_8_and_64_gpus_and_write
     assert re.search(r"GPUs +8 +1 +64\n", plans[0]) and re.search(r"GPUs +8 +1 +64\n", plans[1])
     assert re.search(r"optimization.update_freq +7 +50 +1\n", plans[0])
     assert "dataset.max_tokens=1600000 optimization.update_freq=\\[7\\]" in found.stdout
+    # The machine that is meant has eight GPUs, this one need not have one.
+    assert "--device cuda" in found.stdout and "--device cpu" not in found.stdout
     assert "--limited" in found.stdout and "train_sentencepiece.py" in found.stdout and "prepare_musan" in found.stdout
 
 
 def test_large_is_fine_tuned_as_large(tmp_path):
+    (tmp_path / "librivox.tsv").touch()
     options = ["--dry-run", "--out", tmp_path / "exp", "--gpus", 8, "--memory", 80, "--stop-stage", 3]
     found = run(*options, "--pretraining", "ccc_large_librivox", "--librivox", tmp_path / "librivox.tsv")
     assert found.returncode == 0, found.stderr[-2000:]
@@ -96,6 +99,9 @@ def test_large_is_fine_tuned_as_large(tmp_path):
         (["--finetuning", "large_librivox_100h"], "large_librivox_100h is not for ccc_base_960h: name one of base_*"),
         (["--pretrain-checkpoint", "3"], "--pretrain-checkpoint 3: must be last or best"),
         (["--lm", "4gram.arpa"], "--lm needs --lexicon"),
+        (["--lm", "/no/4gram.arpa", "--lexicon", "/no/w"], "--lm /no/4gram.arpa: no such language model"),
+        (["--dry-run", "--from", "/no/LibriSpeech"], "--from /no/LibriSpeech: no such folder"),
+        (["--dry-run", "--noise", "/no/noise.tsv"], "--noise /no/noise.tsv: no such manifest"),
         (["--stage", "two"], "--stage two: must be a whole number"),
         (["--sed", "1"], "unknown option --sed"),
         (["--seed"], "--seed needs a value"),

@@ -140,9 +140,10 @@ def test_all_stages_run_on_the_small_corpus_and_a_second_call_does_nothing(folde
 
 
 def test_a_dry_run_prints_commands_and_writes_nothing(tmp_path):
-    done = run(
-        "--dry-run", "--out", tmp_path / "out", "--pretrained", "ours.pt", "--train", "/ldc/LDC97S62", "--rt03", "/r"
-    )
+    (tmp_path / "ours.pt").touch()
+    (tmp_path / "LDC97S62").mkdir()
+    given = ["--pretrained", tmp_path / "ours.pt", "--train", tmp_path / "LDC97S62", "--rt03", tmp_path]
+    done = run("--dry-run", "--out", tmp_path / "out", *given)
     assert done.returncode == 0, done.stderr
     commands = [shlex.split(line[4:]) for line in done.stdout.splitlines() if line.startswith("  $ ")]
     assert [command[command[0] == "python"] for command in commands] == [
@@ -158,12 +159,13 @@ def test_a_dry_run_prints_commands_and_writes_nothing(tmp_path):
 
 
 def test_without_adaptation_the_checkpoint_is_fine_tuned_as_it_is(tmp_path):
+    (tmp_path / "ours.pt").touch()
     arguments = [
         "--dry-run",
         "--out",
         tmp_path / "out",
         "--pretrained",
-        "ours.pt",
+        tmp_path / "ours.pt",
         "--no-adaptation",
         "--stop-stage",
         "3",
@@ -176,8 +178,12 @@ def test_without_adaptation_the_checkpoint_is_fine_tuned_as_it_is(tmp_path):
 
 
 def test_speeds_and_the_best_adapted_checkpoint_are_options_with_folders_of_their_own(tmp_path):
-    options = ["--speed-perturbation", "--adapt-checkpoint", "best", "--noise", "noise.tsv", "--stop-stage", "3"]
-    done = run("--dry-run", "--out", tmp_path / "out", "--pretrained", "ours.pt", *options)
+    for name in ("ours.pt", "noise.tsv"):
+        (tmp_path / name).touch()
+    options = ["--speed-perturbation", "--adapt-checkpoint", "best", "--noise", tmp_path / "noise.tsv"]
+    done = run(
+        "--dry-run", "--out", tmp_path / "out", "--pretrained", tmp_path / "ours.pt", *options, "--stop-stage", 3
+    )
     assert done.returncode == 0, done.stderr
     lines = {line.split()[2]: line for line in done.stdout.splitlines() if line.startswith("  $ python")}
     assert "prepare_musan" not in done.stdout and "task.noise_manifest=" in done.stdout
@@ -195,6 +201,9 @@ def test_speeds_and_the_best_adapted_checkpoint_are_options_with_folders_of_thei
         (["--finetuning", "base_3h"], "error: no configuration finetuning/base_3h.yaml"),
         (["--stage", "2"], "error: stages 2 and 3 need --pretrained"),
         (["--lm", "words.arpa"], "error: --lm needs --lexicon"),
+        (["--dry-run", "--pretrained", "/no/ours.pt"], "error: --pretrained /no/ours.pt: no such checkpoint"),
+        (["--dry-run", "--pretrained", "/", "--train", "/no"], "error: --train /no: no such folder"),
+        (["--dry-run", "--pretrained", "/", "--fisher", "/,/no"], "error: --fisher /no: no such folder"),
         (["--hours", "300"], "error: unknown option --hours"),
     ],
 )
