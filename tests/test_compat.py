@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 
-from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.errors import InputError
 
 

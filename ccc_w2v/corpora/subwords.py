@@ -17,8 +17,8 @@ from pathlib import Path
 import sentencepiece
 
 from ccc_w2v.corpora.labels import write_dictionary
-from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 from ccc_w2v.text_files import text_lines
 
 KINDS = ("unigram", "bpe")

@@ -11,7 +11,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccc_w2v.data.manifest import Manifest, read_labels
+from ccc_w2v.data.labels import read_labels
+from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.text_files import read_lines
 

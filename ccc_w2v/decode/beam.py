@@ -19,7 +19,8 @@ import torch
 
 from ccc_w2v.compat import flashlight_text
 from ccc_w2v.decode.ctc_model import CtcModel
-from ccc_w2v.decode.greedy import Hypothesis, Search, path_symbols, timed_words
+from ccc_w2v.decode.greedy import path_symbols, timed_words
+from ccc_w2v.decode.hypothesis import Hypothesis, Search
 from ccc_w2v.decode.lexicon import read_lexicon
 from ccc_w2v.decode.search_pool import usable_cores
 from ccc_w2v.errors import InputError

@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from ccc_w2v.decode.greedy import Hypothesis, Search
+from ccc_w2v.decode.hypothesis import Hypothesis, Search
 from ccc_w2v.errors import InputError
 
 # The network's threads wait for each other, a search for nobody: where both want a core, the network goes first.

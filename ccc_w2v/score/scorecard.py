@@ -11,11 +11,12 @@ import rapidfuzz
 
 import ccc_w2v
 from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.data.trn import read_trn
 from ccc_w2v.score.alignment import align_all, confusions
 from ccc_w2v.score.bootstrap import bootstrap_interval, read_groups
 from ccc_w2v.score.normalize import normalize
 from ccc_w2v.score.speakers import Units, units
-from ccc_w2v.score.wer import Score, length_class, read_trn, score, score_groups
+from ccc_w2v.score.wer import Score, length_class, score, score_groups
 
 LEVEL = 0.95
 RESAMPLES = 10_000

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.errors import InputError
 from ccc_w2v.score.bootstrap import read_groups
-from ccc_w2v.score.wer import utterance_ids
 
 
 @dataclass(frozen=True)

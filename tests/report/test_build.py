@@ -16,9 +16,9 @@ import soundfile
 
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.data.packing import pack
+from ccc_w2v.data.trn import utterance_ids, write_trn
 from ccc_w2v.errors import InputError
 from ccc_w2v.report.build import Limits, build_report, render
-from ccc_w2v.score.wer import utterance_ids, write_trn
 from tests.fake_corpora import RATE, speech_like
 from tests.run_tool import as_arguments, run_with
 
