@@ -132,13 +132,15 @@ class CccCriterion(FairseqCriterion):
         self, model: Any, output: dict[str, Any], objective: dict[str, Any], waves: dict[str, Any]
     ) -> dict[str, torch.Tensor]:
         """Return the signals of health and each view's use of its codes, under names that reduce_metrics knows."""
-        mode = str(self.cfg.near_positives)
+        # Scaled similarities can be gamed: with all vectors the same, a near positive's logit is lower all the same.
+        factor, temperature = self.cfg.scale_factor, model.logit_temp
+        gamed = str(self.cfg.near_positives) == "scale_similarity"
         signals = batch_signals(
             output,
             objective,
             waves,
-            temperature=model.logit_temp,
-            near_weight=self.cfg.scale_factor if mode == "log_weight" else 1.0,
+            temperature=temperature,
+            near_weight=math.exp((factor - 1) / temperature) if gamed else factor,
             slow=not model.training or model.num_updates % SLOW_EVERY == 0,
         )
         usage = {USAGE + view: output["usage" + view].detach().clone() for view in VIEWS if "usage" + view in output}

@@ -46,6 +46,7 @@ GROUPS = {
     "Training": [
         Command("plan", "plan", "spread a recipe over GPUs: batch, time, memory, disk"),
         Command("follow", "follow", "run a training with a progress bar"),
+        Command("health", "health", "is a pre-training healthy, and what to change if not"),
         Command("summarize", "summarize", "what a demo run came to"),
     ],
     "Decoding and scoring": [

@@ -118,8 +118,8 @@ def logit_signals(
     """Return a term's cosines, its distance from chance, and what is left of its negatives.
 
     ``raw`` and ``weighed`` are its logits (B, M, 1 + N) before and after near positives are weakened and equal codes
-    masked out, ``loss`` is summed over frames [nats]. ``near_weight`` is what a near positive counts among the
-    candidates of somebody who guesses. Chance is the loss of logits of 0 over the negatives that are left.
+    masked out, ``loss`` is summed over frames [nats]. Chance is the loss of a model that tells no frames apart: log2 of
+    the candidates that are left, among which a near positive counts ``near_weight``.
     """
     raw_R, weighed_R, near_R = rows_of(raw), rows_of(weighed), rows_of(near_BMN)
     present_R = torch.isfinite(weighed_R[:, 1:]).float()
@@ -137,7 +137,7 @@ def logit_signals(
                 torch.full_like(chance, frames),
             ]
         ),
-        "negatives_left_share": mean_signal(left_R / near_R.size(-1)),
+        "negatives_left_share": mean_signal(present_R),
         "negative_near_logit_share": torch.stack([raised_R.float().sum(), near]),
     }
 

@@ -48,7 +48,8 @@ def tiny_history(
     chosen = {name: value for name, value in settings.items() if not name.startswith("model_")}
     model = tiny_ccc(seed, **{**MODEL, **own}).train()
     task = SimpleNamespace(cfg=SimpleNamespace(seed=seed))
-    criterion = CccCriterion(CccCriterionConfig(**{"diversity_weight": 0.3, **chosen}), task).train()
+    chosen = {"diversity_weight": 0.3, "cluster_factor": 4, **chosen}
+    criterion = CccCriterion(CccCriterionConfig(**chosen), task).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), eps=1e-6)
     samples, warmup, rows = int(seconds * RATE), 20, []
     pool = torch.stack([torch.as_tensor(wave(samples, 100 * seed + number)).float() for number in range(24)])
