@@ -10,7 +10,7 @@ from tests.fake_corpora import write_corpus
 from tests.integration.test_training import train
 
 # Hardly anything is masked, which the first two rows show.
-BROKEN = ["model.mask_prob=0.02", "model.mask_length=1"]
+BROKEN = ["+model.mask_prob=0.02", "model.mask_length=1"]
 VALIDATED = [
     "dataset.disable_validation=false",
     "dataset.validate_interval_updates=3",

@@ -46,7 +46,6 @@ def test_no_false_alarm(seed):
 @pytest.mark.parametrize(
     ("updates", "settings", "status", "rule", "remedy"),
     [
-        (60, {"learning_rate": 0.3}, "collapsed", "codebook_one_code", "optimization.lr"),
         (170, {"diversity_weight": 0.0}, "collapsed", "codebook_narrowed", "criterion.diversity_weight"),
         (20, {"utterances": 1, "seconds": 1.0}, "watch", "batch_tiny", "dataset.max_tokens"),
         (60, {"wave": white_noise}, "collapsed", "no_structure", "task.data"),
@@ -68,12 +67,14 @@ def test_a_ruined_run_is_named_with_its_cause_and_its_remedy(updates, settings, 
     assert remedy in finding.rule.remedy and finding.rule.cause in finding.sentence()
 
 
-def test_all_negatives_removed_is_collapsed():
+def test_a_learning_rate_far_too_high_leaves_no_negatives():
     """Where every code is the same, all negatives are masked out; loss 0 and accuracy 1, as in fairseq issue 3687."""
     rows = tiny_history(60, learning_rate=0.3)
     assert rows[-1]["loss_contrastive"] < 0.1 and rows[-1]["accuracy_contrastive"] > 0.9
-    names = [finding.rule.name for finding in judge(rows, RULES).findings]
-    assert "negatives_removed" in names and "codebook_one_code" in names
+    verdict = judge(rows, RULES)
+    names = [finding.rule.name for finding in verdict.findings]
+    assert (verdict.status, names[0]) == ("collapsed", "codebook_one_code") and "negatives_removed" in names
+    assert "lower optimization.lr" in verdict.sentence()
 
 
 def rows_of(updates, **columns):
