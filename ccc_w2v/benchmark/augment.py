@@ -83,6 +83,7 @@ def _parts(args: argparse.Namespace, used: Corpus, samples: int) -> tuple[measur
         max_sample_size=samples,
         normalize=True,
         min_sample_size=samples,
+        accept_left_out=True,
     )
     paths = [dataset.manifest.audio_path(entry) for entry in dataset.entries[: args.batch]]
     waves_BS = torch.stack([read_audio(path, RATE)[:samples] for path in paths])

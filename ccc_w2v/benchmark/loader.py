@@ -48,7 +48,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         pipeline.prepare()
         manifest = read_manifest(used.speech)
         dataset = TwoViewDataset(
-            manifest, pipeline, RATE, 1, max_sample_size=samples, min_sample_size=samples, normalize=True
+            manifest,
+            pipeline,
+            RATE,
+            1,
+            max_sample_size=samples,
+            min_sample_size=samples,
+            normalize=True,
+            accept_left_out=True,
         )
         found: dict[int, list[float]] = {number: [] for number in workers}
         with tqdm(total=args.rounds * len(workers), desc="measuring", unit="round") as bar:

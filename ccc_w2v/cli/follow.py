@@ -5,6 +5,7 @@ Example: tools/follow.py --log pretrain.log -- fairseq-hydra-train ... common.lo
 
 import argparse
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ccc_w2v.errors import InputError
 from ccc_w2v.training.log import parse_line
 
 # fairseq prints its whole configuration before it trains.
@@ -29,11 +31,18 @@ def main() -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         parser.error("no command after --")
-    arguments.log.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.which(command[0]) is None:
+        raise InputError(f"{command[0]}: no such command; expected -- and a program on the PATH, or the path of one")
+    return follow(command, arguments.log, arguments.title)
+
+
+def follow(command: list[str], path: Path, title: str) -> int:
+    """Run a command with a progress bar, append what it prints to ``path``, and return its exit code."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     last_lines: deque[str] = deque(maxlen=20)
     with (
-        open(arguments.log, "a", encoding="utf-8") as log,
-        tqdm(desc=arguments.title, unit=" updates", mininterval=1, dynamic_ncols=True) as bar,
+        open(path, "a", encoding="utf-8") as log,
+        tqdm(desc=title, unit=" updates", mininterval=1, dynamic_ncols=True) as bar,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
     ):
         # A kill of this program must not leave the training running behind it.
@@ -46,7 +55,7 @@ def main() -> int:
     if process.returncode:
         errors = [line for line in last_lines if line.startswith("error: ")]
         print("\n".join(errors or last_lines), file=sys.stderr)
-        print(f"{command[0]}: exit code {process.returncode}; all it printed is in {arguments.log}", file=sys.stderr)
+        print(f"{command[0]}: exit code {process.returncode}; all it printed is in {path}", file=sys.stderr)
     return process.returncode
 
 

@@ -56,7 +56,7 @@ def write_plan(options: argparse.Namespace, text: str) -> None:
 def run(options: argparse.Namespace) -> None:
     from ccc_w2v.errors import InputError
     from ccc_w2v.planning.plan import make_plan, with_batches
-    from ccc_w2v.planning.recipe import filled_share, read_recipe
+    from ccc_w2v.planning.recipe import filled_share, missing_settings, read_recipe
     from ccc_w2v.planning.table import command, overlay, table
     from ccc_w2v.planning.trial import gpu_memory, measure
 
@@ -98,4 +98,5 @@ def run(options: argparse.Namespace) -> None:
     if options.print_overrides:
         print("\n".join(found[0].overrides()))
     else:
-        print(f"\n{command(options.config, found[0], options.overrides)}")
+        missing = missing_settings(options.config, options.overrides)
+        print(f"\n{command(options.config, found[0], options.overrides, missing, options.manifest)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def preview(options: argparse.Namespace) -> None:
 
 def main() -> int:
     options = arguments()
-    from ccc_w2v.errors import exit_on_input_error
+    from ccc_w2v.errors import InputError, exit_on_input_error
 
-    return exit_on_input_error(preview)(options)
+    @exit_on_input_error
+    def run() -> None:
+        try:
+            preview(options)
+        except InputError as error:
+            # The pipeline names a training's settings; here they are options.
+            raise InputError(re.sub(r"task\.(\w+)_manifest", r"--\1-manifest", str(error))) from error
+
+    return run()

@@ -25,6 +25,7 @@ KINDS = ("unigram", "bpe")
 # The sums of the expectation step are made thread by thread: their number is part of the result, so it is fixed.
 THREADS = 8
 BATCH = 10_000
+MIN_SENTENCE_BYTES = 10
 
 
 def train(
@@ -114,7 +115,8 @@ def _train(sentences: list[str], size: int, kind: str, characters: str, where: s
             character_coverage=1.0,
             required_chars=characters,
             num_threads=THREADS,
-            max_sentence_length=max(len(line.encode()) for line in sentences),
+            # sentencepiece refuses less than 10.
+            max_sentence_length=max(MIN_SENTENCE_BYTES, *(len(line.encode()) for line in sentences)),
             minloglevel=2,
         )
     except RuntimeError as error:

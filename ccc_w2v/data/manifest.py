@@ -53,7 +53,7 @@ def read_manifest(path: str | Path) -> Manifest:
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path}: no such manifest; write one with tools/prepare_*.py or check task.data")
+        raise InputError(f"{path}: no such manifest; check the path (in a training, task.data)")
     lines = text_lines(path, "manifest", "the audio's root folder, then lines of path<TAB>samples")
     root = next(lines, "")
     entries = tuple(_parse_line(path, number, line) for number, line in enumerate(lines, start=2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ccc_w2v.augment.pipeline import Drawn, Pipeline
 from ccc_w2v.data.audio import audio_samples, read_audio, resampled_length
-from ccc_w2v.data.manifest import Manifest
+from ccc_w2v.data.manifest import Entry, Manifest
 from ccc_w2v.data.randomness import generator_for, seed_for
 from ccc_w2v.data.rates import sample_rates
 from ccc_w2v.dataset.views import Crops, two_views
@@ -23,7 +24,27 @@ from ccc_w2v.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+MOST_LEFT_OUT = 0.5  # of the utterances; more is a mistake unless the configuration says that it is not
 BAD_AUDIO_POLICIES = ("raise", "skip")
+
+
+def _name_left_out(
+    manifest: Manifest, lengths: Sequence[int], shortest: int, sample_rate: int, *, accepted: bool
+) -> None:
+    """Log how many utterances are shorter than ``shortest``; raises InputError where they are most, unless accepted."""
+    short = [length for length in lengths if length < shortest]
+    if not short:
+        logger.info("%s: %d utterances", manifest.source, len(lengths))
+        return
+    share = len(short) / len(lengths)
+    left_out = (
+        f"{manifest.source}: {len(short)} of {len(lengths)} utterances ({share:.1%}; "
+        f"{sum(short) / sample_rate / 3600:.2f} of {sum(lengths) / sample_rate / 3600:.2f} h) are shorter than "
+        f"task.min_sample_size={shortest} ({shortest / sample_rate:g} s) and left out"
+    )
+    if share > MOST_LEFT_OUT and not accepted:
+        raise InputError(f"{left_out}; lower task.min_sample_size, or say yes with task.accept_left_out=true")
+    logger.warning(left_out)
 
 
 class TwoViewDataset(RawAudioDataset):
@@ -31,8 +52,8 @@ class TwoViewDataset(RawAudioDataset):
 
     Batches are cut as fairseq cuts them: by audio length, all utterances cropped to the shortest (or padded to the
     longest with ``pad``). The crop is drawn before the augmentation, so nothing is augmented to be thrown away, and
-    both views share it. An utterance that turns out unreadable in the middle of an epoch, or whose noise does, follows
-    ``on_bad_audio``: "raise" hands the message on in its batch, for the task to end the run with; "skip" leaves the
+    both views share it. An utterance that is missing, damaged or otherwise unusable follows ``on_bad_audio``, as does
+    one whose noise is: "raise" hands the message on in its batch, for the task to end the run with; "skip" leaves the
     utterance out of its batch, logs it and counts it; a batch that is lost whole becomes noise, marked as "lost".
 
     With ``augment_device`` "gpu" a batch holds "crops" in place of the views, for the task to make them on the model's
@@ -54,12 +75,13 @@ class TwoViewDataset(RawAudioDataset):
         on_bad_audio: str = "raise",
         augment_device: str = "cpu",
         resample: bool = False,
+        accept_left_out: bool = False,
     ):
         super().__init__(sample_rate, max_sample_size, min_sample_size, shuffle, pad, normalize)
         self.manifest = manifest
-        rates = sample_rates(manifest) if resample else [sample_rate] * len(manifest)
+        rates = sample_rates(manifest, skip=on_bad_audio == "skip") if resample else [sample_rate] * len(manifest)
         lengths = [
-            resampled_length(entry.samples, rate, sample_rate)
+            resampled_length(entry.samples, rate or sample_rate, sample_rate)
             for entry, rate in zip(manifest.entries, rates, strict=True)
         ]
         long_enough = [index for index, length in enumerate(lengths) if length >= min_sample_size]
@@ -68,8 +90,7 @@ class TwoViewDataset(RawAudioDataset):
                 f"{manifest.source}: all {len(manifest)} utterances are shorter than task.min_sample_size="
                 f"{min_sample_size} samples; lower it or list longer audio"
             )
-        skipped = len(manifest) - len(long_enough)
-        logger.info("%s: %d utterances, %d too short", manifest.source, len(long_enough), skipped)
+        _name_left_out(manifest, lengths, min_sample_size, sample_rate, accepted=accept_left_out)
         self.entries = [manifest.entries[index] for index in long_enough]
         self.sizes = np.array([lengths[index] for index in long_enough], dtype=np.int64)
         self.resample = resample
@@ -84,20 +105,55 @@ class TwoViewDataset(RawAudioDataset):
         self._at_work = threading.Lock()
         atexit.register(self._at_work.acquire)
 
+    def shortest_crop(self) -> int:
+        """Return the samples of the shortest crop that an epoch may hold."""
+        return min(int(self.sizes.min()), self.max_sample_size)
+
+    def longest_crop(self, max_tokens: int | None, batch_size: int | None) -> int:
+        """Return the samples of the longest crop that an epoch is sure to hold.
+
+        fairseq leaves out what is longer than ``max_tokens``; a batch without padding is cropped to its shortest.
+        """
+        sizes = np.sort(np.minimum(self.sizes, self.max_sample_size))
+        if max_tokens:
+            sizes = sizes[sizes <= max_tokens]
+        if not len(sizes):
+            return 0
+        together = min(batch_size or len(sizes), max_tokens // int(sizes[-1]) if max_tokens else len(sizes), len(sizes))
+        return int(sizes[-1 if self.pad else -max(together, 1)])
+
     def check_headers(self, most: int) -> None:
         """Open up to ``most`` files, evenly spread over the manifest, and compare their headers with it.
 
         Raises InputError for the first that is missing, unreadable, of another rate, not mono or of another length.
+        With ``on_bad_audio`` "skip" a warning counts them; it raises where they are all of the files looked at.
         """
         step = max(1, len(self.entries) // max(most, 1))
-        for entry in self.entries[::step] if most > 0 else ():
-            path, where = self.manifest.audio_path(entry), self.manifest.where(entry)
-            found = audio_samples(path, None if self.resample else self.sample_rate, where=where)
-            if found != entry.samples:
-                raise InputError(
-                    f"{where}: {path}: {found} samples, the manifest declares {entry.samples}; "
-                    "the file is truncated or was replaced, write the manifest again"
-                )
+        looked_at = self.entries[::step] if most > 0 else []
+        bad: list[str] = []
+        for entry in looked_at:
+            try:
+                self._check_header(entry)
+            except InputError as error:
+                if self.on_bad_audio == "raise":
+                    raise InputError(f"{error}; or set on_bad_audio: skip under task") from error
+                bad.append(str(error))
+        if bad and len(bad) == len(looked_at):
+            raise InputError(f"{self.manifest.source}: none of {len(bad)} files can be used; the first: {bad[0]}")
+        if bad:
+            logger.warning(
+                "%s: %d of %d files looked at cannot be used and are skipped, among them: %s",
+                *(self.manifest.source, len(bad), len(looked_at), " | ".join(bad[:3])),
+            )
+
+    def _check_header(self, entry: Entry) -> None:
+        path, where = self.manifest.audio_path(entry), self.manifest.where(entry)
+        samples = audio_samples(path, None if self.resample else self.sample_rate, where=where)
+        if samples != entry.samples:
+            raise InputError(
+                f"{where}: {path}: {samples} samples, the manifest declares {entry.samples}; "
+                "the file is truncated or was replaced, write the manifest again"
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Let crops, masks and augmentation of this epoch differ from those of the last."""

@@ -7,7 +7,7 @@ import importlib.resources
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import jinja2
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
@@ -111,7 +111,7 @@ def draw(runs: Sequence[Run], rules: Sequence[Rule], axis: str) -> Figure:
         place.set_xlabel(f"{label}   ({panel.advice})", fontsize=8)
         place.set_yscale(panel.scale)
         place.set_ylim(bottom=panel.bottom, top=panel.top)
-        drawn_bands |= _shade(place, panel.signal, rules)
+        drawn_bands |= _shade(place, panel.signal, rules, lambda update: _place_of(runs, key, unit, update))
         place.grid(color="#dedfdb", linewidth=0.6)
         place.spines[["top", "right"]].set_visible(False)
     _legend(figure, runs, drawn_bands)
@@ -138,20 +138,32 @@ def _look(index: int, points: int) -> dict[str, Any]:
     }
 
 
-def _shade(place: Any, signal: str, rules: Sequence[Rule]) -> set[str]:
-    """Colour what the rules call watch and collapsed within the panel; return the statuses that are to be seen."""
-    bottom, top = place.get_ylim()
+def _place_of(runs: Sequence[Run], key: str, unit: float, update: int) -> float:
+    """Return where along the axis a run first reaches an update; beyond everything if none does."""
+    return min(
+        (row[key] / unit for run in runs for row in run.rows if key in row and row["update"] >= update),
+        default=math.inf,
+    )
+
+
+def _shade(place: Any, signal: str, rules: Sequence[Rule], place_of: Callable[[int], float]) -> set[str]:
+    """Colour what the rules call watch and collapsed, from where they apply; return the statuses that are to be seen."""
+    (left, right), (bottom, top) = place.get_xlim(), place.get_ylim()
     seen = set()
     for status in BANDS:  # collapsed lies over watch
         for rule in rules:
             condition = rule.conditions[0]
-            if rule.status != status or condition.signal != signal:
+            begin = left if rule.from_update <= 100 else place_of(rule.from_update)
+            if rule.status != status or condition.signal != signal or begin >= right:
                 continue
-            low = condition.above if condition.above is not None else bottom
-            high = condition.below if condition.below is not None else top
-            if max(low, bottom) < min(high, top):
-                place.axhspan(max(low, bottom), min(high, top), color=BANDS[status], zorder=0, linewidth=0)
+            low = max(bottom, condition.above) if condition.above is not None else bottom
+            high = min(top, condition.below) if condition.below is not None else top
+            if low < high:
+                corner, size = (begin, low), (right - begin, high - low)
+                place.add_patch(Rectangle(corner, *size, color=BANDS[status], zorder=0, linewidth=0))
                 seen.add(status)
+    place.set_xlim(left, right)
+    place.set_ylim(bottom, top)
     return seen
 
 

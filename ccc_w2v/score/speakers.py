@@ -65,7 +65,7 @@ def units(source: str | Path | None, utterances: Sequence[str]) -> Units:
         return Units(tuple(_unit_in(utterance, scheme, str(source)) for utterance in utterances), scheme.unit)
     if Path(source).suffix == ".tsv":
         return Units(tuple(_folders(source, utterances)), "speakers")
-    if not Path(source).is_file():
+    if not Path(source).exists():
         raise InputError(
             f"{source}: no such speaker map; expected a file of utterance-id speaker, a .tsv manifest, or the ids' "
             f"scheme: {' or '.join(SCHEMES)}"

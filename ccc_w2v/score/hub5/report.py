@@ -16,7 +16,7 @@ from ccc_w2v.score.hub5 import sclite
 from ccc_w2v.score.hub5.align import ScoredSegment, score_segments
 from ccc_w2v.score.hub5.hypothesis import read_hypothesis
 from ccc_w2v.score.hub5.lattice import Place, total_cost
-from ccc_w2v.score.scorecard import ERROR_KINDS, LEVEL, RESAMPLES, interval_text, natural_order, rate
+from ccc_w2v.score.scorecard import ERROR_KINDS, LEVEL, RESAMPLES, interval_text, natural_order, rate, rule_text
 from ccc_w2v.score.wer import NO_COUNTS, Counts, Score, score_groups
 
 # What the recordings of the Hub5 and RT-03 evaluations begin with.
@@ -171,7 +171,7 @@ def _headings(report: Mapping[str, Any]) -> str:
 
 def _line(name: str, row: Mapping[str, Any]) -> str:
     judge = f"{_numbers(row['sclite'])}   " if row["sclite"] else ""
-    return f"{name:<24}{judge}{_numbers(row)}   {interval_text(row['interval'])}"
+    return f"{name:<24}{judge}{_numbers(row)}   {interval_text(row['interval'])}{rule_text(row)}"
 
 
 def _numbers(row: Mapping[str, Any]) -> str:
