@@ -147,7 +147,7 @@ def _place_of(runs: Sequence[Run], key: str, unit: float, update: int) -> float:
 
 
 def _shade(place: Any, signal: str, rules: Sequence[Rule], place_of: Callable[[int], float]) -> set[str]:
-    """Colour what the rules call watch and collapsed, from where they apply; return the statuses that are to be seen."""
+    """Colour what the rules call watch and collapsed, from where they apply; return the statuses to be seen."""
     (left, right), (bottom, top) = place.get_xlim(), place.get_ylim()
     seen = set()
     for status in BANDS:  # collapsed lies over watch
