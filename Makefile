@@ -21,7 +21,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck -x recipes/*/*.sh recipes/*/*.sbatch tools/*.sh .ci/run
+	$(BIN)/shellcheck -x recipes/*/*.sh recipes/*/*.sbatch tools/*.sh tests/*.sh .ci/run
 
 # A broken link, a page outside the navigation or a marker without its table fails the build.
 docs: setup

@@ -164,7 +164,14 @@ class Bench:
         handles = []
         for name, module in (("feature encoder", self.model.feature_extractor), ("Transformer", self.model.encoder)):
             handles += _ranged(module, name)
-        names = ["feature encoder", "Transformer", "ccc.quantizer", "ccc.clustering", "ccc.negatives_and_logits"]
+        names = [
+            "feature encoder",
+            "Transformer",
+            "ccc.quantizer",
+            "ccc.clustering",
+            "ccc.negatives_and_logits",
+            "ccc.signals",
+        ]
 
         def step() -> None:
             with torch.profiler.record_function("step"):
