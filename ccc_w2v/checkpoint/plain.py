@@ -71,7 +71,7 @@ def to_plain(state: dict[str, Any]) -> dict[str, Any]:
     """
     from omegaconf import OmegaConf
 
-    cfg = state["cfg"]
+    cfg: Any = state["cfg"]
     cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if OmegaConf.is_config(cfg) else cfg
     name = cfg["model"].get("_name")
     if name not in (*PRETRAINED_MODELS, FINETUNED_MODEL):
@@ -79,7 +79,7 @@ def to_plain(state: dict[str, Any]) -> dict[str, Any]:
             f"model {name!r} cannot be exported; expected {', '.join(PRETRAINED_MODELS)} or {FINETUNED_MODEL}"
         )
     last = dict((state.get("optimizer_history") or [{}])[-1])
-    plain = {
+    plain: dict[str, Any] = {
         "args": None,
         "cfg": _finetuned_cfg(cfg) if name == FINETUNED_MODEL else _pretrained_cfg(cfg),
         "model": dict(state["model"]),
@@ -246,10 +246,10 @@ def _run_cfg(cfg: dict[str, Any]) -> dict[str, Any]:
         config_class = default if isinstance(default, type) else type(default)
         if dataclasses.is_dataclass(config_class):
             known = shared_fields(config_class)
-            defaults = OmegaConf.to_container(OmegaConf.structured(config_class), resolve=False, enum_to_str=True)
+            defaults: Any = OmegaConf.to_container(OmegaConf.structured(config_class), resolve=False, enum_to_str=True)
             default = {key: value for key, value in defaults.items() if key in known}
         sections[field.name] = default
-    run = OmegaConf.to_container(OmegaConf.create(sections), resolve=True)
+    run: Any = OmegaConf.to_container(OmegaConf.create(sections), resolve=True)
     run["optimization"].update(_section(cfg.get("optimization") or {}, OptimizationConfig))
     run.update(optimizer=cfg.get("optimizer"), lr_scheduler=cfg.get("lr_scheduler"))
     return run

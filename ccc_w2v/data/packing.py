@@ -118,6 +118,7 @@ class _Zips:
         assert self.open is not None
         info = zipfile.ZipInfo(name.lstrip("/"))
         with open(path, "rb") as source, self.open.open(info, "w", force_zip64=size > 2**31) as target:
+            assert self.open.fp is not None
             offset = self.open.fp.tell()
             shutil.copyfileobj(source, target, 1 << 20)
         return f"{self.finished[-1][1].name}:{offset}:{size}"

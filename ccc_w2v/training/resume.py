@@ -103,7 +103,7 @@ def stop_when_told() -> None:
     from fairseq import checkpoint_utils
 
     # Only the training command imports it; importing it elsewhere would turn on its log.
-    training = sys.modules.get("fairseq_cli.train")
+    training: Any = sys.modules.get("fairseq_cli.train")
     if training is None:
         return
     request = StopRequest()
