@@ -2,7 +2,6 @@
 
 import fcntl
 import logging
-import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +19,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ccc_w2v.augment.pipeline import Pipeline, load_pipeline, manifest_settings
 from ccc_w2v.augment.preview import log_pairs
+from ccc_w2v.capacity import check_lengths
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.dataset.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
 from ccc_w2v.dataset.views import AUGMENT_DEVICES, two_views
 from ccc_w2v.errors import InputError, one_line_errors
+from ccc_w2v.ignored_settings import refuse_ignored
 from ccc_w2v.model import refuse_unsupported, uses_bf16
 from ccc_w2v.training.data_wait import WaitClock, watch_batches
 
@@ -80,6 +81,10 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     num_workers: int = II("dataset.num_workers")
     train_subset: str = II("dataset.train_subset")
     max_tokens: Optional[int] = II("dataset.max_tokens")
+    batch_size: Optional[int] = II("dataset.batch_size")
+    cpu: bool = II("common.cpu")
+    fp16: bool = II("common.fp16")
+    bf16: bool = II("common.bf16")
     update_freq: Any = II("optimization.update_freq")
     max_update: int = II("optimization.max_update")
     world_size: int = II("distributed_training.distributed_world_size")
@@ -94,6 +99,7 @@ class CccPretrainingTask(AudioPretrainingTask):
     def __init__(self, cfg: CccPretrainingConfig):
         super().__init__(cfg)
         self._pipeline: Optional[Pipeline] = None
+        self._model: Any = None  # what load_dataset asks about its needs; None where there is only data
         self._clock = WaitClock()
         self._updates = 0
         # In the task's state: see get_checkpoint_dict.
@@ -125,6 +131,8 @@ class CccPretrainingTask(AudioPretrainingTask):
                 resample=cfg.resample,
                 accept_left_out=cfg.accept_left_out,
             )
+            if self._model is not None:
+                check_lengths(dataset, self._model, cfg, training=split == cfg.train_subset)
             if _rank() == 0:
                 dataset.check_headers(cfg.check_headers)
                 if split == cfg.train_subset:
@@ -170,9 +178,11 @@ class CccPretrainingTask(AudioPretrainingTask):
         """Build the model; for training, refuse settings that two views cannot share or replay."""
         if not from_checkpoint:
             with one_line_errors():
+                refuse_ignored(self.cfg)
                 refuse_unsupported(cfg)
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint:
+            self._model = model
             logger.info(self.plan(cfg))
         return model
 
@@ -185,14 +195,17 @@ class CccPretrainingTask(AudioPretrainingTask):
         """Say what the run is about to do: processes, audio per update, hours, views, masking, where it is saved."""
         cfg = self.cfg
         accumulated = cfg.update_freq[0] if isinstance(cfg.update_freq, list) or cfg.update_freq else 1
-        seconds = (cfg.max_tokens or math.nan) * cfg.world_size * accumulated / cfg.sample_rate
-        hours = seconds * cfg.max_update / 3600
+        batches = cfg.world_size * accumulated
+        seconds = (cfg.max_tokens or 0) * batches / cfg.sample_rate
+        audio = f"up to {seconds:.0f} s of audio per update, {cfg.max_update} updates"
+        audio += f" = up to {seconds * cfg.max_update / 3600:.1f} h heard"
+        if not cfg.max_tokens:
+            audio = f"up to {(cfg.batch_size or 0) * batches} utterances per update, {cfg.max_update} updates"
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         bf16 = uses_bf16(str(getattr(model_cfg, "autocast", "none")), device)
         precision = ", matrix products in bfloat16" if bf16 else ""
         return (
-            f"plan: {cfg.world_size} process(es), up to {seconds:.0f} s of audio per update, {cfg.max_update} updates "
-            f"= up to {hours:.1f} h heard, 2 views{precision}, augmentation {cfg.augment}, mask_prob "
+            f"plan: {cfg.world_size} process(es), {audio}, 2 views{precision}, augmentation {cfg.augment}, mask_prob "
             f"{model_cfg.mask_prob} in spans of {model_cfg.mask_length} frames, checkpoints in "
             f"{os.path.abspath(cfg.save_dir)}"
         )
@@ -257,6 +270,12 @@ class CccPretrainingTask(AudioPretrainingTask):
         # Weight 0: a total is shown as it stands, not averaged over the logging interval.
         metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)
         metrics.log_scalar("bad_audio", counts["bad_audio"], weight=0)
+
+    def report_end(self) -> None:
+        """Say at the end of a training how often an unreadable utterance was left out."""
+        if str(self.cfg.on_bad_audio) == "skip":
+            times = self.state.counts["bad_audio"]
+            logger.warning(f"on_bad_audio=skip: unreadable utterances were left out {times} times in all epochs")
 
 
 def _nothing(stepped: tuple[Any, Any, dict[str, Any]]) -> tuple[Any, Any, dict[str, Any]]:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from ccc_w2v.training.finetuning_labels import check_finetuning_labels
 from ccc_w2v.training.ranks import leave_process_group
-from ccc_w2v.training.resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
+from ccc_w2v.training.resume import (
+    end_where_finished,
+    keep_checkpoints_whole,
+    keep_place_in_epoch,
+    keep_schedule,
+    stop_when_told,
+)
 
 
 def extend_training_loop() -> None:
@@ -14,6 +20,8 @@ def extend_training_loop() -> None:
     """
     keep_checkpoints_whole()
     keep_place_in_epoch()
+    keep_schedule()
+    end_where_finished()
     stop_when_told()
     leave_process_group()
     check_finetuning_labels()
