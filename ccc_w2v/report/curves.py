@@ -18,9 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import whole
+from ccc_w2v.files import whole, write_whole
 from ccc_w2v.training.health.history import read_history
 from ccc_w2v.training.health.rules import Rule
 from ccc_w2v.training.health.verdict import Row, Verdict, judge
