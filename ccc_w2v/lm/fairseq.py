@@ -41,7 +41,7 @@ def load_fairseq_lm(
     task = LanguageModelingTask(task_settings, words)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can mend
+            warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can fix
             network = models.build_model(settings, task, from_checkpoint=True)
             network.load_state_dict(state["model"], strict=True)
     except (RuntimeError, AttributeError, AssertionError) as error:

@@ -1,4 +1,4 @@
-"""Hidden states and codebook indices of a manifest, written in shards with an index; a stopped run goes on.
+"""Hidden states and codebook indices of a manifest, written in shards with an index; an interrupted run resumes.
 
 A shard holds its utterances one after another: ``features`` (rows, layers, D), a row being a frame or an utterance's
 mean, and where asked for ``codes`` (frames, G). index.tsv says where those of each utterance lie. Layer i is the output
