@@ -70,6 +70,13 @@ def test_the_data_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
     assert seen == [False]
 
 
+def test_a_mistyped_folder_is_not_made(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_whole(tmp_path / "no" / "out", "text")
+    assert caught.value.filename == str(tmp_path / "no" / "out")
+    assert not (tmp_path / "no").exists()
+
+
 def test_rights_are_those_of_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
