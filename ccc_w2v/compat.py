@@ -8,14 +8,16 @@ process needs and is called once, when the plugin registers itself.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import dataclasses
 import difflib
 import functools
 import logging
 import re
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +27,8 @@ import torch
 import torch.distributed
 from omegaconf import OmegaConf
 
+from ccc_w2v.checkpoint.untrusted import plain_settings
+from ccc_w2v.checkpoint.untrusted_state import inert_state, plain_state
 from ccc_w2v.compat_resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
 from ccc_w2v.data.waiting import WaitClock
 from ccc_w2v.errors import InputError, one_line_errors
@@ -33,6 +37,7 @@ from ccc_w2v.errors import InputError, one_line_errors
 def prepare() -> None:
     """Mend what stops fairseq's own trainer on torch 2.11 and on a CPU; harmless when called again."""
     allow_fairseq_checkpoints()
+    read_inert_settings()
     send_objects_to_ranks()
     train_on_cpu_processes()
     name_unknown_settings()
@@ -59,6 +64,57 @@ def allow_fairseq_checkpoints() -> None:
     )
 
 
+def read_inert_settings() -> None:
+    """Let fairseq take nothing but inert settings out of a checkpoint, whatever starts it: see checkpoint/untrusted.
+
+    It reads model.w2v_path, checkpoint.finetune_from_model, restore_file and every model that it loads in one function,
+    and takes model.w2v_args from a configuration, which may be that of another one's checkpoint.
+    """
+    from fairseq import checkpoint_utils
+    from fairseq.models.wav2vec.wav2vec2_asr import Wav2VecEncoder
+
+    if isinstance(checkpoint_utils.torch, _InertLoading):
+        return
+    checkpoint_utils.torch = _InertLoading()
+    build = Wav2VecEncoder.__init__
+
+    @functools.wraps(build)
+    def init(self: Any, cfg: Any, *args: Any, **kwargs: Any) -> None:
+        base = getattr(cfg, "w2v_args", None)
+        with _refusals("model.w2v_args"):
+            if isinstance(base, argparse.Namespace):
+                vars(base).update(vars(plain_settings(base)))
+            elif base is not None:
+                plain = OmegaConf.to_container(base, resolve=False) if OmegaConf.is_config(base) else base
+                cfg.w2v_args = OmegaConf.create(plain_settings(plain))
+        build(self, cfg, *args, **kwargs)
+
+    Wav2VecEncoder.__init__ = init
+
+
+class _InertLoading:
+    """The torch that fairseq.checkpoint_utils sees: torch itself, but what it loads has inert settings."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def load(self, file: Any, **passthrough: Any) -> Any:
+        state = torch.load(file, **{**passthrough, "weights_only": True})
+        with _refusals(getattr(file, "name", "checkpoint")):
+            return inert_state(state)
+
+
+@contextlib.contextmanager
+def _refusals(source: object) -> Iterator[None]:
+    """Name the source of what is refused; end a training with that one line."""
+    training = one_line_errors() if "fairseq_cli.train" in sys.modules else contextlib.nullcontext()
+    with training:
+        try:
+            yield
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+
+
 def hydra_composer() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return hydra's compose and initialize_config_dir: hydra 1.0 calls them experimental, 1.3 warns of that name."""
     try:
@@ -76,9 +132,9 @@ def silence_debugging() -> None:
 
 
 def load_untrusted(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint file on the CPU as it is, with weights_only=True whatever the environment says.
+    """Load a checkpoint file on the CPU, with weights_only=True whatever the environment says and inert settings.
 
-    Raises InputError for a file that is missing, truncated, or that pickles code.
+    Raises InputError for a file that is missing, truncated, or that pickles code, and as plain_state does.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint")
@@ -91,9 +147,10 @@ def load_untrusted(path: str | Path) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... for one damaged file
         raise InputError(f"{path}: not a readable fairseq checkpoint ({_why_unreadable(error)})") from error
-    if not isinstance(state, dict) or "model" not in state or not (state.get("cfg") or state.get("args")):
-        raise InputError(f"{path}: not a fairseq checkpoint, it lacks 'model' or 'cfg'")
-    return state
+    try:
+        return plain_state(state)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -110,7 +167,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     state["cfg"] = OmegaConf.create(state["cfg"])
     try:
         return _upgrade_state_dict(state)
-    except (AttributeError, KeyError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a whole fairseq checkpoint, its upgrade misses {error}") from error
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ccc_w2v.checkpoint.evaluated import parse_conv_layers
 from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import Entry, Manifest, write_whole
@@ -25,7 +26,7 @@ from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.decode import equal_length_batches, sha256
 from ccc_w2v.evaluate.wer import utterance_ids
 from ccc_w2v.export import parity
-from ccc_w2v.export.plain import load_plain, parse_conv_layers, receptive_field, to_plain
+from ccc_w2v.export.plain import load_plain, receptive_field, to_plain
 from ccc_w2v.export.whole import whole
 
 INDEX_COLUMNS = ("utterance", "shard", "first_row", "rows", "first_frame", "frames")

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ccc_w2v.checkpoint.evaluated import parse_conv_layers
 from ccc_w2v.compat import field_defaults
 from ccc_w2v.errors import InputError
-from ccc_w2v.export.plain import FINETUNED_MODEL, parse_conv_layers
+from ccc_w2v.export.plain import FINETUNED_MODEL
 
 BLANK = 0  # fairseq's CTC blank is <s>, the first symbol of every Dictionary
 

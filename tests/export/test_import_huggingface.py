@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2ForCTC
 
+from ccc_w2v.checkpoint.evaluated import parse_conv_layers
 from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.errors import InputError
 from ccc_w2v.export import huggingface_tensors, import_huggingface
@@ -17,7 +18,7 @@ from ccc_w2v.export.huggingface import export_huggingface
 from ccc_w2v.export.huggingface_config import fairseq_settings, transformers_config
 from ccc_w2v.export.import_any import import_any
 from ccc_w2v.export.parity import fairseq_outputs, transformers_outputs
-from ccc_w2v.export.plain import load_plain, parse_conv_layers, to_plain
+from ccc_w2v.export.plain import load_plain, to_plain
 from tests.export.conftest import STYLES, Payload, finetuned_state, pretrained_state
 
 MAKERS = {"pretrained": pretrained_state, "finetuned": finetuned_state}

@@ -1,0 +1,1 @@
+"""What is in a checkpoint: reading, importing, fairseq's plain form, provenance, parity."""
