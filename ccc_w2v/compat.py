@@ -29,6 +29,8 @@ from omegaconf import OmegaConf
 
 from ccc_w2v.checkpoint.untrusted import plain_settings
 from ccc_w2v.checkpoint.untrusted_state import inert_state, plain_state
+from ccc_w2v.compat_half import check_half_convolutions
+from ccc_w2v.compat_ranks import leave_process_group
 from ccc_w2v.compat_resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
 from ccc_w2v.data.waiting import WaitClock
 from ccc_w2v.errors import InputError, one_line_errors
@@ -42,10 +44,12 @@ def prepare() -> None:
     train_on_cpu_processes()
     name_unknown_settings()
     keep_freed_memory()
+    check_half_convolutions()
     keep_task_state()
     keep_checkpoints_whole()
     keep_place_in_epoch()
     stop_when_told()
+    leave_process_group()
 
 
 def allow_fairseq_checkpoints() -> None:

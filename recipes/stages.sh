@@ -112,6 +112,6 @@ decode() {  # folder for the hypotheses, checkpoint, manifest, then options of t
 score() {  # folder of the hypotheses, then options of tools/score.py; the numbers go to score.json in it
     local folder=$1
     shift
-    run_once "$folder/.scored" python tools/score.py --ref "$folder/ref.trn" --hyp "$folder/hyp.trn" \
+    run_once "$folder/score.json" python tools/score.py --ref "$folder/ref.trn" --hyp "$folder/hyp.trn" \
         --json "$folder/score.json" "$@"
 }

@@ -11,6 +11,8 @@ import argparse
 import json
 import sys
 
+from ccc_w2v.run_folder import SETTINGS_KEY, add_overwrite_option, check, file_output
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -18,6 +20,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ref", help="references, NIST .trn; default: the folders' ref.trn")
     parser.add_argument("--normalize", default="none", help="text rules for all: none, librispeech or hub5")
     parser.add_argument("--json", help="also write the numbers to this file")
+    add_overwrite_option(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     parser.add_argument(
         "--groups",
@@ -32,10 +35,15 @@ def main() -> int:
     options = arguments()
     from ccc_w2v.data.manifest import write_whole
     from ccc_w2v.errors import exit_on_input_error
-    from ccc_w2v.evaluate.compare import compare, comparison_table
+    from ccc_w2v.evaluate.compare import compare, comparison_table, system_files
 
     @exit_on_input_error
     def run() -> None:
+        files = system_files(options.systems, options.ref)
+        read = {**files, "groups": options.groups, "normalize": options.normalize, "seed": options.seed}
+        output = file_output(options.json or "", read, [*files.values(), *([options.groups] if options.groups else [])])
+        if options.json:
+            check(output, overwrite=options.overwrite)
         report = compare(
             options.systems,
             reference_path=options.ref,
@@ -44,7 +52,7 @@ def main() -> int:
             speakers=options.groups,
         )
         if options.json:
-            write_whole(options.json, json.dumps(report, indent=2) + "\n")
+            write_whole(options.json, json.dumps({**report, SETTINGS_KEY: output.settings}, indent=2) + "\n")
         print(comparison_table(report))
 
     return run()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 def arguments() -> argparse.Namespace:
     from ccc_w2v.evaluate.options import add_beam_options, add_model_options
+    from ccc_w2v.run_folder import add_overwrite_option
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_options(parser)
@@ -26,6 +27,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--logits", action="store_true", help="also write OUT/logits/<id>.npy: log-probabilities (T, V)"
     )
+    add_overwrite_option(parser)
     beam = add_beam_options(parser)
     beam.add_argument("--nbest", type=int, help="also write OUT/nbest.jsonl: so many texts with scores")
     beam.add_argument("--lm-weight", type=float, help="weight of the language model (default 2)")
@@ -51,8 +53,12 @@ def decode(options: argparse.Namespace) -> None:
         windows=prepared.windows,
         logits=options.logits,
         nbest=options.nbest is not None,
+        overwrite=options.overwrite,
         names={"checkpoint files": ", ".join(map(str, prepared.files)), "manifest file": options.manifest},
     )
+    if result is None:
+        print(f"{options.out / 'hyp.trn'}: {len(manifest)} utterances, decoded before with the same settings")
+        return
     print(f"{options.out / 'hyp.trn'}: {len(manifest)} utterances, {result.resumed} of them from an earlier run")
     if result.audio_seconds:
         factor = result.wall_seconds / result.audio_seconds

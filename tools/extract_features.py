@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from ccc_w2v.errors import exit_on_input_error
+from ccc_w2v.run_folder import add_overwrite_option
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -33,6 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--half", action="store_true", help="store float16")
     parser.add_argument("--shard-utterances", type=int, default=500, help="utterances in a shard (default 500)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
+    add_overwrite_option(parser)
     return parser.parse_args()
 
 
@@ -43,8 +45,8 @@ def main() -> int:
 
     from ccc_w2v.data.manifest import read_manifest
     from ccc_w2v.errors import InputError
-    from ccc_w2v.evaluate.decode import sha256
     from ccc_w2v.evaluate.features import Wanted, extract, load_encoder
+    from ccc_w2v.run_folder import sha256
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")
@@ -60,7 +62,8 @@ def main() -> int:
     )
     manifest = read_manifest(arguments.manifest)
     encoder = load_encoder(arguments.checkpoint, arguments.device)
-    done = extract(encoder, manifest, arguments.out, wanted, sha256(Path(arguments.checkpoint)))
+    identity = sha256(arguments.checkpoint)
+    done = extract(encoder, manifest, arguments.out, wanted, identity, overwrite=arguments.overwrite)
     print(f"{arguments.out / 'index.tsv'}: {len(manifest)} utterances, {done} of them from an earlier run")
     return 0
 

@@ -13,6 +13,7 @@ import argparse
 import sys
 
 from ccc_w2v.errors import exit_on_input_error
+from ccc_w2v.run_folder import add_overwrite_option
 
 
 def arguments() -> argparse.Namespace:
@@ -21,6 +22,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", required=True, help=".tsv manifest to write; the zips go beside it")
     parser.add_argument("--sample-rate", type=int, default=16_000, help="Hz that all must have (default: %(default)s)")
     parser.add_argument("--max-gib", type=float, default=4.0, help="size of a zip in GiB (default: %(default)s)")
+    add_overwrite_option(parser)
     return parser.parse_args()
 
 
@@ -30,7 +32,8 @@ def main() -> None:
     from ccc_w2v.data.manifest import read_manifest
     from ccc_w2v.data.packing import pack
 
-    zips = pack(read_manifest(options.manifest), options.out, options.sample_rate, int(options.max_gib * 2**30))
+    manifest, size = read_manifest(options.manifest), int(options.max_gib * 2**30)
+    zips = pack(manifest, options.out, options.sample_rate, size, overwrite=options.overwrite)
     size = sum(path.stat().st_size for path in zips)
     print(f"{options.out}: {len(zips)} zips, {size / 2**20:.1f} MiB")
 

@@ -12,6 +12,7 @@ import argparse
 import sys
 
 from ccc_w2v.errors import InputError, exit_on_input_error
+from ccc_w2v.run_folder import add_overwrite_option
 
 
 def arguments() -> argparse.Namespace:
@@ -19,6 +20,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--manifest", required=True, help=".tsv manifest to copy")
     parser.add_argument("--factors", default="0.9,1,1.1", help="comma-separated; 1.1 is faster (default: %(default)s)")
     parser.add_argument("--out", required=True, help=".tsv manifest to write; audio goes into a folder of its name")
+    add_overwrite_option(parser)
     return parser.parse_args()
 
 
@@ -31,7 +33,8 @@ def main() -> None:
         raise InputError(f"--factors {options.factors}: expected numbers like 0.9,1,1.1") from error
     from ccc_w2v.corpora.speed import perturb_speed
 
-    print(f"{options.out}: {perturb_speed(options.manifest, factors, options.out)} utterances")
+    count = perturb_speed(options.manifest, factors, options.out, overwrite=options.overwrite)
+    print(f"{options.out}: {count} utterances")
 
 
 if __name__ == "__main__":

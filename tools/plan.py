@@ -30,6 +30,7 @@ def arguments() -> argparse.Namespace:
     add("--manifest", help="training audio (.tsv): how full its batches are; also what --measure trains on")
     add("--step-seconds", type=float, help="what one batch took in an earlier --measure [s]")
     add("--out", type=Path, help="write the plan as YAML, for <config-dir>/parts/plan/NAME.yaml and +parts/plan=NAME")
+    add("--overwrite", action="store_true", help="replace another plan at --out")
     add("--print-overrides", action="store_true", help="print only the overrides, a line each; the rest to stderr")
     return parser.parse_intermixed_args()
 
@@ -41,9 +42,20 @@ def main() -> int:
     return exit_on_input_error(run)(options)
 
 
+def write_plan(options: argparse.Namespace, text: str) -> None:
+    """Write --out, unless it is the recipe or another plan."""
+    from ccc_w2v.data.manifest import write_whole
+    from ccc_w2v.errors import InputError
+    from ccc_w2v.run_folder import refuse_input
+
+    refuse_input([options.out], [options.config])
+    if options.out.exists() and not options.overwrite and options.out.read_bytes() != text.encode():
+        raise InputError(f"{options.out}: exists already and is another plan; name another output, or give --overwrite")
+    write_whole(options.out, text)
+
+
 def run(options: argparse.Namespace) -> None:
     from ccc_w2v.configs import filled_share, read_recipe
-    from ccc_w2v.data.manifest import write_whole
     from ccc_w2v.errors import InputError
     from ccc_w2v.plan import make_plan, with_batches
     from ccc_w2v.plan_table import command, overlay, table
@@ -83,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
         found = [with_batches(plan, share, own) for plan, share in zip(found, shares, strict=True)]
     print(table(found, trial), file=sys.stderr if options.print_overrides else sys.stdout)
     if options.out:
-        write_whole(options.out, overlay(found[0]))
+        write_plan(options, overlay(found[0]))
     if options.print_overrides:
         print("\n".join(found[0].overrides()))
     else:

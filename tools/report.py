@@ -12,6 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ccc_w2v.run_folder import Output, add_overwrite_option, check, file_output
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -26,19 +28,31 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--max-audio-mb", type=float, default=16, help="audio in the file [MB] (default 16)")
     parser.add_argument("--title", default="Word error rates", help="heading of the page")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    add_overwrite_option(parser)
     return parser.parse_args()
+
+
+def output_of(options: argparse.Namespace, files: dict[str, Path]) -> Output:
+    """Return the page to write and everything that it is made from."""
+    names = ("manifest", "groups", "conditions")
+    read = [*files.values(), *(vars(options)[name] for name in names if vars(options)[name])]
+    limits = ("normalize", "worst", "max_audio_mb", "title", "seed")
+    return file_output(options.out, {**files, **{name: vars(options)[name] for name in (*names, *limits)}}, read)
 
 
 def main() -> int:
     options = arguments()
     from ccc_w2v.data.manifest import write_whole
     from ccc_w2v.errors import InputError, exit_on_input_error
+    from ccc_w2v.evaluate.compare import system_files
     from ccc_w2v.evaluate.report import Limits, build_report, render
 
     @exit_on_input_error
     def run() -> None:
         if options.worst < 0 or not 0 <= options.max_audio_mb < 1000:
             raise InputError("--worst and --max-audio-mb: expected 0 or more, and less than 1000 MB")
+        output = output_of(options, system_files(options.systems, options.ref))
+        check(output, overwrite=options.overwrite)
         report = build_report(
             options.systems,
             reference_path=options.ref,
@@ -50,7 +64,7 @@ def main() -> int:
             title=options.title,
             limits=Limits(options.worst, int(options.max_audio_mb * 1e6)),
         )
-        write_whole(options.out, render(report))
+        write_whole(options.out, render(report, output.settings))
         print(f"{options.out}: {len(report['systems'])} systems, {len(report['utterances'])} worst utterances")
         if left_out := report["audio_left_out"]:
             print(f"audio of {left_out} of them left out, beyond {options.max_audio_mb:g} MB; see --max-audio-mb")

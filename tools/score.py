@@ -13,7 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
+
+from ccc_w2v.run_folder import SETTINGS_KEY, Output, add_overwrite_option, check, file_output, refuse_input
 
 
 def arguments() -> argparse.Namespace:
@@ -30,6 +33,7 @@ def arguments() -> argparse.Namespace:
         ".tsv manifest (a file's folder is its speaker), or the ids' scheme: librispeech or switchboard",
     )
     parser.add_argument("--conditions", help="lines of utterance-id condition: also score each condition")
+    add_overwrite_option(parser)
     hub5 = parser.add_argument_group("scoring of recordings")
     hub5.add_argument("--standard", choices=("hub5",), help="the evaluation whose rules hold")
     hub5.add_argument("--stm", help="references with times, NIST .stm")
@@ -47,6 +51,19 @@ def arguments() -> argparse.Namespace:
     if options.standard and options.normalize != "none":
         parser.error("no use for --normalize with --standard hub5: the GLM holds the text rules")
     return options
+
+
+def claimed(options: argparse.Namespace) -> Output:
+    """Return what is written and from what; raises InputError where something else is there, or one of the inputs."""
+    read = {name: vars(options)[name] for name in ("ref", "hyp", "groups", "conditions", "stm", "glm", "segments")}
+    settings = {**read, **{name: vars(options)[name] for name in ("standard", "normalize", "seed")}}
+    inputs = [path for path in read.values() if path]
+    output = file_output(options.json or "", settings, inputs)
+    if options.json:
+        check(output, overwrite=options.overwrite)
+    if options.ctm_out:
+        refuse_input([Path(options.ctm_out)], inputs)
+    return output
 
 
 def main() -> int:
@@ -79,9 +96,10 @@ def main() -> int:
 
     @exit_on_input_error
     def run() -> None:
+        outputs = claimed(options)
         report, text = measured()
         if options.json:
-            write_whole(options.json, json.dumps(report, indent=2) + "\n")
+            write_whole(options.json, json.dumps({**report, SETTINGS_KEY: outputs.settings}, indent=2) + "\n")
         print(text)
 
     return run()

@@ -14,6 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ccc_w2v.run_folder import add_overwrite_option
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -25,7 +27,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sentencepiece", type=Path, metavar="MODEL", help="a model of the pieces of MODEL")
     parser.add_argument("--prune", type=int, nargs="+", help="per order: drop n-grams seen at most so often")
     parser.add_argument("--memory", default="4G", help="to sort in, as 50M, 4G or 80%%; the rest goes to disk")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    add_overwrite_option(parser)
     return parser.parse_args()
 
 
@@ -47,6 +49,9 @@ def main() -> int:
             memory=options.memory,
             overwrite=options.overwrite,
         )
+        if sentences is None:
+            print(f"{options.out}: made before from the same text and settings")
+            return
         print(f"{options.out}: {options.order}-grams of {sentences} sentences, normalisation {options.normalize}")
 
     return run()

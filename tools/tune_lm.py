@@ -17,6 +17,7 @@ from pathlib import Path
 
 def arguments() -> argparse.Namespace:
     from ccc_w2v.evaluate.options import add_beam_options, add_model_options
+    from ccc_w2v.run_folder import add_overwrite_option
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_options(parser)
@@ -26,6 +27,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--normalize", default="none", help="text rules for both sides: none, librispeech or hub5")
     parser.add_argument("--trials", type=int, default=60, help="pairs of weights to try, the untuned included")
     parser.add_argument("--seed", type=int, default=0, help="seed of the proposals")
+    add_overwrite_option(parser)
     beam = add_beam_options(parser)
     ranges = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH")}
     beam.add_argument("--lm-weights", **ranges, default=(0, 5), help="range of the LM weight (default 0 5)")
@@ -38,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     from ccc_w2v.evaluate.beam import search_processes
     from ccc_w2v.evaluate.prepared import prepare_decoding
     from ccc_w2v.evaluate.transcribe import decoding_identity
-    from ccc_w2v.evaluate.tune import Ranges, best_of, cache_logits, claim, dev_set, options_of, tune
+    from ccc_w2v.evaluate.tune import Ranges, best_of, cache_logits, claim_trials, dev_set, options_of, tune
     from ccc_w2v.evaluate.tune_plot import plot_trials
 
     if options.trials < 1:
@@ -49,12 +51,13 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("only beam search has weights to tune; give --beam, 50 for instance")
     cache, ranges = options.cache or options.out / "dev", Ranges(options.lm_weights, options.word_scores)
     dev = dev_set(model, manifest, cache / "logits", options.normalize, prepared.windows)
-    options.out.mkdir(parents=True, exist_ok=True)
     identity = decoding_identity(model, prepared.files, manifest, settings)
     searched = {"windows": prepared.windows, "ranges": ranges, "seed": options.seed, "normalize": options.normalize}
-    claim(options.out / "tuning.json", {**identity, **{name: str(value) for name, value in searched.items()}})
+    settings_of = {**identity, **{name: str(value) for name, value in searched.items()}}
+    claim_trials(options.out, settings_of, [options.manifest], overwrite=options.overwrite)
     identity = decoding_identity(model, prepared.files, manifest)
-    cache_logits(cache, model, manifest, identity, max_samples=prepared.max_samples, windows=prepared.windows)
+    batches = {"max_samples": prepared.max_samples, "windows": prepared.windows}
+    cache_logits(cache, model, manifest, identity, **batches, overwrite=options.overwrite)
     table, processes = options.out / "trials.tsv", search_processes(vars(options), settings)
     trials = tune(dev, settings, ranges, table, trials=options.trials, seed=options.seed, processes=processes)
     plot_trials(options.out / "trials.png", trials, words_scored=settings.lexicon is not None)

@@ -48,7 +48,7 @@ def list_utterances(root: Path, folder: str, symbols: Collection[str], *, decode
             odd.append(f"{path}: not placed and named speaker/chapter/speaker-chapter-number.flac, left out")
     if not files:
         raise InputError(f"{root / folder}: holds no recording speaker/chapter/*.flac; extract the archive again")
-    transcripts = {chapter: _transcripts(chapter) for chapter in dict.fromkeys(map(os.path.dirname, files))}
+    transcripts = {chapter: transcripts_of(chapter) for chapter in dict.fromkeys(map(os.path.dirname, files))}
     recorded = {name_of(file) for file in files}
     silent = [name for texts in transcripts.values() for name in texts if name not in recorded]
     if silent:
@@ -85,7 +85,7 @@ def _flac_files(folder: Path) -> Iterator[str]:
         yield from (os.path.join(place, name) for name in names if name.endswith(".flac") and not name.startswith("."))
 
 
-def _transcripts(chapter: str) -> dict[str, str]:
+def transcripts_of(chapter: str) -> dict[str, str]:
     """Read speaker-chapter.trans.txt of a chapter's folder, words by utterance; nothing where there is none."""
     speaker, number = chapter.split(os.sep)[-2:]
     path = Path(chapter, f"{speaker}-{number}.trans.txt")

@@ -15,29 +15,47 @@ import torchaudio
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import read_audio
-from ccc_w2v.data.manifest import all_labels, read_manifest, write_all_labels, write_manifest
+from ccc_w2v.data.manifest import (
+    all_labels,
+    labelled_content,
+    listing_paths,
+    read_manifest,
+    write_all_labels,
+    write_manifest,
+)
 from ccc_w2v.errors import InputError
+from ccc_w2v.run_folder import Output, beside, claim, keep_record
 
 MIN_FACTOR, MAX_FACTOR = 0.5, 2.0
 
 
-def perturb_speed(manifest: str | Path, factors: tuple[float, ...], out: str | Path, sample_rate: int = 16_000) -> int:
+def perturb_speed(
+    manifest: str | Path,
+    factors: tuple[float, ...],
+    out: str | Path,
+    sample_rate: int = 16_000,
+    *,
+    overwrite: bool = False,
+) -> int:
     """Write ``out`` (.tsv, and the labels that ``manifest`` has) with one copy of every line for each factor.
 
     Factor 1 lists the recording itself; another one writes FLAC below the folder ``out`` without its suffix. Tempo and
     pitch change together, as on a tape. Returns the number of lines. A second call writes only the copies that are
-    missing. Raises InputError for factors outside 0.5 to 2 or given twice, for an ``out`` that is the manifest, and for
-    labels that do not fit it.
+    missing; other settings are refused, or with ``overwrite`` replace what is there. Raises InputError for that, for
+    factors outside 0.5 to 2 or given twice, for an ``out`` that is the manifest, and for labels that do not fit it.
     """
     out, given = Path(out).resolve(), read_manifest(manifest)
     if wrong := [factor for factor in factors if not MIN_FACTOR <= factor <= MAX_FACTOR]:
         raise InputError(f"speed factor {wrong[0]:g}; expected {MIN_FACTOR:g} to {MAX_FACTOR:g}")
     if not factors or len(set(factors)) < len(factors):
         raise InputError(f"speed factors {', '.join(f'{f:g}' for f in factors)}: expected each once, at least one")
-    if out == Path(manifest).resolve():
-        raise InputError(f"{out}: is the manifest that is read; name another file to write")
     labels = all_labels(given)
     audio = out.with_suffix("")
+    settings = {**labelled_content(given), "factors": list(factors), "sample rate": sample_rate}
+    output = Output(out, settings, beside(out), [*listing_paths(out, labels), audio], listing_paths(manifest, labels))
+    if not claim(output, overwrite=overwrite):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        keep_record(output)
     entries = []
     with tqdm(total=len(factors) * len(given), desc="changing speed", unit="utterance") as bar:
         for factor in factors:
@@ -62,5 +80,14 @@ def _write_copy(wave_S: torch.Tensor, sample_rate: int, factor: float, target: P
     copy_S, _ = torchaudio.functional.speed(wave_S, sample_rate, factor)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
-    soundfile.write(partial, copy_S.clamp(-1, 1).numpy(), sample_rate, subtype="PCM_16", format="FLAC")
-    os.replace(partial, target)
+    try:
+        soundfile.write(partial, copy_S.clamp(-1, 1).numpy(), sample_rate, subtype="PCM_16", format="FLAC")
+        os.replace(partial, target)
+    except (OSError, soundfile.LibsndfileError, AssertionError) as error:
+        # libsndfile does not say why a write failed, and soundfile asserts that it wrote everything.
+        raise InputError(
+            f"{target}: cannot be written ({' '.join(str(error).split()) or 'the disk may be full'}); free some space, "
+            "then the same command resumes"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)

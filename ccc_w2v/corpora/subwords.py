@@ -19,6 +19,7 @@ import sentencepiece
 from ccc_w2v.corpora.labels import write_dictionary
 from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
+from ccc_w2v.text_files import text_lines
 
 KINDS = ("unigram", "bpe")
 # The sums of the expectation step are made thread by thread: their number is part of the result, so it is fixed.
@@ -135,10 +136,4 @@ def _cuts(processor: sentencepiece.SentencePieceProcessor, lines: list[str]) -> 
 
 
 def _lines(path: Path) -> Iterator[str]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such text; expected a sentence a line")
-    try:
-        with open(path, encoding="utf-8") as lines:
-            yield from (" ".join(line.split()) for line in lines)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason}); convert the file") from error
+    return (" ".join(line.split()) for line in text_lines(path, "text", "a sentence a line"))

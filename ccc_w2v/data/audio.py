@@ -86,10 +86,13 @@ def _read(
 
 
 def _read_part(recording: soundfile.SoundFile, name: str, start: int, frames: int) -> np.ndarray:
+    # A frame of MP3 needs bits of those before it: after a jump libsndfile decodes the first ones wrongly, and its
+    # decoder complains on stderr. From the beginning it is 2,000 times faster than real time.
+    skipped = start if recording.format == "MP3" else 0
     try:
-        if recording.tell() != start:
-            recording.seek(start)
-        wave = recording.read(frames, dtype="float32")
+        if recording.tell() != start - skipped:
+            recording.seek(start - skipped)
+        wave = recording.read(frames if frames < 0 else skipped + frames, dtype="float32")[skipped:]
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise InputError(f"{name}: cannot be decoded ({error}); the file is damaged, replace it") from error
     expected = recording.frames - start if frames < 0 else frames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,11 @@ class Finding:
     entry: Entry
     kind: str
     message: str
+
+    @property
+    def fault(self) -> str:
+        """What is wrong, without the name of the file that it is wrong with."""
+        return self.message.rpartition(self.entry.path)[2].removeprefix(": ")
 
 
 def check_manifest(
@@ -66,6 +72,21 @@ def clipped_share(wave_S: np.ndarray) -> float:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], high_S, [False]])))
     runs = edges[1::2] - edges[::2]
     return float(runs[runs >= RUN].sum() / len(wave_S))
+
+
+def grouped(findings: list[Finding], most: int = 3) -> list[tuple[Finding, int]]:
+    """Return up to ``most`` findings of each kind of fault, and with the last of them how many more there are of it.
+
+    One fault is what a message says but for its file and its numbers: "sample rate 8000 Hz, expected 16000 Hz".
+    """
+    faults: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        faults.setdefault((finding.kind, re.sub(r"\d+", "N", finding.fault)), []).append(finding)
+    shown = []
+    for group in faults.values():
+        more = max(0, len(group) - most)
+        shown += [(finding, 0) for finding in group[:most][:-1]] + [(group[:most][-1], more)]
+    return shown
 
 
 def report(manifest: Manifest, findings: list[Finding], sample_rate: int) -> dict[str, Any]:

@@ -6,12 +6,14 @@ A path may be a slice of an uncompressed zip, ``file.zip:offset:length`` (bytes)
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ccc_w2v.errors import InputError
+from ccc_w2v.text_files import read_lines, text_lines
 
 # Transcripts beside a manifest, one line for each utterance: words, letters.
 LABEL_KINDS = (".wrd", ".ltr")  # and every other one that has a dictionary beside it
@@ -49,14 +51,15 @@ class Manifest:
 def read_manifest(path: str | Path) -> Manifest:
     """Read a .tsv manifest.
 
-    Raises InputError for a missing or empty manifest and for the first line that is not "path<TAB>samples".
+    Raises InputError for a manifest that is missing, empty or no text, and for the first line that is not
+    "path<TAB>samples".
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such manifest; write one with tools/prepare_*.py or check task.data")
-    with open(path, encoding="utf-8") as lines:
-        root = lines.readline().rstrip("\n")
-        entries = tuple(_parse_line(path, number, line) for number, line in enumerate(lines, start=2))
+    lines = text_lines(path, "manifest", "the audio's root folder, then lines of path<TAB>samples")
+    root = next(lines, "")
+    entries = tuple(_parse_line(path, number, line) for number, line in enumerate(lines, start=2))
     if not root:
         raise InputError(f"{path}:1: the first line must be the audio's root folder, found an empty line")
     if "\t" in root:
@@ -92,7 +95,7 @@ def read_labels(manifest: Manifest, kind: str) -> list[str] | None:
     path = Path(manifest.source).with_suffix(kind)
     if not path.is_file():
         return None
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_lines(path, "label file", "a line for each utterance")
     if len(lines) != len(manifest):
         raise InputError(f"{path}: {len(lines)} lines for {len(manifest)} utterances; write the labels again")
     return lines
@@ -106,6 +109,18 @@ def all_labels(manifest: Manifest) -> dict[str, list[str]]:
     kinds = dict.fromkeys((*LABEL_KINDS, *(f".{path.name[5:-4]}" for path in _dictionaries(manifest.source))))
     found = {kind: read_labels(manifest, kind) for kind in kinds}
     return {kind: lines for kind, lines in found.items() if lines is not None}
+
+
+def listing_paths(manifest: str | Path, kinds: Iterable[str]) -> list[Path]:
+    """Return the path of a manifest and those of its labels of these kinds."""
+    return [Path(manifest), *(Path(manifest).with_suffix(kind) for kind in kinds)]
+
+
+def labelled_content(manifest: Manifest) -> dict[str, str]:
+    """Return digests of a manifest and of each kind of its labels, by what they are."""
+    paths = {"manifest": Path(manifest.source)}
+    paths |= {f"labels {kind}": Path(manifest.source).with_suffix(kind) for kind in all_labels(manifest)}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
 
 
 def write_all_labels(manifest: Manifest, out: str | Path, labels: dict[str, list[str]]) -> None:

@@ -6,6 +6,7 @@ unpacking; any zip program opens the files too.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import struct
@@ -16,23 +17,38 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import audio_samples
-from ccc_w2v.data.manifest import Manifest, all_labels, write_all_labels, write_manifest
+from ccc_w2v.data.manifest import (
+    Manifest,
+    all_labels,
+    labelled_content,
+    listing_paths,
+    read_manifest,
+    write_all_labels,
+    write_manifest,
+)
 from ccc_w2v.errors import InputError
+from ccc_w2v.run_folder import Output, beside, check, claim, keep_record
 
 
-def pack(manifest: Manifest, out: str | Path, sample_rate: int, max_bytes: int = 2**32) -> list[Path]:
+def pack(
+    manifest: Manifest, out: str | Path, sample_rate: int, max_bytes: int = 2**32, *, overwrite: bool = False
+) -> list[Path]:
     """Copy a manifest's recordings into zips of up to about ``max_bytes`` beside the manifest ``out``, and write that.
 
     Labels beside the manifest are copied, and their dictionaries. Every header is compared with the manifest before its
-    file is packed. Files appear whole or not at all, the manifest last. Returns the zips. Raises InputError for a
-    recording that cannot be packed, one that is a slice of a zip already, and for an ``out`` that is the manifest.
+    file is packed. Files appear whole or not at all, the manifest last. Returns the zips: those that are there
+    where the same was packed before. Raises InputError for something else at ``out`` (replaced with ``overwrite``), for
+    a recording that cannot be packed, one that is a slice of a zip already, and for an ``out`` that is the manifest.
     """
     out = Path(out).resolve()
-    if out == Path(manifest.source).resolve():
-        raise InputError(f"{out}: is the manifest that is read; name another file to write")
     if max_bytes < 1:
         raise InputError(f"zips of {max_bytes} bytes: expected at least 1")
     labels = all_labels(manifest)
+    settings = {**labelled_content(manifest), "sample rate": sample_rate, "size of a zip": max_bytes}
+    written = [*listing_paths(out, labels), *sorted(out.parent.glob(f"{out.stem}_[0-9][0-9][0-9].zip"))]
+    output = Output(out, settings, beside(out), written, listing_paths(manifest.source, labels))
+    if check(output, overwrite=overwrite) and out.is_file():
+        return _zips_of(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     writer = _Zips(out, max_bytes)
     try:
@@ -45,12 +61,21 @@ def pack(manifest: Manifest, out: str | Path, sample_rate: int, max_bytes: int =
             if found != entry.samples:
                 raise InputError(f"{where}: {path}: {found} samples, the manifest declares {entry.samples}")
             slices.append((writer.add(path, entry.path), entry.samples))
-        zips = writer.finish()
+        writer.close()
+        claim(output, overwrite=overwrite)
+        keep_record(output)
+        zips = writer.publish()
     finally:
         writer.discard()
     write_all_labels(manifest, out, labels)
     write_manifest(out, out.parent, slices)
     return zips
+
+
+def _zips_of(manifest: Path) -> list[Path]:
+    """Return the zips that a packed manifest's lines name, each once."""
+    names = (entry.path.rsplit(":", 2)[0] for entry in read_manifest(manifest).entries)
+    return [manifest.parent / name for name in dict.fromkeys(names)]
 
 
 def write_zip(path: str | Path, files: Iterable[tuple[str, bytes]]) -> None:
@@ -109,10 +134,14 @@ class _Zips:
             shutil.copyfileobj(source, target, 1 << 20)
         return f"{self.finished[-1][1].name}:{offset}:{size}"
 
-    def finish(self) -> list[Path]:
-        """Close the last zip and give all their names; return them."""
+    def close(self) -> None:
+        """Write the end of the last zip."""
         if self.open is not None:
             self.open.close()
+            self.open = None
+
+    def publish(self) -> list[Path]:
+        """Give the closed zips their names; return them."""
         zips = []
         while self.finished:
             partial, final = self.finished.pop(0)
@@ -121,15 +150,16 @@ class _Zips:
         return zips
 
     def discard(self) -> None:
-        """Remove what has not been given its name."""
-        if self.open is not None:
-            self.open.close()
+        """Remove what has not been given its name; a full disk may refuse even the end of a zip."""
+        with contextlib.suppress(OSError):
+            self.close()
+        if self.open is not None and self.open.fp is not None:
+            self.open.fp.close()
         for partial, _ in self.finished:
             partial.unlink(missing_ok=True)
 
     def _next(self) -> None:
-        if self.open is not None:
-            self.open.close()
+        self.close()
         final = self.out.with_name(f"{self.out.stem}_{len(self.finished):03}.zip")
         partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
         self.finished.append((partial, final))

@@ -49,6 +49,18 @@ def compare(
     return compare_texts(*read_systems(systems, reference_path, rules), rules=rules, seed=seed, speakers=speakers)
 
 
+def system_files(systems: Sequence[str | Path], reference_path: str | Path | None) -> dict[str, Path]:
+    """Return every file that read_systems reads, by what it is: the references, and each system's hypotheses."""
+    paths = {str(system): Path(system) for system in systems}
+    hypotheses = {name: path / "hyp.trn" if path.is_dir() else path for name, path in paths.items()}
+    if reference_path:
+        return {"references": Path(reference_path), **hypotheses}
+    return {
+        **{f"references of {name}": path / "ref.trn" for name, path in paths.items() if path.is_dir()},
+        **hypotheses,
+    }
+
+
 def read_systems(
     systems: Sequence[str | Path], reference_path: str | Path | None, rules: str
 ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:

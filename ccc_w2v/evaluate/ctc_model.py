@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 import ccc_w2v
 from ccc_w2v.checkpoint.evaluated import parse_conv_layers
 from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.compat_half import check_half_convolutions
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.plain import (
     PRETRAINED_MODELS,
@@ -75,6 +76,7 @@ def load_ctc(
     Raises InputError for a checkpoint that is unreadable or of another kind, for a base model or dictionary that cannot
     be found, and for tensors or a dictionary that do not fit.
     """
+    check_half_convolutions()
     if _is_huggingface(checkpoint_path) and not average_last:
         from ccc_w2v.export.import_huggingface import import_huggingface
 

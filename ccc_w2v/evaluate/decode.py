@@ -5,11 +5,9 @@ Letters in shapes: B utterances, S samples, T frames, V symbols of the dictionar
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -231,12 +229,3 @@ def timed_words(symbols: Sequence[Symbol], model: CtcModel) -> list[Word]:
         for text, held in zip(texts, words, strict=True)
         if text
     ]
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -8,7 +8,6 @@ D width, G codebook groups.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,11 +22,12 @@ from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import Entry, Manifest, write_whole
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.decode import equal_length_batches, sha256
+from ccc_w2v.evaluate.decode import equal_length_batches
 from ccc_w2v.evaluate.wer import utterance_ids
 from ccc_w2v.export import parity
 from ccc_w2v.export.plain import load_plain, receptive_field, to_plain
 from ccc_w2v.export.whole import whole
+from ccc_w2v.run_folder import Output, claim, keep_record, sha256
 
 INDEX_COLUMNS = ("utterance", "shard", "first_row", "rows", "first_frame", "frames")
 SUFFIXES = {"npy": "npy", "hdf5": "h5", "safetensors": "safetensors"}
@@ -90,16 +90,23 @@ def hidden_states(encoder: Encoder, waves_BS: torch.Tensor) -> tuple[torch.Tenso
     return torch.stack([state.transpose(0, 1) for state in states], dim=2), codes
 
 
-def extract(encoder: Encoder, manifest: Manifest, out: Path, wanted: Wanted, identity: str) -> int:
+def extract(
+    encoder: Encoder, manifest: Manifest, out: Path, wanted: Wanted, identity: str, *, overwrite: bool = False
+) -> int:
     """Write the shards, then index.tsv, into ``out``; returns how many utterances an earlier run had done.
 
     ``identity`` names the checkpoint's content: a folder begun with another one, another manifest or other wishes is
-    refused. Raises InputError for that, for a layer that is not there, codes of a fine-tuned model and unfit audio.
+    refused, or replaced with ``overwrite``. Raises InputError for that, for a layer that is not there, codes of a
+    fine-tuned model and unfit audio.
     """
     layers = _check(encoder, wanted)
     ids = utterance_ids(manifest)
-    out.mkdir(parents=True, exist_ok=True)
-    _claim(out, {"checkpoint": identity, "manifest": sha256(Path(manifest.source)), **asdict(wanted), "layers": layers})
+    settings = {"checkpoint": identity, "manifest": sha256(manifest.source), **asdict(wanted), "layers": layers}
+    written = [*out.glob("shard-*"), out / "index.tsv"]
+    output = Output(out, settings, out / "settings.json", written, [manifest.source])
+    if not claim(output, overwrite=overwrite):
+        out.mkdir(parents=True, exist_ok=True)
+        keep_record(output)
     starts = range(0, len(ids), wanted.shard_utterances)
     done = 0
     with tqdm(total=len(ids), unit="utt", desc="extracting") as bar:
@@ -130,15 +137,6 @@ def _check(encoder: Encoder, wanted: Wanted) -> list[int]:
     if wanted.format == "hdf5":
         _h5py()
     return layers
-
-
-def _claim(out: Path, settings: dict[str, Any]) -> None:
-    path = out / "settings.json"
-    text = json.dumps(settings, indent=1) + "\n"
-    if not path.is_file():
-        write_whole(path, text)
-    elif path.read_text(encoding="utf-8") != text:
-        raise InputError(f"{out}: holds features of another checkpoint, manifest or setting; choose another folder")
 
 
 def _shard(

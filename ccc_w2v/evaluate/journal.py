@@ -26,17 +26,29 @@ def open_journal(path: Path, identity: dict[str, str]) -> tuple[dict[str, list[H
         header, *lines = [json.loads(line) for line in complete.splitlines()] or [identity]
         hypotheses = {line["id"]: list(map(_from_line, line["hypotheses"])) for line in lines}
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a journal of this tool ({error}); remove it to decode from the start") from error
+        raise InputError(
+            f"{path}: not a journal of this tool ({error}); give --overwrite to decode from the start"
+        ) from error
     if header != identity:
         raise InputError(
-            f"{path}: an unfinished decoding of another checkpoint, manifest, precision, window or search; remove it "
-            "to give it up, or choose another output folder"
+            f"{path}: an unfinished decoding of another checkpoint, manifest, precision, window or search; give "
+            "--overwrite to give it up, or choose another output folder"
         )
     if not complete:
         write_whole(path, json.dumps(identity) + "\n")
     elif len(complete) < len(content):
         os.truncate(path, len(complete))
     return hypotheses, open(path, "a", encoding="utf-8")
+
+
+def journal_identity(path: Path) -> dict[str, str] | None:
+    """Return the identity in a journal's first line; None where there is no whole line or none of a journal."""
+    try:
+        with open(path, encoding="utf-8") as lines:
+            identity = json.loads(lines.readline())
+    except (OSError, ValueError):
+        return None
+    return identity if isinstance(identity, dict) else None
 
 
 def add_line(journal: TextIO, utterance: str, hypotheses: list[Hypothesis]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ccc_w2v.corpora.subwords import read_model
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.ctc_model import CtcModel
+from ccc_w2v.text_files import text_lines
 
 
 def read_lexicon(
@@ -20,7 +21,7 @@ def read_lexicon(
     spell = _letters if sentencepiece is None else piece_splitter(sentencepiece)
     by_itself = sentencepiece is not None or model.post_process == "letter"
     spellings: dict[str, list[list[str]]] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text_lines(path, "lexicon", "lines of a word and its spelling"), start=1):
         word, *spelling = line.split() or [""]
         if not word:
             continue

@@ -12,6 +12,8 @@ from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.lexicon import piece_splitter
 from ccc_w2v.evaluate.normalize import normalize
 from ccc_w2v.export.whole import whole
+from ccc_w2v.run_folder import Output, beside, check, content_of, keep_record, sha256
+from ccc_w2v.text_files import text_lines
 
 WHERE = "build it from https://github.com/kpu/kenlm (cmake, a C++ compiler and Boost) and put it on the PATH"
 
@@ -27,8 +29,9 @@ def train_ngram(
     prune: list[int] | None = None,
     memory: str = "4G",
     overwrite: bool = False,
-) -> int:
-    """Write an n-gram model with modified Kneser-Ney smoothing; returns the number of sentences that it learned from.
+) -> int | None:
+    """Write an n-gram model with modified Kneser-Ney smoothing; returns the number of sentences that it learned from,
+    None where the model of the same text and settings is there already.
 
     The texts hold a sentence a line, read under the named rules; with ``letters`` the units are letters and "|" after
     each word, with ``sentencepiece`` the pieces of that model, as beam search without a lexicon reads them. An ``out``
@@ -36,15 +39,19 @@ def train_ngram(
     seen at most so often are dropped.
     ``memory`` is what lmplz sorts in, as it writes sizes (50M, 4G, 80%); what does not fit goes to disk beside ``out``.
 
-    Raises InputError where KenLM's programs are missing or fail, for units of both kinds, and for text without a
-    sentence. The file appears whole or not at all.
+    Raises InputError for a model of another text or setting at ``out`` (without ``overwrite``), where KenLM's programs
+    are missing or fail, for units of both kinds, and for text without a sentence. The file appears whole or not at all.
     """
     if letters and sentencepiece:
         raise InputError("a model of letters or one of pieces; give --letters or --sentencepiece")
+    units_of = "letters" if letters else sha256(sentencepiece) if sentencepiece else "words"
     units = _letters if letters else piece_splitter(sentencepiece) if sentencepiece else str.split
     binary = out.suffix != ".arpa"
+    output = _output(text_paths, out, order, rules, units_of, prune)
+    if check(output, overwrite=overwrite) and out.is_file():
+        return None
     programs = {name: _program(name) for name in ("lmplz", *(["build_binary"] if binary else []))}
-    with whole(out, overwrite=overwrite) as partial, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+    with whole(out, overwrite=True) as partial, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         sentences = 0
         with open(Path(scratch) / "text", "w", encoding="utf-8") as text:
             for sentence in _sentences(text_paths, rules, units):
@@ -59,7 +66,13 @@ def train_ngram(
         _run([programs["lmplz"], *options, "--text", text.name, "--arpa", str(arpa)])
         if binary:
             _run([programs["build_binary"], "trie", str(arpa), str(partial)])
+    keep_record(output)
     return sentences
+
+
+def _output(texts: list[Path], out: Path, order: int, rules: str, units: str, prune: list[int] | None) -> Output:
+    learned = {"text": " ".join(map(content_of, texts)), "order": order, "normalize": rules, "units": units}
+    return Output(out, {**learned, "prune": prune}, beside(out), [out], texts)
 
 
 def _program(name: str) -> str:
@@ -75,15 +88,9 @@ def _letters(sentence: str) -> list[str]:
 
 def _sentences(paths: list[Path], rules: str, units: Callable[[str], list[str]]) -> Iterator[str]:
     for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path}: no such text; expected a sentence a line")
-        with open(path, encoding="utf-8") as lines:
-            try:
-                for line in lines:
-                    if sentence := normalize(line, rules):
-                        yield " ".join(units(sentence))
-            except UnicodeDecodeError as error:
-                raise InputError(f"{path}: not UTF-8 text ({error.reason}); convert the file") from error
+        for line in text_lines(path, "text", "a sentence a line"):
+            if sentence := normalize(line, rules):
+                yield " ".join(units(sentence))
 
 
 def _run(command: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,10 +150,11 @@ def _folder(system: Path) -> Path:
     return system if system.is_dir() else system.parent
 
 
-def render(report: Mapping[str, Any]) -> str:
-    """Return the page. All text of the report is escaped, and the page's policy lets no other script run than its own.
+def render(report: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> str:
+    """Return the page, with the ``settings`` that it was made with in its head.
 
-    The policy (Content-Security-Policy) also keeps the browser from fetching anything.
+    All text of the report is escaped, and the page's policy (Content-Security-Policy) lets no other script run than its
+    own and keeps the browser from fetching anything.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ccc_w2v", "evaluate"),
@@ -168,5 +170,10 @@ def render(report: Mapping[str, Any]) -> str:
     script, style = (loader.get_source(environment, name)[0] for name in (SCRIPT, STYLE))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return environment.get_template(TEMPLATE).render(
-        **report, script=script, style=style, digest=digest, made=datetime.date.today().isoformat()
+        **report,
+        settings=json.dumps(dict(settings or {})),
+        script=script,
+        style=style,
+        digest=digest,
+        made=datetime.date.today().isoformat(),
     )

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.fairseq_lm import load_fairseq_lm
 from ccc_w2v.evaluate.language_model import LanguageModel, load_transformers_lm, log_probabilities
+from ccc_w2v.evaluate.transcribe import write_nbest
+from ccc_w2v.evaluate.wer import write_trn
+from ccc_w2v.run_folder import Output, claim, content_of, keep_record, sha256
+from ccc_w2v.text_files import text_lines
 
 SCORES = ("acoustic", "lm", "total")
+RECORD = "rescoring.json"
 
 
 def load_language_model(
@@ -33,10 +40,10 @@ def load_language_model(
 def read_nbest(path: str | Path) -> dict[str, list[dict[str, Any]]]:
     """Read an nbest.jsonl of tools/decode.py; raises InputError for a missing file and for a line of another form."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such n-best file; write one with tools/decode.py --beam 50 --nbest 20")
     found: dict[str, list[dict[str, Any]]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text_lines(path, "n-best file", "lines of tools/decode.py --nbest"), start=1):
         try:
             entry = json.loads(line)
             utterance = entry["id"]
@@ -51,6 +58,46 @@ def read_nbest(path: str | Path) -> dict[str, list[dict[str, Any]]]:
     if not found:
         raise InputError(f"{path}: holds no utterance; decode again")
     return found
+
+
+def claim_rescoring(
+    out: Path,
+    nbest: str | Path,
+    language_model: Mapping[str, str | Path | None],
+    settings: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> Output:
+    """Return a folder that is this rescoring's; raises InputError for one of another, or which the lists are read from.
+
+    ``language_model`` holds the files or folder that the model comes from, ``settings`` what else decides the result.
+    """
+    decided = {"nbest": sha256(nbest), **{name: _digest(path) for name, path in language_model.items()}, **settings}
+    beside = Path(nbest).with_name("ref.trn")
+    decided["references"] = content_of(beside) if beside.is_file() else ""
+    written = [out / name for name in ("nbest.jsonl", "hyp.trn", "ref.trn")]
+    inputs = [nbest, *([beside] if beside.is_file() else [])]
+    output = Output(out, decided, out / RECORD, written, inputs)
+    claim(output, overwrite=overwrite)
+    return output
+
+
+def _digest(path: str | Path | None) -> str:
+    """Return what stands for a model: the digest of a file, or of all files of a folder."""
+    if path is None or not Path(path).is_dir():
+        return content_of(path)
+    return " ".join(sha256(file) for file in sorted(Path(path).iterdir()) if file.is_file())
+
+
+def write_rescored(output: Output, nbest: str | Path, rescored: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Write the lists, their best texts, and the references that lie beside the lists that were read."""
+    output.name.mkdir(parents=True, exist_ok=True)
+    keep_record(output)
+    references = Path(nbest).with_name("ref.trn")
+    if references.is_file():
+        write_whole(output.name / "ref.trn", references.read_bytes())
+    write_nbest(output.name / "nbest.jsonl", rescored)
+    write_trn(output.name / "hyp.trn", {utterance: best[0]["text"] for utterance, best in rescored.items()})
 
 
 def rescore(

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ccc_w2v.errors import InputError
+from ccc_w2v.text_files import read_lines
 
 # 32 MB of drawn indices at a time.
 _DRAWS_AT_ONCE = 4_000_000
@@ -125,13 +126,7 @@ def read_groups(path: str | Path, utterances: Sequence[str], kind: str = "speake
     ``kind`` says in messages what the groups are. Raises InputError for a file that is missing or no UTF-8 text, a line
     of another form, an id that comes twice, and an utterance that has no line.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such {kind} map; expected lines of utterance-id {kind}")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); convert the file") from error
+    lines = read_lines(path, f"{kind} map", f"lines of utterance-id {kind}")
     group_of: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         fields = line.split()

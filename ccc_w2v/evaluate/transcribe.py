@@ -23,15 +23,15 @@ from ccc_w2v.evaluate.decode import (
     Search,
     Word,
     greedy_search,
-    sha256,
 )
 from ccc_w2v.evaluate.decoding_settings import SETTINGS
 from ccc_w2v.evaluate.emissions import emitted_pieces
-from ccc_w2v.evaluate.journal import add_line, open_journal
+from ccc_w2v.evaluate.journal import add_line, journal_identity, open_journal
 from ccc_w2v.evaluate.pieces import joined
 from ccc_w2v.evaluate.search_pool import searched
-from ccc_w2v.evaluate.wer import read_references, utterance_ids, write_trn
+from ccc_w2v.evaluate.wer import read_references, trn_text, utterance_ids, write_trn
 from ccc_w2v.evaluate.windows import Windows
+from ccc_w2v.run_folder import Output, claim, remove, sha256
 
 # Seconds of audio, and how many of them in a second.
 BAR = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}, {rate_fmt}]"
@@ -115,40 +115,86 @@ def decode_into(
     logits: bool = False,
     nbest: bool = False,
     names: Mapping[str, str] | None = None,
-) -> Transcription:
+    overwrite: bool = False,
+) -> Transcription | None:
     """Transcribe into a folder: hyp.trn, hyp.ctm, what made them in decoding.json, ref.trn where <split>.wrd exists.
 
     See transcribe and write_nbest. ``identity`` goes into decoding.json, with ``names`` of what it holds the hashes of
-    before it.
+    before it. A folder that holds the same decoding already is left as it is but for changed references: returns None.
 
-    Raises InputError as transcribe does, and for ids and references that cannot be written, before anything is.
+    Raises InputError as transcribe does, for a folder of another decoding (removed with ``overwrite``, and what was
+    scored of it), and for ids and references that cannot be written, before anything is.
     """
-    ids, references = utterance_ids(manifest), read_references(manifest)
-    logits_dir = out / "logits" if logits else None
-    (logits_dir or out).mkdir(parents=True, exist_ok=True)
-    journal = out / "hyp.partial.jsonl"
+    utterance_ids(manifest)
+    references = read_references(manifest)
     identity = {**identity, "logits": str(logits), "windows": str(windows)}
+    folder = _DecodingFolder(out, logits, nbest)
+    if folder.done(identity, manifest, names or {}, overwrite=overwrite):
+        folder.write_references(manifest, references)
+        return None
     result = transcribe(
         model,
         manifest,
-        journal,
+        folder.journal,
         identity,
         search=search,
         search_processes=search_processes,
         max_samples=max_samples,
         windows=windows,
-        logits_dir=logits_dir,
+        logits_dir=folder.logits_dir,
     )
-    if references is not None:
-        write_trn(out / "ref.trn", dict(zip(ids, references, strict=True)))
-    if nbest:
-        found = {utterance: list(map(as_scores, each)) for utterance, each in result.hypotheses.items()}
-        write_nbest(out / "nbest.jsonl", found)
-    write_words(out / "hyp.ctm", {utterance: best[0].words for utterance, best in result.hypotheses.items()})
-    write_whole(out / SETTINGS, json.dumps({**(names or {}), **identity}, indent=2) + "\n")
-    write_trn(out / "hyp.trn", result.texts)
-    journal.unlink()
+    folder.write(result, manifest, references, {**(names or {}), **identity})
     return result
+
+
+class _DecodingFolder:
+    """The folder of one decoding: its files, and whether they are those of an identity."""
+
+    def __init__(self, out: Path, logits: bool, nbest: bool) -> None:
+        self.out, self.nbest, self.journal = out, nbest, out / "hyp.partial.jsonl"
+        self.logits_dir = out / "logits" if logits else None
+
+    def done(self, identity: dict[str, str], manifest: Manifest, names: Mapping[str, str], *, overwrite: bool) -> bool:
+        """Claim the folder; tell whether the decoding in it is finished, else make it ready to begin or resume."""
+        logits, settings = self.out / "logits", self.out / SETTINGS
+        written = [self.out / name for name in ("hyp.trn", "hyp.ctm", "ref.trn", "nbest.jsonl")]
+        if settings.is_file():  # those of an unfinished decoding belong to its journal
+            written.append(logits)
+        inputs: list[str | Path] = [manifest.source, Path(manifest.source).with_suffix(".wrd")]
+        output = Output(self.out, identity, settings, written, inputs, ignored=tuple(names))
+        same = claim(output, overwrite=overwrite)
+        if overwrite and self.journal.is_file() and journal_identity(self.journal) != identity:
+            remove([self.journal, logits])
+        wanted = ["hyp.trn", "hyp.ctm", *(["nbest.jsonl"] if self.nbest else [])]
+        if same and not self.journal.exists() and all((self.out / name).is_file() for name in wanted):
+            return True
+        (self.logits_dir or self.out).mkdir(parents=True, exist_ok=True)
+        return False
+
+    def write(
+        self, result: Transcription, manifest: Manifest, references: list[str] | None, settings: Mapping[str, str]
+    ) -> None:
+        """Write whose the folder is, then what was decoded, hyp.trn last, and end the journal."""
+        write_whole(self.out / SETTINGS, json.dumps(dict(settings), indent=2) + "\n")
+        self.write_references(manifest, references)
+        if self.nbest:
+            nbest = {utterance: list(map(as_scores, each)) for utterance, each in result.hypotheses.items()}
+            write_nbest(self.out / "nbest.jsonl", nbest)
+        write_words(self.out / "hyp.ctm", {utterance: best[0].words for utterance, best in result.hypotheses.items()})
+        write_trn(self.out / "hyp.trn", result.texts)
+        self.journal.unlink()
+
+    def write_references(self, manifest: Manifest, references: list[str] | None) -> None:
+        """Let ref.trn hold the references of now; where they have changed, what was scored against it is removed."""
+        path = self.out / "ref.trn"
+        if references is None:
+            remove([path])
+            return
+        texts = dict(zip(utterance_ids(manifest), references, strict=True))
+        if path.is_file() and path.read_text(encoding="utf-8") == trn_text(texts):
+            return
+        remove([path])
+        write_trn(path, texts)
 
 
 def write_words(path: str | Path, words: Mapping[str, Sequence[Word]]) -> None:

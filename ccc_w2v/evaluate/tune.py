@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from ccc_w2v.evaluate.search_pool import searched
 from ccc_w2v.evaluate.transcribe import decode_into
 from ccc_w2v.evaluate.wer import Counts, read_references, score, utterance_ids
 from ccc_w2v.evaluate.windows import Windows
+from ccc_w2v.run_folder import Output, claim, keep_record
 
 STEP = 0.01
 # Random trials before the sampler looks at what they found.
@@ -82,6 +83,7 @@ def cache_logits(
     *,
     max_samples: int = MAX_BATCH_SAMPLES,
     windows: Windows | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Decode greedily into a folder, with log-probabilities in folder/logits, unless the same is there already.
 
@@ -92,7 +94,9 @@ def cache_logits(
     if marker.is_file() and marker.read_text(encoding="utf-8") == content:
         return
     marker.unlink(missing_ok=True)
-    decode_into(folder, model, manifest, identity, max_samples=max_samples, windows=windows, logits=True)
+    decode_into(
+        folder, model, manifest, identity, max_samples=max_samples, windows=windows, logits=True, overwrite=overwrite
+    )
     write_whole(marker, content)
 
 
@@ -215,15 +219,13 @@ def _tell(optuna: Any, study: Any, spaces: dict[str, Any], trial: Trial) -> None
         study.add_trial(optuna.trial.create_trial(params=values, distributions=dict(spaces), value=trial.error_rate))
 
 
-def claim(path: Path, identity: Mapping[str, str]) -> None:
-    """Write what the trials beside ``path`` depend on; raises InputError where trials of something else are there."""
-    content = json.dumps(dict(identity), indent=2) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") != content:
-        raise InputError(
-            f"{path}: trials of another checkpoint, manifest, language model, beam, range or seed; choose another "
-            "output folder"
-        )
-    write_whole(path, content)
+def claim_trials(folder: Path, settings: Mapping[str, str], inputs: Sequence[str | Path], *, overwrite: bool) -> None:
+    """Make a folder that of these trials; raises InputError where trials of something else are, as run_folder.claim."""
+    written = [folder / "trials.tsv", folder / "trials.png"]
+    output = Output(folder, settings, folder / "tuning.json", written, inputs)
+    if not claim(output, overwrite=overwrite):
+        folder.mkdir(parents=True, exist_ok=True)
+        keep_record(output)
 
 
 def write_table(path: Path, trials: list[Trial]) -> None:

@@ -16,6 +16,7 @@ from rapidfuzz.distance import Levenshtein
 from ccc_w2v.data.manifest import Manifest, write_whole
 from ccc_w2v.errors import InputError
 from ccc_w2v.evaluate.alignment import error_costs
+from ccc_w2v.text_files import read_lines, text_lines
 
 UNITS = ("word", "char")
 # Highest number of words of each class of lengths but the last.
@@ -75,13 +76,7 @@ def read_trn(path: str | Path) -> dict[str, str]:
     Raises InputError for a file that is missing, no UTF-8 text or without an utterance, for a malformed line, for an
     id that comes twice, and for sclite's markup of alternatives ("{ a / b }", "@"), which is not scored here.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such .trn file; expected lines of words (utterance-id)")
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); convert the file") from error
+    lines = read_lines(path, ".trn file", "lines of words (utterance-id)")
     texts: dict[str, str] = {}
     first_line: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
@@ -113,7 +108,12 @@ def _parse_line(line: str, where: str) -> tuple[str, str]:
 
 def write_trn(path: str | Path, texts: Mapping[str, str]) -> None:
     """Write a .trn file from id to words; the file appears whole or not at all."""
-    write_whole(path, "".join(f"{text} ({utterance})\n" for utterance, text in texts.items()))
+    write_whole(path, trn_text(texts))
+
+
+def trn_text(texts: Mapping[str, str]) -> str:
+    """Return the content of a .trn file from id to words."""
+    return "".join(f"{text} ({utterance})\n" for utterance, text in texts.items())
 
 
 def utterance_ids(manifest: Manifest) -> list[str]:
@@ -147,8 +147,7 @@ def read_references(manifest: Manifest) -> list[str] | None:
     path = Path(manifest.source).with_suffix(".wrd")
     if not path.is_file():
         return None
-    with open(path, encoding="utf-8") as lines:
-        transcripts = [" ".join(line.split()) for line in lines]
+    transcripts = [" ".join(line.split()) for line in text_lines(path, "transcript file", "a line for each utterance")]
     if len(transcripts) != len(manifest):
         raise InputError(
             f"{path}: {len(transcripts)} lines, the manifest lists {len(manifest)} utterances; prepare the corpus again"

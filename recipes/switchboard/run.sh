@@ -68,7 +68,7 @@ score_hub5() {  # folder of recognise: by NIST's rules, the halves apart
     local folder
     for set in $sets; do
         for folder in "$1/$set" ${lm:+"$1/${set}_lm"}; do
-            run_once "$folder/.scored" python tools/score.py --standard hub5 --stm "$data/$set.stm" \
+            run_once "$folder/score.json" python tools/score.py --standard hub5 --stm "$data/$set.stm" \
                 --glm "$data/$set.glm" --segments "$data/$set.segments" --hyp "$folder/hyp.trn" \
                 --ctm-out "$folder/recordings.ctm" --json "$folder/score.json"
         done

@@ -48,7 +48,8 @@ def test_tempo_and_pitch_change_together(tmp_path):
 def test_a_second_call_writes_no_audio_again(manifest, tmp_path):
     perturb_speed(manifest, (0.9,), tmp_path / "more.tsv")
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "more").rglob("*.flac")}
-    perturb_speed(manifest, (0.9, 1.0), tmp_path / "more.tsv")
+    (tmp_path / "more.tsv").unlink()
+    assert perturb_speed(manifest, (0.9,), tmp_path / "more.tsv") == 2
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "more").rglob("*.flac")}
 
 
@@ -58,7 +59,7 @@ def test_a_second_call_writes_no_audio_again(manifest, tmp_path):
         ((3.0,), "more", "0.5 to 2"),
         ((1.0, 1.0), "more", "each once"),
         ((), "more", "each once"),
-        ((1.1,), "train", "is the manifest"),
+        ((1.1,), "train", "is what this command reads"),
     ],
 )
 def test_mistakes_are_refused(manifest, tmp_path, factors, out, message):

@@ -40,7 +40,15 @@ def test_slices_hold_the_same_samples_here_and_in_fairseq(corpus, tmp_path):
     assert read_labels(packed, ".wrd") == ["ONE", "TWO", "THREE", "FOUR", "FIVE"]
     assert read_labels(packed, ".spm9") == ["\u2581ONE"] * 5
     beside = {path.name for path in (tmp_path / "packed").iterdir() if path.suffix != ".zip"}
-    assert beside == {"train.tsv", "train.wrd", "train.ltr", "train.spm9", "dict.ltr.txt", "dict.spm9.txt"}
+    assert beside == {
+        "train.tsv",
+        "train.wrd",
+        "train.ltr",
+        "train.spm9",
+        "dict.ltr.txt",
+        "dict.spm9.txt",
+        "train.tsv.settings.json",
+    }
     for before, after in zip(raw.entries, packed.entries, strict=True):
         expected = read_audio(raw.audio_path(before), RATE)
         found = read_audio(packed.audio_path(after), RATE, declared_samples=after.samples)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ccc_w2v.evaluate.wer import write_trn
-from tests.evaluate.run_tool import as_arguments, run_tool, run_with
+from tests.evaluate.run_tool import as_arguments, run_with
 
 
 def compare(*systems: object, **options: object) -> int:
@@ -46,7 +46,7 @@ def test_marks_what_holds(folders: list[Path], tmp_path: Path, capsys: pytest.Ca
         assert pair["bootstrap"]["value"] == pytest.approx(rates[0] - rates[1])
     for folder in folders:
         options = {"ref": folder / "ref.trn", "hyp": folder / "hyp.trn", "json": tmp_path / "score.json"}
-        assert run_tool("score", **options) == 0
+        assert run_with("score", *as_arguments(**options), "--overwrite") == 0
         assert report["systems"][str(folder)] == json.loads((tmp_path / "score.json").read_text())["wer"]
     assert "after Holm's adjustment for 3 comparisons" in printed
     assert "normalisation: none" in printed

@@ -19,6 +19,7 @@ from ccc_w2v.evaluate.ctc_model import load_ctc
 from ccc_w2v.evaluate.decoding_settings import read_settings
 from ccc_w2v.evaluate.wer import Counts, read_trn, score
 from ccc_w2v.evaluate.windows import Windows
+from ccc_w2v.run_folder import sha256
 from tests.evaluate.nist import SCLITE, needs_sclite
 from tests.evaluate.run_tool import TOOLS, as_arguments, run_tool, run_with
 from tests.evaluate.tiny_ctc import SAMPLES, WORDS, raw_state, save
@@ -58,7 +59,7 @@ def test_writes_hypotheses_and_references(uninterrupted: Path, checkpoint: Path)
     assert list(hypotheses) == ids
     assert all(hypotheses.values())
     settings = read_settings(uninterrupted)
-    assert (settings["checkpoint"], settings["dtype"]) == (decode.sha256(checkpoint), "float32")
+    assert (settings["checkpoint"], settings["dtype"]) == (sha256(checkpoint), "float32")
 
 
 def test_reports_the_real_time_factor(

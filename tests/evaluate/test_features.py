@@ -129,7 +129,7 @@ def test_stopped_extraction_goes_on_and_equals_an_undisturbed_one(styled, corpus
     assert straight == resumed
     assert load_file(tmp_path / "straight" / "shard-00000.safetensors")["features"].dtype == np.float16
     for identity, changed in (("y", wanted), ("x", Wanted(shard_utterances=2, mean=True))):
-        with pytest.raises(InputError, match="another checkpoint, manifest or setting"):
+        with pytest.raises(InputError, match="made with other settings"):
             extract(encoder, corpus, tmp_path / "stopped", changed, identity)
 
 

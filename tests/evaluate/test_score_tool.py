@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ccc_w2v
-from tests.evaluate.run_tool import one_line_error, run_tool
+from tests.evaluate.run_tool import as_arguments, one_line_error, run_tool, run_with
 
 REFERENCE = "the cat sat (s1-1)\non mats (s1-2)\nyes (s2-1)\n"
 HYPOTHESIS = "oh yes (s2-1)\nThe hat (s1-1)\non mats (s1-2)\n"
@@ -24,7 +24,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 def scored(files: dict[str, Path], **options: object) -> dict:
     report = files["ref"].with_name("score.json")
-    assert run_tool("score", **files, json=report, **options) == 0
+    assert run_with("score", *as_arguments(**files, json=report, **options), "--overwrite") == 0
     return json.loads(report.read_text())
 
 

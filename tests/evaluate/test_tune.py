@@ -182,7 +182,7 @@ def test_tool_finds_weights_with_which_decode_is_as_good(
     assert len(read_table(tmp_path / "tuned" / "trials.tsv")) == 5
     capsys.readouterr()
     assert run_with("tune_lm", *tuned, "--beam", 11) == 2
-    assert "tuning.json: trials of another checkpoint, manifest" in capsys.readouterr().err
+    assert "tuned: exists already, made with other settings (beam); name another output" in capsys.readouterr().err
     other = ["--out", tmp_path / "other", "--cache", tmp_path / "tuned" / "dev", "--trials", 1]
     assert run_with("tune_lm", *options, *searched, *other) == 0
 

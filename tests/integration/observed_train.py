@@ -2,7 +2,7 @@
 
 `python -m tests.integration.observed_train [fairseq-hydra-train's arguments]` with the folder in $OBSERVED. With
 HOLD=RANK:UPDATE that rank waits after that update until a file "go" is in the folder. PRETENDED_GPUS=N lets fairseq
-spawn N processes, which run on CPU cores and write no hashes.
+spawn N processes, which run on CPU cores and write no hashes. A process that destroys its process group leaves a file.
 """
 
 import hashlib
@@ -11,8 +11,21 @@ import time
 from pathlib import Path
 
 import torch
+import torch.distributed
 from fairseq_cli import train
 from fairseq_cli.hydra_train import cli_main
+
+destroy = torch.distributed.destroy_process_group
+
+
+def destroy_process_group(*args, **kwargs):
+    """Destroy the group and leave $OBSERVED/destroyed.PID."""
+    destroy(*args, **kwargs)
+    (Path(os.environ["OBSERVED"]) / f"destroyed.{os.getpid()}").touch()
+
+
+# Here, for spawned processes import this file and do not run it.
+torch.distributed.destroy_process_group = destroy_process_group
 
 
 def observe(trainer):

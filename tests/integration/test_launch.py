@@ -19,7 +19,7 @@ from tests.integration.namespaces import ADDRESSES, two_machines
 from tests.integration.test_training import ROOT, TRAIN, command, state, train
 
 LAUNCH = ROOT / "recipes/launch"
-PATIENCE_S = 300  # no claim about speed: only so that a hang fails
+PATIENCE_S = 600  # no claim about speed: only so that a hang fails
 # Every draw belongs to an utterance: with no dropout, sharing batches out changes only the order of sums. Three
 # utterances of validation leave a rank of two or four without a batch. The bank is first clustered at update 8.
 SETTINGS = [
@@ -175,9 +175,15 @@ def goes_on_from(source, folder, name):
 
 
 def test_two_ranks_stay_equal_and_equal_one_process_that_accumulates_two_batches(alone, together):
+    assert groups_destroyed(together) == 2
     hashes = [observed(together, rank) for rank in range(2)]
     assert hashes[0] == hashes[1] and list(hashes[0]) == list(range(1, 10)) and len(set(hashes[0].values())) == 9
     assert_close(*(state(folder, "checkpoint_1_3.pt") for folder in (alone, together)), targets=60, place=(1, 6))
+
+
+def groups_destroyed(folder):
+    """Return how many processes have destroyed their process group as they ended."""
+    return len(list(folder.glob("destroyed.*")))
 
 
 def test_two_ranks_go_on_as_one_process_and_one_as_two_ranks(corpus, alone, together, tmp_path):
@@ -191,6 +197,7 @@ def test_two_ranks_go_on_as_one_process_and_one_as_two_ranks(corpus, alone, toge
     spawn = [*("env", "PRETENDED_GPUS=2"), "fairseq-hydra-train"]
     two = [f"distributed_training.{setting}" for setting in ("distributed_world_size=2", "distributed_backend=gloo")]
     assert "1 process(es) before, 2 now: epoch 1" in done(launch(spawn, corpus, more, updates(6), *two))
+    assert groups_destroyed(more) == 2
     assert_close(state(alone), state(more), targets=120, place=(2, 0))
 
 
@@ -234,6 +241,7 @@ def test_four_ranks_told_to_stop_with_their_data_workers_save_after_the_same_upd
     stopped = state(tmp_path)["optimizer_history"][-1]["num_updates"]
     assert stopped == max(hashes[0]) + 1
     assert code == os.EX_TEMPFAIL and f"told to stop: saved after update {stopped}" in said
+    assert groups_destroyed(tmp_path) == 4
     assert "exitcode  : 75" in said[said.index("Root Cause (first observed failure)") :]
 
 
@@ -304,7 +312,7 @@ def arguments_of(pid):
 def test_a_launch_mistake_is_one_line_and_exit_code_2(script, arguments, message):
     path = f"{TRAIN.parent}:{os.environ['PATH']}"
     ended = subprocess.run(
-        [LAUNCH / script, *arguments], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60
+        [LAUNCH / script, *arguments], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=600
     )
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert ended.returncode == 2 and len(errors) == 1 and message in errors[0]

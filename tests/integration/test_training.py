@@ -52,7 +52,7 @@ def command(corpus, folder, *overrides):
 def train(corpus, folder, *overrides):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command(corpus, folder, *overrides), env=environment, capture_output=True, text=True, timeout=300
+        command(corpus, folder, *overrides), env=environment, capture_output=True, text=True, timeout=600
     )
 
 
