@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 from ccc_w2v.errors import InputError
 
 MAX_TEXT = 4096  # characters; the longest in use, wav2vec's aggregator, has about 200
+_SIDE = re.compile("^(encoder|decoder)_")
 MAX_LAYERS = 64  # convolutions; wav2vec 2.0 has 7, vq-wav2vec's aggregator 13
 
 ConvLayers = list[tuple[int, ...]]
@@ -25,7 +27,8 @@ def canonical(name: str, text: str) -> str:
 
     Raises InputError where the text is more than the literal that the setting takes.
     """
-    read = EVALUATED.get(name)
+    # Transformers of a flat configuration: decoder_xformers_att_config becomes decoder.xformers_att_config.
+    read = EVALUATED.get(name) or EVALUATED.get(_SIDE.sub("", name))
     if read is None or not text:
         return text
     try:

@@ -281,12 +281,12 @@ def test_a_transformers_folder_brings_no_code(tmp_path, save, recordings):
         assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("command", [["decode.py"], ["export.py", "--to", "fairseq"], ["import.py"]])
+@pytest.mark.parametrize("command", [["decode.py"], ["export.py", "--to", "fairseq", "--checkpoint"], ["import.py"]])
 def test_real_commands_end_with_one_line(command, states, save, tmp_path):
     state = put(states["finetuned"], (*bases(states["finetuned"]), "conv_feature_layers"), touch(tmp_path))
     path = save(state)
     tool = pathlib.Path(__file__).parents[2] / "tools" / command[0]
-    arguments = [*command[1:], str(path), str(tmp_path / "out.pt")]
+    arguments = [*command[1:], str(path), "--out", str(tmp_path / "out.pt")]
     if command == ["decode.py"]:
         arguments = ["--checkpoint", str(path), "--manifest", str(tmp_path / "x.tsv"), "--out", str(tmp_path / "out")]
         (tmp_path / "x.tsv").write_text("/\nx.wav\t16000\n")

@@ -210,6 +210,7 @@ def test_evaluated_texts_become_literals_of_the_same_value(name, text, literal):
         ("adam_betas", "abs(1)"),
         ("xformers_att_config", "{'a': 1e999}"),
         ("epoch2lr", "dict(a=1)"),
+        ("decoder_xformers_att_config", "dict(a=1)"),
         ("eval_bleu_args", "[1]"),
     ],
 )
