@@ -114,7 +114,8 @@ def open_parts(
 def check_wave(wave: np.ndarray, name: str) -> None:
     """Raise InputError when a wave (S,) holds a sample that is not finite, or nothing but silence."""
     # One pass decides: a NaN or infinity anywhere makes the sum of squares not finite.
-    energy = float(np.dot(wave, wave))
+    with np.errstate(over="ignore", invalid="ignore"):
+        energy = float(np.dot(wave, wave))
     if not np.isfinite(energy):
         raise InputError(f"{name}: {NOT_FINITE}")
     if energy == 0.0:

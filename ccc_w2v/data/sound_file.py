@@ -7,6 +7,7 @@ for gigabytes.
 from __future__ import annotations
 
 import io
+import math
 import os
 from pathlib import Path
 
@@ -32,6 +33,9 @@ _SAMPLES_A_BYTE = {"MP3": 128}
 _MOST_SAMPLES_A_BYTE = 8192
 _BLOCK = 1 << 20  # samples read at once: a file that ends early has cost no more
 _MOST_DIGITS = 18  # of an offset or length in a zip: 2**63 has 19
+
+MIN_RATE, MAX_RATE = 1000, 768_000  # Hz
+_MOST_WEIGHTS = 1 << 26  # of a resampling filter; 44.1 to 16 kHz takes 80,000
 
 # What soundfile raises for one damaged file or another: it computes with a header's numbers before it checks them.
 DAMAGED = (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError, OSError)
@@ -88,10 +92,24 @@ def _check_size(recording: soundfile.SoundFile, size: int, name: str) -> None:
         most = size * _SAMPLES_A_BYTE.get(recording.format, _MOST_SAMPLES_A_BYTE)
     else:
         most = size // (width * channels)
-    if frames < 0 or frames > most or recording.samplerate < 1:
+    if not MIN_RATE <= recording.samplerate <= MAX_RATE:
+        raise InputError(
+            f"{name}: its header says {recording.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE} Hz; replace the file"
+        )
+    if frames < 0 or frames > most:
         raise InputError(
             f"{name}: its header says {frames} samples at {recording.samplerate} Hz, and it has {size} bytes; "
             "the file is truncated or damaged, replace it"
+        )
+
+
+def check_resampling(rate: int, sample_rate: int, name: str) -> None:
+    """Raise InputError for rates in Hz that have so little in common that their filter would take gigabytes."""
+    common = math.gcd(rate, sample_rate)
+    if (rate // common) * (sample_rate // common) > _MOST_WEIGHTS:
+        raise InputError(
+            f"{name}: sample rate {rate} Hz has too little in common with {sample_rate} Hz to be resampled; is the "
+            "header right? Convert the recording with another program"
         )
 
 
