@@ -31,9 +31,9 @@ from ccc_w2v.checkpoint.untrusted import plain_settings
 from ccc_w2v.checkpoint.untrusted_state import inert_state, plain_state
 from ccc_w2v.compat_half import check_half_convolutions
 from ccc_w2v.compat_ranks import leave_process_group
-from ccc_w2v.compat_resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
-from ccc_w2v.data.waiting import WaitClock
 from ccc_w2v.errors import InputError, one_line_errors
+from ccc_w2v.training.data_wait import WaitClock
+from ccc_w2v.training.resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
 
 
 def prepare() -> None:

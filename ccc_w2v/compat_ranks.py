@@ -13,7 +13,7 @@ from typing import Any
 
 import torch.distributed as distributed
 
-from ccc_w2v.stopping import EXIT_CODE
+from ccc_w2v.training.stopping import EXIT_CODE
 
 
 @functools.cache

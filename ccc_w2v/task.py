@@ -23,11 +23,11 @@ from ccc_w2v.augment.preview import log_pairs
 from ccc_w2v.compat import watch_batches
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.randomness import generator_for
-from ccc_w2v.data.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
-from ccc_w2v.data.views import AUGMENT_DEVICES, two_views
-from ccc_w2v.data.waiting import WaitClock
+from ccc_w2v.dataset.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
+from ccc_w2v.dataset.views import AUGMENT_DEVICES, two_views
 from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.model import refuse_unsupported
+from ccc_w2v.training.data_wait import WaitClock
 
 logger = logging.getLogger(__name__)
 

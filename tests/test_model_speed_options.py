@@ -5,7 +5,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
-from tests.test_cluster_scopes import sample
+from tests.losses.test_cluster_scopes import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 
 LARGE = {"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ccc_w2v.criterion import CLUSTER_SCOPES, TERMS, CccCriterion, CccCriterionConfig
 from ccc_w2v.losses.contrastive import NEAR_POSITIVE_MODES
-from tests.test_cluster_scopes import BANK, sample, task
+from tests.losses.test_cluster_scopes import BANK, sample, task
 from tests.tiny_models import NO_DROPOUT, TINY, tiny_ccc
 
 

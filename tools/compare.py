@@ -35,7 +35,7 @@ def main() -> int:
     options = arguments()
     from ccc_w2v.data.manifest import write_whole
     from ccc_w2v.errors import exit_on_input_error
-    from ccc_w2v.evaluate.compare import compare, comparison_table, system_files
+    from ccc_w2v.score.compare import compare, comparison_table, system_files
 
     @exit_on_input_error
     def run() -> None:

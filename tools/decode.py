@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def arguments() -> argparse.Namespace:
-    from ccc_w2v.evaluate.options import add_beam_options, add_model_options
+    from ccc_w2v.decode.options import add_beam_options, add_model_options
     from ccc_w2v.run_folder import add_overwrite_option
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,9 +36,9 @@ def arguments() -> argparse.Namespace:
 
 
 def decode(options: argparse.Namespace) -> None:
-    from ccc_w2v.evaluate.beam import beam_search, search_processes
-    from ccc_w2v.evaluate.prepared import prepare_decoding
-    from ccc_w2v.evaluate.transcribe import decode_into, decoding_identity
+    from ccc_w2v.decode.beam import beam_search, search_processes
+    from ccc_w2v.decode.load import prepare_decoding
+    from ccc_w2v.decode.transcribe import decode_into, decoding_identity
 
     prepared = prepare_decoding(vars(options))
     model, manifest, settings = prepared.model, prepared.manifest, prepared.settings

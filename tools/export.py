@@ -54,13 +54,13 @@ def main() -> int:
     source, out, overwrite = arguments.checkpoint, arguments.out, arguments.overwrite
     audio = [*arguments.audio, *first_recordings(arguments.manifest)]
     if arguments.to == "fairseq":
-        from ccc_w2v.export.plain import export_plain
+        from ccc_w2v.checkpoint.plain import export_plain
 
         for path in export_plain(source, out, overwrite=overwrite):
             print(f"wrote {path}")
         return 0
     if arguments.to == "onnx":
-        from ccc_w2v.evaluate.onnx_wer import export_measured
+        from ccc_w2v.export.onnx_wer import export_measured
 
         print(export_measured(source, out, audio, arguments.manifest, int8=arguments.int8, overwrite=overwrite))
         return 0

@@ -45,7 +45,7 @@ def main() -> int:
 
     from ccc_w2v.data.manifest import read_manifest
     from ccc_w2v.errors import InputError
-    from ccc_w2v.evaluate.features import Wanted, extract, load_encoder
+    from ccc_w2v.probe.features import Wanted, extract, load_encoder
     from ccc_w2v.run_folder import sha256
 
     if arguments.device == "cuda" and not torch.cuda.is_available():

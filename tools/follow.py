@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ccc_w2v.training_log import parse_line
+from ccc_w2v.training.log import parse_line
 
 # fairseq prints its whole configuration before it trains.
 MAX_UPDATE = re.compile(r"'max_update': (\d+)")

@@ -34,8 +34,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = parse_arguments()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from ccc_w2v.checkpoint.import_any import import_any
     from ccc_w2v.data.manifest import first_recordings
-    from ccc_w2v.export.import_any import import_any
 
     imported, difference, written = import_any(
         arguments.source,

@@ -55,11 +55,11 @@ def write_plan(options: argparse.Namespace, text: str) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ccc_w2v.configs import filled_share, read_recipe
     from ccc_w2v.errors import InputError
-    from ccc_w2v.plan import make_plan, with_batches
-    from ccc_w2v.plan_table import command, overlay, table
-    from ccc_w2v.trial import gpu_memory, measure
+    from ccc_w2v.planning.plan import make_plan, with_batches
+    from ccc_w2v.planning.recipe import filled_share, read_recipe
+    from ccc_w2v.planning.table import command, overlay, table
+    from ccc_w2v.planning.trial import gpu_memory, measure
 
     try:
         counts = [int(word) for word in options.gpus.split(",")]

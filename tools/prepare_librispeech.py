@@ -39,7 +39,8 @@ def arguments() -> argparse.Namespace:
 @exit_on_input_error
 def main() -> None:
     options = arguments()
-    from ccc_w2v.corpora import librilight, librispeech
+    from ccc_w2v.corpora.librispeech import librilight
+    from ccc_w2v.corpora.librispeech import prepare as librispeech
 
     common = {"leave_out_bad": options.leave_out_bad, "workers": options.workers}
     limited = options.limited or options.limited_from

@@ -25,8 +25,8 @@ def arguments() -> argparse.Namespace:
 @exit_on_input_error
 def main() -> None:
     options = arguments()
-    from ccc_w2v.corpora.prompt_sources import UPSTREAM
-    from ccc_w2v.corpora.prompts import prepare
+    from ccc_w2v.corpora.prompts.prepare import prepare
+    from ccc_w2v.corpora.prompts.sources import UPSTREAM
 
     languages = tuple(name for name in options.languages.replace(" ", "").split(",") if name)
     prepare(options.out, source=options.source, languages=languages, upstream=options.upstream or UPSTREAM)

@@ -33,8 +33,8 @@ def arguments() -> argparse.Namespace:
 @exit_on_input_error
 def main() -> None:
     options = arguments()
-    from ccc_w2v.corpora.small import prepare
-    from ccc_w2v.corpora.small_sources import CODELOAD
+    from ccc_w2v.corpora.small.prepare import prepare
+    from ccc_w2v.corpora.small.sources import CODELOAD
 
     done = prepare(
         options.out,

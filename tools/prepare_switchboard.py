@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
 @exit_on_input_error
 def main() -> None:
     options = arguments()
-    from ccc_w2v.corpora.switchboard import Options, prepare
+    from ccc_w2v.corpora.switchboard.prepare import Options, prepare
 
     asked = Options(
         train=options.train,

@@ -44,8 +44,8 @@ def main() -> int:
     options = arguments()
     from ccc_w2v.data.manifest import write_whole
     from ccc_w2v.errors import InputError, exit_on_input_error
-    from ccc_w2v.evaluate.compare import system_files
-    from ccc_w2v.evaluate.report import Limits, build_report, render
+    from ccc_w2v.report.build import Limits, build_report, render
+    from ccc_w2v.score.compare import system_files
 
     @exit_on_input_error
     def run() -> None:

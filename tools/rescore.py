@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from ccc_w2v.errors import InputError
-    from ccc_w2v.evaluate.rescore import claim_rescoring, load_language_model, read_nbest, rescore, write_rescored
+    from ccc_w2v.lm.rescore import claim_rescoring, load_language_model, read_nbest, rescore, write_rescored
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")

@@ -70,8 +70,8 @@ def main() -> int:
     options = arguments()
     from ccc_w2v.data.manifest import write_whole
     from ccc_w2v.errors import exit_on_input_error
-    from ccc_w2v.evaluate.hub5_report import hub5_table, measure_hub5
-    from ccc_w2v.evaluate.scorecard import measure, table
+    from ccc_w2v.score.hub5.report import hub5_table, measure_hub5
+    from ccc_w2v.score.scorecard import measure, table
 
     def measured() -> tuple[dict[str, Any], str]:
         if options.standard:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from ccc_w2v.errors import InputError, exit_on_input_error
-from ccc_w2v.training_log import read_records
+from ccc_w2v.training.log import read_records
 
 
 @exit_on_input_error

@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     from ccc_w2v.errors import exit_on_input_error
-    from ccc_w2v.evaluate.ngram import train_ngram
+    from ccc_w2v.lm.ngram import train_ngram
 
     @exit_on_input_error
     def run() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def arguments() -> argparse.Namespace:
-    from ccc_w2v.evaluate.options import add_beam_options, add_model_options
+    from ccc_w2v.decode.options import add_beam_options, add_model_options
     from ccc_w2v.run_folder import add_overwrite_option
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,12 +36,12 @@ def arguments() -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
+    from ccc_w2v.decode.beam import search_processes
+    from ccc_w2v.decode.load import prepare_decoding
+    from ccc_w2v.decode.transcribe import decoding_identity
     from ccc_w2v.errors import InputError
-    from ccc_w2v.evaluate.beam import search_processes
-    from ccc_w2v.evaluate.prepared import prepare_decoding
-    from ccc_w2v.evaluate.transcribe import decoding_identity
-    from ccc_w2v.evaluate.tune import Ranges, best_of, cache_logits, claim_trials, dev_set, options_of, tune
-    from ccc_w2v.evaluate.tune_plot import plot_trials
+    from ccc_w2v.lm.tune import Ranges, best_of, cache_logits, claim_trials, dev_set, options_of, tune
+    from ccc_w2v.lm.tune_plot import plot_trials
 
     if options.trials < 1:
         raise InputError("--trials: expected a positive number")

@@ -16,9 +16,9 @@ import fairseq
 import soundfile
 import torch
 
+from ccc_w2v.checkpoint.plain import build_model
 from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.data.manifest import Manifest
-from ccc_w2v.export.plain import build_model
 
 # What fairseq's wav2vec 2.0 README decodes with: dataset.max_tokens=4000000 samples.
 FAIRSEQ_SAMPLES = 4_000_000

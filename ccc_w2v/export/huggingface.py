@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 
+from ccc_w2v.checkpoint import parity
+from ccc_w2v.checkpoint.huggingface_config import transformers_config
+from ccc_w2v.checkpoint.huggingface_tensors import fill
+from ccc_w2v.checkpoint.huggingface_tokenizer import letter_tokenizer, piece_tokenizer
+from ccc_w2v.checkpoint.plain import load_plain, receptive_field, to_plain
 from ccc_w2v.compat import load_checkpoint
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.errors import InputError
-from ccc_w2v.export import card, parity
-from ccc_w2v.export.huggingface_config import transformers_config
-from ccc_w2v.export.huggingface_tensors import fill
-from ccc_w2v.export.huggingface_tokenizer import letter_tokenizer, piece_tokenizer
-from ccc_w2v.export.plain import load_plain, receptive_field, to_plain
-from ccc_w2v.export.whole import refuse_existing, whole
+from ccc_w2v.export import card
+from ccc_w2v.files import refuse_existing, whole
 
 
 def export_huggingface(

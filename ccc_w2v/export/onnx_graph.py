@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from ccc_w2v.checkpoint import parity
+from ccc_w2v.checkpoint.huggingface_config import BLANK
 from ccc_w2v.errors import InputError
-from ccc_w2v.export import parity
-from ccc_w2v.export.huggingface_config import BLANK
 
 TOLERANCE = 1e-3
 OPSET = 17

@@ -10,8 +10,8 @@ import soundfile
 import torch
 
 from ccc_w2v.augment.pipeline import load_pipeline
-from tests.evaluate.run_tool import run_tool
 from tests.fake_corpora import speech_like
+from tests.run_tool import run_tool
 
 from .conftest import RATE
 

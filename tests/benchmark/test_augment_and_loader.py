@@ -6,7 +6,7 @@ import pytest
 
 from ccc_w2v.augment.pipeline import TRANSFORMS
 from ccc_w2v.errors import InputError
-from tests.evaluate.run_tool import run_tool
+from tests.run_tool import run_tool
 
 
 def last_line(capsys):

@@ -11,10 +11,10 @@ import pytest
 from ccc_w2v.benchmark.decode_rivals import viterbi_decoder
 from ccc_w2v.benchmark.language import ORDER, heard, invent, write_arpa
 from ccc_w2v.benchmark.random_ctc import LETTERS
+from ccc_w2v.decode.greedy import greedy, to_words
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.decode import greedy, to_words
-from ccc_w2v.evaluate.wer import count_errors
-from tests.evaluate.run_tool import run_with
+from ccc_w2v.score.wer import count_errors
+from tests.run_tool import run_with
 
 LABELS = ("<s>", "<pad>", "</s>", "<unk>", *LETTERS)
 TINY = ("--size", "tiny", "--utterances", 2, "--rounds", 1, "--threads", 1)

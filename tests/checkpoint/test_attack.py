@@ -24,15 +24,15 @@ from omegaconf import OmegaConf
 
 import ccc_w2v
 from ccc_w2v.checkpoint.evaluated import EVALUATED
+from ccc_w2v.checkpoint.import_any import import_any
+from ccc_w2v.checkpoint.plain import export_plain
+from ccc_w2v.decode.ctc_model import average_tensors, load_ctc
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.ctc_model import average_tensors, load_ctc
-from ccc_w2v.evaluate.fairseq_lm import load_fairseq_lm
-from ccc_w2v.evaluate.features import load_encoder
 from ccc_w2v.export.huggingface import export_huggingface
-from ccc_w2v.export.import_any import import_any
-from ccc_w2v.export.plain import export_plain
-from tests.evaluate.test_fairseq_lm import write_lm
+from ccc_w2v.lm.fairseq import load_fairseq_lm
+from ccc_w2v.probe.features import load_encoder
 from tests.export.conftest import finetuned_state, pretrained_state
+from tests.lm.test_fairseq import write_lm
 
 SECRET = "hunter2-in-the-environment"
 Reader = Callable[[pathlib.Path, pathlib.Path, list[pathlib.Path]], Any]
@@ -47,7 +47,7 @@ def _finetune(path: pathlib.Path) -> Any:
 
 def _onnx(path: pathlib.Path, out: pathlib.Path, audio: list[pathlib.Path]) -> Any:
     pytest.importorskip("onnx")
-    from ccc_w2v.evaluate.onnx_wer import export_measured
+    from ccc_w2v.export.onnx_wer import export_measured
 
     return export_measured(path, out, audio, None)
 
@@ -257,7 +257,7 @@ def test_a_base_configuration_inside_a_recipe_is_inert_too(states, tmp_path):
 
 def test_a_transformers_folder_brings_no_code(tmp_path, save, recordings):
     """Neither a tokenizer nor a model of the folder's own is imported, and nobody is asked whether it may be."""
-    from ccc_w2v.evaluate.language_model import load_transformers_lm
+    from ccc_w2v.lm.causal import load_transformers_lm
 
     export_huggingface(save(finetuned_state()), folder := tmp_path / "folder", recordings)
     (folder / "evil.py").write_text(f"{touch(tmp_path)}\n")

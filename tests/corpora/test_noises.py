@@ -16,7 +16,7 @@ from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from tests.corpora.archive_server import Upstream
 from tests.corpora.fake_noises import RATE, musan_tree, rirs_tree
-from tests.evaluate.run_tool import run_tool
+from tests.run_tool import run_tool
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from fairseq.data.dictionary import Dictionary
 
 from ccc_w2v.corpora.subwords import label, train
 from ccc_w2v.errors import InputError
-from tests.evaluate.run_tool import run_with
+from tests.run_tool import run_with
 
 SENTENCES = [
     "THE CAT SAT ON THE MAT",

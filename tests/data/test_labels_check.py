@@ -7,8 +7,8 @@ import pytest
 from ccc_w2v.data.labels_check import check_labels, frames_needed, read_dictionary
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.errors import InputError
-from tests.evaluate.run_tool import one_line_error, run_with
 from tests.fake_corpora import write_corpus, write_labels
+from tests.run_tool import one_line_error, run_with
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from ccc_w2v.augment.pipeline import load_pipeline
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_labels, read_manifest, write_manifest
 from ccc_w2v.data.packing import pack, write_zip, zip_slices
-from ccc_w2v.data.two_view import TwoViewDataset
+from ccc_w2v.dataset.two_view import TwoViewDataset
 from ccc_w2v.errors import InputError
-from tests.evaluate.run_tool import run_tool
 from tests.fake_corpora import RATE, speech_like, write_corpus, write_labels
+from tests.run_tool import run_tool
 
 
 @pytest.fixture

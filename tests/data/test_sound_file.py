@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ccc_w2v.corpora.sphere import open_call, read_sides
+from ccc_w2v.corpora.switchboard.sphere import open_call, read_sides
 from ccc_w2v.data import sound_file
 from ccc_w2v.data.audio import audio_rate, audio_samples, open_parts, read_audio
 from ccc_w2v.data.packing import write_zip, zip_slices

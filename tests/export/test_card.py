@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from ccc_w2v.checkpoint.plain import to_plain
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.card import Notes, Score, model_card, read_score
-from ccc_w2v.export.plain import to_plain
 from tests.export.conftest import GONE, OBJECTIVE, STYLES, finetuned_state, pretrained_state
 from tests.tiny_models import TINY
 

@@ -14,13 +14,14 @@ pytest.importorskip("transformers")
 
 from transformers import Wav2Vec2ForCTC, Wav2Vec2ForPreTraining, Wav2Vec2Processor
 
+from ccc_w2v.checkpoint import huggingface_tensors
+from ccc_w2v.checkpoint.huggingface_config import transformers_config
+from ccc_w2v.checkpoint.plain import export_plain, load_plain, to_plain
 from ccc_w2v.data.audio import read_audio
+from ccc_w2v.decode.greedy import greedy, to_words
 from ccc_w2v.errors import InputError
-from ccc_w2v.evaluate.decode import greedy, to_words
-from ccc_w2v.export import huggingface, huggingface_tensors
+from ccc_w2v.export import huggingface
 from ccc_w2v.export.huggingface import export_huggingface
-from ccc_w2v.export.huggingface_config import transformers_config
-from ccc_w2v.export.plain import export_plain, load_plain, to_plain
 from tests.export.conftest import LETTERS, STYLES, finetuned_state, pretrained_state, run_fresh
 from tests.fake_corpora import RATE, write_corpus
 

@@ -5,8 +5,8 @@ import torch
 from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2CtcConfig, Wav2VecEncoder
 from omegaconf import OmegaConf
 
+from ccc_w2v.checkpoint.import_any import import_any
 from ccc_w2v.export.huggingface import export_huggingface
-from ccc_w2v.export.import_any import import_any
 from tests.export.conftest import pretrained_state
 from tests.fake_corpora import write_corpus
 from tests.integration.test_training import train, weights

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ccc_w2v.checkpoints import why_damaged
+from ccc_w2v.training.checkpoint_files import why_damaged
 from tests.fake_corpora import write_corpus
 from tests.integration.namespaces import ADDRESSES, two_machines
 from tests.integration.test_training import ROOT, TRAIN, command, state, train

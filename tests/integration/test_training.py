@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from ccc_w2v.task import lock_run
-from ccc_w2v.training_log import parse_line
+from ccc_w2v.training.log import parse_line
 from tests.fake_corpora import RATE, speech_like, write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]

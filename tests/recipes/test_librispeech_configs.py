@@ -12,10 +12,10 @@ from fairseq import criterions, optim, tasks
 from fairseq.optim import lr_scheduler
 from omegaconf import OmegaConf, open_dict
 
-from ccc_w2v.configs import build_model, compose_config, read_recipe
 from ccc_w2v.errors import InputError
-from ccc_w2v.plan import make_plan
-from ccc_w2v.plan_table import overlay
+from ccc_w2v.planning.plan import make_plan
+from ccc_w2v.planning.recipe import build_model, compose_config, read_recipe
+from ccc_w2v.planning.table import overlay
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/librispeech/config"
 FAIRSEQ = Path(fairseq.__file__).parent / "examples/wav2vec/config"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from transformers import Wav2Vec2ForCTC
 
+from tests.corpora.librispeech.fake_librispeech import write_librispeech
 from tests.fake_corpora import write_corpus
-from tests.fake_librispeech import write_librispeech
 
 ROOT = Path(__file__).resolve().parents[2]
 # As large as a CPU takes in a second, and as short as it can be; everything else is the recipe's.

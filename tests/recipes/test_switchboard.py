@@ -14,12 +14,12 @@ from fairseq import criterions, tasks
 from omegaconf import OmegaConf, open_dict
 
 from ccc_w2v.benchmark.random_ctc import trainer_state
-from ccc_w2v.configs import build_model, compose_config
-from ccc_w2v.corpora.switchboard_lists import LABELLED
-from tests import fake_switchboard
-from tests.evaluate.tiny_ctc import build_ctc, save, write_test_set
+from ccc_w2v.corpora.switchboard.lists import LABELLED
+from ccc_w2v.planning.recipe import build_model, compose_config
+from tests.corpora.switchboard import fake_switchboard
 from tests.export.conftest import pretrained_state
 from tests.recipes.test_librispeech_configs import count, schedule
+from tests.tiny_ctc import build_ctc, save, write_test_set
 from tests.tiny_models import TINY
 
 ROOT = Path(__file__).resolve().parents[2]

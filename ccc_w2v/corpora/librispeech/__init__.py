@@ -1,0 +1,1 @@
+"""LibriSpeech and Libri-Light."""

@@ -1,0 +1,1 @@
+"""Asterisk's voice prompts: the demo's corpus."""

@@ -1,0 +1,1 @@
+"""A small corpus that any machine can fetch and train on."""

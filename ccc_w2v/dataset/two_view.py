@@ -1,0 +1,209 @@
+"""Dataset and collater of pre-training: one crop for both views, everything drawn from (seed, epoch, utterance)."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq.data.audio.raw_audio_dataset import RawAudioDataset
+from torch.nn.utils.rnn import pad_sequence
+
+from ccc_w2v.augment.pipeline import Drawn, Pipeline
+from ccc_w2v.data.audio import audio_samples, read_audio, resampled_length
+from ccc_w2v.data.manifest import Manifest
+from ccc_w2v.data.randomness import generator_for, seed_for
+from ccc_w2v.data.rates import sample_rates
+from ccc_w2v.dataset.views import Crops, two_views
+from ccc_w2v.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+BAD_AUDIO_POLICIES = ("raise", "skip")
+
+
+class TwoViewDataset(RawAudioDataset):
+    """Utterances of a manifest as (source, source_aug) batches.
+
+    Batches are cut as fairseq cuts them: by audio length, all utterances cropped to the shortest (or padded to the
+    longest with ``pad``). The crop is drawn before the augmentation, so nothing is augmented to be thrown away, and
+    both views share it. An utterance that turns out unreadable in the middle of an epoch, or whose noise does, follows
+    ``on_bad_audio``: "raise" hands the message on in its batch, for the task to end the run with; "skip" leaves the
+    utterance out of its batch, logs it and counts it; a batch that is lost whole becomes noise, marked as "lost".
+
+    With ``augment_device`` "gpu" a batch holds "crops" in place of the views, for the task to make them on the model's
+    device. With ``resample`` recordings of another rate are resampled as they are read, else refused.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        pipeline: Pipeline,
+        sample_rate: int,
+        seed: int,
+        *,
+        max_sample_size: int | None = None,
+        min_sample_size: int = 0,
+        shuffle: bool = True,
+        pad: bool = False,
+        normalize: bool = False,
+        on_bad_audio: str = "raise",
+        augment_device: str = "cpu",
+        resample: bool = False,
+    ):
+        super().__init__(sample_rate, max_sample_size, min_sample_size, shuffle, pad, normalize)
+        self.manifest = manifest
+        rates = sample_rates(manifest) if resample else [sample_rate] * len(manifest)
+        lengths = [
+            resampled_length(entry.samples, rate, sample_rate)
+            for entry, rate in zip(manifest.entries, rates, strict=True)
+        ]
+        long_enough = [index for index, length in enumerate(lengths) if length >= min_sample_size]
+        if not long_enough:
+            raise InputError(
+                f"{manifest.source}: all {len(manifest)} utterances are shorter than task.min_sample_size="
+                f"{min_sample_size} samples; lower it or list longer audio"
+            )
+        skipped = len(manifest) - len(long_enough)
+        logger.info("%s: %d utterances, %d too short", manifest.source, len(long_enough), skipped)
+        self.entries = [manifest.entries[index] for index in long_enough]
+        self.sizes = np.array([lengths[index] for index in long_enough], dtype=np.int64)
+        self.resample = resample
+        self.augment_device = augment_device
+        self.pipeline = pipeline
+        self.seed = seed
+        self.epoch = 1
+        self.on_bad_audio = on_bad_audio
+        self.set_bucket_info(0)
+        # Without data workers, fairseq reads ahead in a daemon thread. An interpreter that ends while that thread is
+        # inside torch aborts ("terminate called without an active exception"), so at its end no batch may be begun.
+        self._at_work = threading.Lock()
+        atexit.register(self._at_work.acquire)
+
+    def check_headers(self, most: int) -> None:
+        """Open up to ``most`` files, evenly spread over the manifest, and compare their headers with it.
+
+        Raises InputError for the first that is missing, unreadable, of another rate, not mono or of another length.
+        """
+        step = max(1, len(self.entries) // max(most, 1))
+        for entry in self.entries[::step] if most > 0 else ():
+            path, where = self.manifest.audio_path(entry), self.manifest.where(entry)
+            found = audio_samples(path, None if self.resample else self.sample_rate, where=where)
+            if found != entry.samples:
+                raise InputError(
+                    f"{where}: {path}: {found} samples, the manifest declares {entry.samples}; "
+                    "the file is truncated or was replaced, write the manifest again"
+                )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let crops, masks and augmentation of this epoch differ from those of the last."""
+        self.epoch = epoch
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        """The order of utterances changes from epoch to epoch, their batches need not."""
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the lock behind: a spawned data worker has no such thread and needs none."""
+        return {**self.__dict__, "_at_work": nullcontext()}
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read one utterance: {"id": its index, "source": wave (S,)}; unreadable ones have None and perhaps "error"."""
+        with self._at_work:
+            return self._read(index)
+
+    def _read(self, index: int) -> dict[str, Any]:
+        entry = self.entries[index]
+        try:
+            wave_S = read_audio(
+                self.manifest.audio_path(entry),
+                self.sample_rate,
+                where=self.manifest.where(entry),
+                declared_samples=entry.samples,
+                resample=self.resample,
+            )
+        except InputError as error:
+            return {"id": index, "source": None, **self._bad(error)}
+        return {"id": index, "source": wave_S}
+
+    def _bad(self, error: InputError) -> dict[str, str]:
+        """Follow the policy: a message that ends the run, or a line in the log."""
+        if self.on_bad_audio == "raise":
+            # Raised here, in a data worker, it would reach the user as two tracebacks.
+            return {"error": str(error)}
+        logger.warning("skipped bad audio: %s", error)
+        return {}
+
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Crop or pad to one length, augment, normalise: a fairseq batch whose net_input holds both views.
+
+        net_input: source and source_aug (B, S), padding_mask (B, S) where padded, seed (one per batch). A batch with an
+        utterance that must end the run is its message alone: {"error": message}. One without any readable utterance is
+        noise and has "lost": every process must take part in an update, and this one counts for nothing.
+        """
+        with self._at_work:
+            return self._collate(samples)
+
+    def _collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        if not samples:
+            return {}
+        read = [sample for sample in samples if sample["source"] is not None]
+        sizes = [sample["source"].numel() for sample in read]
+        target = min(max(sizes) if self.pad else min(sizes), self.max_sample_size) if sizes else 0
+        cropped = [self._crop_and_draw(sample["id"], sample["source"], target) for sample in read]
+        errors = [sample["error"] for sample in (*samples, *cropped) if "error" in sample]
+        if errors:
+            return {"error": errors[0]}
+        whole = [sample for sample in cropped if "drawn" in sample]
+        if not whole:
+            return self._lost(samples)
+        ids = [sample["id"] for sample in whole]
+        waves = [sample["wave"] for sample in whole]
+        crops = Crops(
+            pad_sequence(waves, batch_first=True),
+            tuple(len(wave_S) for wave_S in waves),
+            tuple(sample["drawn"] for sample in whole),
+        )
+        batch: dict[str, Any] = {"id": torch.tensor(ids), "bad_audio": len(samples) - len(whole)}
+        net_input: dict[str, Any] = {"seed": seed_for(self.seed, "batch", self.epoch, *ids)}
+        if self.augment_device == "gpu":
+            batch["crops"] = crops
+        else:
+            net_input.update(two_views(crops, self.pipeline, self.normalize))
+        if self.pad:
+            lengths_B1 = torch.tensor(crops.lengths).unsqueeze(1)
+            net_input["padding_mask"] = torch.arange(crops.waves_BS.shape[1]) >= lengths_B1
+        return {**batch, "net_input": net_input}
+
+    def _crop_and_draw(self, index: int, wave_S: torch.Tensor, target: int) -> dict[str, Any]:
+        """Crop an utterance and load what its augmentation needs: id, wave (S,), drawn; no drawn where that is bad."""
+        crop_S = self._crop(wave_S, target, index)
+        try:
+            drawn: Drawn = self.pipeline.draw(generator_for(self.seed, "augment", self.epoch, index), len(crop_S))
+            return {"id": index, "wave": crop_S, "drawn": self.pipeline.load(drawn, len(crop_S))}
+        except InputError as error:
+            return {"id": index, **self._bad(error)}
+
+    def _lost(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        ids = [sample["id"] for sample in samples]
+        generator = generator_for(self.seed, "lost", self.epoch, *ids)
+        length = min(int(self.sizes[ids].min()), self.max_sample_size)
+        noise_BS = torch.randn(len(ids), length, generator=generator)
+        seed = seed_for(self.seed, "batch", self.epoch, *ids)
+        net_input: dict[str, Any] = {"source": noise_BS, "source_aug": noise_BS, "seed": seed}
+        if self.pad:
+            net_input["padding_mask"] = torch.zeros(noise_BS.shape, dtype=torch.bool)
+        return {"id": torch.tensor(ids), "net_input": net_input, "bad_audio": len(ids), "lost": True}
+
+    def _crop(self, wave_S: torch.Tensor, target: int, index: int) -> torch.Tensor:
+        surplus = wave_S.numel() - target
+        if surplus <= 0:
+            return wave_S
+        generator = generator_for(self.seed, "crop", self.epoch, index)
+        start = int(torch.randint(surplus + 1, (), generator=generator))
+        return wave_S[start : start + target]

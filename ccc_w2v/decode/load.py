@@ -1,0 +1,50 @@
+"""What tools/decode.py and tools/tune_lm.py do with the options that they share: load, check, convert to samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ccc_w2v.data.manifest import Manifest, first_recordings, read_manifest
+from ccc_w2v.decode.beam import BeamSettings, settings_from
+from ccc_w2v.decode.cpu.network import fold
+from ccc_w2v.decode.ctc_model import CtcModel, checkpoint_files, load_ctc
+from ccc_w2v.decode.long_windows import Windows, windows_of
+from ccc_w2v.errors import InputError
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network on its device, the files that it is from, what it decodes, and how."""
+
+    model: CtcModel
+    files: list[Path]
+    manifest: Manifest
+    settings: BeamSettings | None
+    windows: Windows | None
+    max_samples: int
+
+
+def prepare_decoding(options: Mapping[str, Any]) -> Prepared:
+    """Load what options.py's options name; raises InputError for what does not fit, the cheap checks first."""
+    if options["device"] == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
+    average_last, batch_seconds = options["average_last"], options["batch_seconds"]
+    if average_last < 0 or batch_seconds <= 0:
+        raise InputError("--average-last and --batch-seconds: expected positive numbers")
+    settings, manifest = settings_from(options), read_manifest(options["manifest"])
+    files = checkpoint_files(options["checkpoint"], average_last)
+    model = load_ctc(
+        options["checkpoint"],
+        options["labels_dir"],
+        average_last=average_last,
+        sample_audio=first_recordings(options["manifest"]),
+    )
+    model.network.to(options["device"], getattr(torch, options["dtype"]))
+    fold(model)
+    windows = windows_of(model, options["window"], options["overlap"])
+    return Prepared(model, files, manifest, settings, windows, int(batch_seconds * model.sample_rate))

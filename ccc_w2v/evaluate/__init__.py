@@ -1,1 +1,0 @@
-"""From a fine-tuned checkpoint to words, error rates and their intervals."""

@@ -1,0 +1,1 @@
+"""Language models: n-grams, causal networks, rescoring, and the search for their weights."""

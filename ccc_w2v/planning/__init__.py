@@ -1,0 +1,1 @@
+"""The same run on other GPUs: recipe, plan, table, trial."""

@@ -1,0 +1,139 @@
+"""A recipe's YAML as fairseq-hydra-train composes it, and what it asks for: views, batch, length, parameters."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import ccc_w2v
+from ccc_w2v.compat import hydra_composer, silence_debugging
+from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.errors import InputError
+from ccc_w2v.planning.plan import Recipe
+
+# Fine-tuning takes its size from a checkpoint; the fine-tuning recipes are BASE's.
+BASE_PARAMETERS = 95_000_000
+# The longest utterance of LibriSpeech (dev-other): what fine-tuning, which does not crop, must take whole [s].
+LONGEST_UTTERANCE = 35.2
+
+
+def compose_config(path: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose a YAML with overrides, as fairseq-hydra-train does, with fairseq's and our dataclasses' defaults below.
+
+    Raises InputError for a file that is not there and for what hydra refuses.
+    """
+    from fairseq.dataclass.initialize import add_defaults, hydra_init
+
+    path = Path(path).resolve()
+    if not path.is_file():
+        found = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml"))) or "none"
+        raise InputError(f"{path}: no such configuration; in {path.parent} there are: {found}")
+    ccc_w2v.register()
+    silence_debugging()
+    hydra_init(path.stem)
+    compose, initialize = hydra_composer()
+    GlobalHydra.instance().clear()
+    try:
+        with warnings.catch_warnings():
+            # hydra 1.3 says that fairseq's way of checking a YAML is deprecated, and asks for a version.
+            warnings.simplefilter("ignore")
+            with initialize(config_dir=str(path.parent)):
+                cfg = compose(config_name=path.stem, overrides=list(overrides))
+        add_defaults(cfg)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split()[:40])}") from error
+    return cfg
+
+
+def build_model(cfg: DictConfig) -> nn.Module:
+    """Build a configuration's model without memory for its weights.
+
+    A fine-tuning needs its dictionary in task.data, and model.w2v_args in place of the checkpoint. Raises InputError
+    for sizes that fairseq asserts not to be.
+    """
+    from fairseq import tasks
+
+    task_cfg = cfg.task
+    if OmegaConf.is_missing(task_cfg, "data"):
+        # It does not matter for the model, and may not be known yet.
+        task_cfg = OmegaConf.merge(task_cfg, {"data": "."})
+    task = tasks.setup_task(task_cfg)
+    with FakeTensorMode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's, of fairseq's weight_norm
+        try:
+            return task.build_model(cfg.model)
+        except AssertionError as error:
+            raise InputError(f"fairseq refuses this model: {error}") from error
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Say what a configuration asks for. Raises InputError for one without max_tokens, max_update or lr."""
+    cfg = compose_config(path, overrides)
+    pretraining = cfg.task._name in ("ccc_pretraining", "audio_pretraining")
+    if not pretraining and cfg.task._name != "audio_finetuning":
+        raise InputError(f"{path}: task {cfg.task._name!r} is neither pre-training nor fine-tuning of wav2vec 2.0")
+    for name, value in (("dataset.max_tokens", cfg.dataset.max_tokens), ("max_update", cfg.optimization.max_update)):
+        if not value:
+            raise InputError(f"{path}: needs {name}, which the plan is made of")
+    half = cfg.common.fp16 or cfg.common.bf16
+    rate = cfg.task.sample_rate
+    return Recipe(
+        name=Path(path).stem,
+        views=2 if cfg.task._name == "ccc_pretraining" else 1,
+        parameters=_count(build_model(cfg)) if pretraining else BASE_PARAMETERS,
+        precision="fp16" if half else "fp32",
+        max_tokens=cfg.dataset.max_tokens,
+        longest=cfg.task.max_sample_size or min(cfg.dataset.max_tokens, int(LONGEST_UTTERANCE * rate)),
+        shortest=cfg.task.min_sample_size or 0,
+        gpus=cfg.distributed_training.distributed_world_size,
+        update_freq=cfg.optimization.update_freq[0],
+        updates=cfg.optimization.max_update,
+        lr=cfg.optimization.lr[0],
+        warmup_updates=cfg.lr_scheduler.warmup_updates if pretraining else None,
+        sample_rate=rate,
+        checkpoints=_kept(cfg.checkpoint, cfg.optimization.max_update),
+        log_interval=cfg.common.log_interval,
+        pretraining=pretraining,
+    )
+
+
+def filled_share(manifest: str | Path, recipe: Recipe, max_tokens: int) -> float:
+    """Return what share of max_tokens the batches of a manifest hold on average, cut as fairseq cuts them.
+
+    Pre-training crops all utterances of a batch to its shortest; fine-tuning takes them whole. Raises InputError for a
+    manifest that cannot be read or has nothing that is long enough.
+    """
+    from fairseq.data.data_utils import batch_by_size
+
+    sizes = np.array([entry.samples for entry in read_manifest(manifest).entries])
+    sizes = np.sort(sizes[sizes >= recipe.shortest])[::-1]
+    if not len(sizes):
+        raise InputError(f"{manifest}: no utterance has task.min_sample_size={recipe.shortest} samples")
+    if recipe.pretraining:
+        sizes = np.minimum(sizes, recipe.longest)
+    taken = np.ascontiguousarray(sizes, dtype=np.int64)
+    batches = batch_by_size(np.arange(len(taken)), taken.__getitem__, taken, max_tokens, required_batch_size_multiple=1)
+    held = sum(len(batch) * taken[batch].min() if recipe.pretraining else taken[batch].sum() for batch in batches)
+    return float(held / (len(batches) * max_tokens))
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _kept(checkpoint: Any, updates: int) -> int:
+    """Checkpoints on disk at the end: last, best, and those of every so many updates that fairseq's rules keep."""
+    interval = checkpoint.save_interval_updates
+    made = updates // interval if interval else 0
+    kept = made if checkpoint.keep_interval_updates < 0 else min(made, checkpoint.keep_interval_updates)
+    return 2 + kept

@@ -1,0 +1,1 @@
+"""One HTML page on one or more systems: errors, alignments, audio, plots."""

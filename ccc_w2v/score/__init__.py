@@ -1,0 +1,1 @@
+"""From references and hypotheses to error rates, intervals and significance; knows nothing of fairseq."""

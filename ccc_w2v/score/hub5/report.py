@@ -1,0 +1,182 @@
+"""Everything that is reported about one Hub5 scoring: NIST sclite's numbers where it is installed, and ours beside."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ccc_w2v
+from ccc_w2v.data.decoding import SETTINGS, read_settings
+from ccc_w2v.data.stm import Stm, read_stm, write_ctm
+from ccc_w2v.errors import InputError
+from ccc_w2v.score.hub5 import sclite
+from ccc_w2v.score.hub5.align import ScoredSegment, score_segments
+from ccc_w2v.score.hub5.hypothesis import read_hypothesis
+from ccc_w2v.score.hub5.lattice import Place, total_cost
+from ccc_w2v.score.scorecard import ERROR_KINDS, LEVEL, RESAMPLES, interval_text, natural_order, rate
+from ccc_w2v.score.wer import NO_COUNTS, Counts, Score, score_groups
+
+# What the recordings of the Hub5 and RT-03 evaluations begin with.
+CORPORA = {"sw": "Switchboard", "en": "CallHome", "fsh": "Fisher"}
+BREAKDOWNS = {"by_corpus": "corpus", "by_label": "label of the reference", "by_speaker": "speaker"}
+EXAMPLES = 5
+RULES = "GLM on both sides, hyphens part words, a-z without case, -F broken words, -D optionally deletable words"
+
+Judged = Sequence[tuple[Counts, list[Place]]]
+
+
+def measure_hub5(
+    stm_path: str | Path,
+    hypothesis_path: str | Path,
+    glm_path: str | Path,
+    *,
+    cuts_path: str | Path | None = None,
+    ctm_out: str | Path | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return every number of the report; see recordings.read_hypothesis for ``cuts_path``.
+
+    ``ctm_out`` is where to write the words as they are scored. Intervals are over conversation sides. Raises InputError
+    as what it reads does, and for a reference without a word.
+    """
+    stm = read_stm(stm_path)
+    words = read_hypothesis(hypothesis_path, stm, cuts_path)
+    scored = score_segments(stm, words, glm_path)
+    if ctm_out is not None:
+        write_ctm(ctm_out, words)
+    ours = {str(number): each.counts for number, each in enumerate(scored)}
+    if not sum(ours.values(), NO_COUNTS).words:
+        raise InputError(f"{stm_path}: holds no word that counts, so there is no error rate; check it and the GLM")
+    judged = sclite.run_sclite(stm, words, glm_path) if sclite.installed() else None
+    theirs = {str(number): counts for number, (counts, _) in enumerate(judged)} if judged is not None else None
+    sides = [f"{each.segment.recording} {each.segment.channel}" for each in scored]
+    read = {"reference": stm_path, "hypothesis": hypothesis_path, "glm": glm_path, "segments": cuts_path}
+    return {
+        "standard": "hub5",
+        "rules": RULES,
+        "segments": len(scored),
+        "wer": _row(ours, theirs, dict(zip(ours, sides, strict=True)), seed),
+        **{
+            name: _breakdown(ours, theirs, found, dict(zip(ours, sides, strict=True)), seed)
+            for name, found in _parts(stm, scored).items()
+            if found
+        },
+        "differences": None if judged is None else _differences(stm, scored, judged),
+        "bootstrap": {
+            "of": "conversation sides",
+            "count": len(set(sides)),
+            "level": LEVEL,
+            "resamples": RESAMPLES,
+            "seed": seed,
+        },
+        "files": {name: {"path": str(path), "sha256": _sha256(path)} for name, path in read.items() if path},
+        "decoding": read_settings(Path(hypothesis_path).parent),
+        "version": f"ccc-w2v {ccc_w2v.__version__}",
+        "sclite": sclite.version() if judged is not None else None,
+    }
+
+
+def _sha256(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _parts(stm: Stm, scored: Sequence[ScoredSegment]) -> dict[str, list[dict[str, str]]]:
+    """Return for each breakdown the mappings from segment to part; labels of one place are one mapping."""
+    titles = stm.titles()
+    parts: dict[str, list[dict[str, str]]] = {name: [{}] for name in BREAKDOWNS}
+    width = max(len(each.segment.labels) for each in scored)
+    parts["by_label"] = [{} for _ in range(width)]
+    for number, each in enumerate(scored):
+        segment = each.segment
+        if corpus := CORPORA.get(re.split(r"[^a-z]", segment.recording.lower(), maxsplit=1)[0]):
+            parts["by_corpus"][0][str(number)] = corpus
+        parts["by_speaker"][0][str(number)] = segment.speaker
+        for place, label in enumerate(segment.labels):
+            parts["by_label"][place][str(number)] = f"{label} {titles.get(label, '')}".strip()
+    return {name: [each for each in found if each] for name, found in parts.items()}
+
+
+def _row(
+    ours: Mapping[str, Counts], theirs: Mapping[str, Counts] | None, sides: Mapping[str, str], seed: int
+) -> dict[str, Any]:
+    scored = Score("word", dict(ours), sum(ours.values(), NO_COUNTS))
+    row = {"segments": len(ours), **rate(scored, [sides[segment] for segment in ours], seed), "sclite": None}
+    if theirs is not None:
+        total = sum((theirs[segment] for segment in ours), NO_COUNTS)
+        kinds = {kind: getattr(total, kind) for kind in ERROR_KINDS}
+        row["sclite"] = {"units": total.words, **kinds, "rate": total.errors / total.words}
+    return row
+
+
+def _breakdown(
+    ours: Mapping[str, Counts],
+    theirs: Mapping[str, Counts] | None,
+    found: Sequence[Mapping[str, str]],
+    sides: Mapping[str, str],
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    rows = {}
+    for part_of in found:
+        counted = {segment: ours[segment] for segment in part_of}
+        parts = score_groups(Score("word", counted, sum(counted.values(), NO_COUNTS)), part_of)
+        for name in sorted(parts, key=natural_order):
+            rows[name] = _row(parts[name].utterances, theirs, sides, seed)
+    return rows
+
+
+def _differences(stm: Stm, scored: Sequence[ScoredSegment], judged: Judged) -> dict[str, Any]:
+    """Compare our counts with sclite's by segment; a tie is another alignment of the same cost."""
+    differing = [
+        (each, counts, places) for each, (counts, places) in zip(scored, judged, strict=True) if each.counts != counts
+    ]
+    ties = sum(total_cost(each.places) == total_cost(places) for each, _, places in differing)
+    examples = [
+        f"{stm.where(each.segment)}: sclite {_counts_text(counts)}, ours {_counts_text(each.counts)}"
+        for each, counts, _ in differing[:EXAMPLES]
+    ]
+    return {"segments": len(differing), "ties": ties, "examples": examples}
+
+
+def _counts_text(counts: Counts) -> str:
+    return f"S {counts.substitutions} D {counts.deletions} I {counts.insertions} of {counts.words}"
+
+
+def hub5_table(report: Mapping[str, Any]) -> str:
+    """Lay a report of measure_hub5() out for people."""
+    lines = [_headings(report), _line("overall", report["wer"])]
+    for key, title in BREAKDOWNS.items():
+        if key in report:
+            lines += ["", f"WER by {title}", *(_line(name, row) for name, row in report[key].items())]
+    differences = report["differences"]
+    if differences is None:
+        lines += ["", "NIST sclite is not installed (Debian package sctk): these are our counts alone"]
+    else:
+        agreement = f"ours and sclite's counts differ in {differences['segments']} of {report['segments']} segments"
+        lines += ["", f"{agreement}, {differences['ties']} of them other alignments of the same cost"]
+        lines += differences["examples"]
+    lines.append("interval: {resamples} bootstrap resamples of {count} {of}, seed {seed}".format(**report["bootstrap"]))
+    lines += [f"{name}: {file['path']}, sha256 {file['sha256']}" for name, file in report["files"].items()]
+    decoding = ", ".join(f"{key} {value}" for key, value in report["decoding"].items())
+    lines.append(f"decoding: {decoding or f'not known, no {SETTINGS} beside the hypothesis'}")
+    lines.append(f"rules: {report['rules']}")
+    lines.append(f"scored by {report['version']}" + (f" and {report['sclite']}" if report["sclite"] else ""))
+    return "\n".join(lines)
+
+
+def _headings(report: Mapping[str, Any]) -> str:
+    columns = "".join(f"{title:>8}" for title in ("N", "S", "D", "I")) + f"{'WER':>10}"
+    judge = f"{columns}   " if report["sclite"] else ""
+    who = f"{'':<24}" + (f"{'NIST sclite':>{len(columns)}}   " if judge else "") + f"{'ours':>{len(columns)}}"
+    return f"{who}\n{'':<24}{judge}{columns}   {LEVEL:.0%} interval"
+
+
+def _line(name: str, row: Mapping[str, Any]) -> str:
+    judge = f"{_numbers(row['sclite'])}   " if row["sclite"] else ""
+    return f"{name:<24}{judge}{_numbers(row)}   {interval_text(row['interval'])}"
+
+
+def _numbers(row: Mapping[str, Any]) -> str:
+    return "".join(f"{row[column]:>8}" for column in ("units", *ERROR_KINDS)) + f"{row['rate']:>10.2%}"

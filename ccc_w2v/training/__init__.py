@@ -1,0 +1,1 @@
+"""What happens while a run runs: resuming, checkpoint files, stopping, log, waiting for data."""

@@ -1,0 +1,141 @@
+"""The planner's arithmetic: against the paper's own run, closed forms, and properties over any number of GPUs."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccc_w2v.errors import InputError
+from ccc_w2v.planning.plan import BEST_LR, Recipe, best_lr, make_plan, memory_needed, tokens_that_fit, with_batches
+from ccc_w2v.planning.table import command, table
+
+PAPER = {
+    **{"name": "ccc_base_960h", "views": 2, "parameters": 95_044_608, "precision": "fp16", "max_tokens": 1_400_000},
+    **{"longest": 250_000, "gpus": 64, "update_freq": 1, "updates": 400_000, "lr": 5e-4, "warmup_updates": 32_000},
+}
+CCC, WAV2VEC2 = Recipe(**PAPER), Recipe(**{**PAPER, "views": 1})
+FINETUNING = Recipe(
+    **{**PAPER, "views": 1, "max_tokens": 3_200_000, "longest": 563_200, "gpus": 8, "lr": 3e-5, "warmup_updates": None},
+    pretraining=False,
+)
+
+
+def test_on_the_papers_gpus_the_plan_is_the_papers():
+    plan = make_plan(WAV2VEC2, 64, memory=32)
+    assert (plan.max_tokens, plan.update_freq, plan.lr, plan.warmup_updates) == (1_400_000, 1, 5e-4, 32_000)
+    assert plan.batch_seconds / 3600 == pytest.approx(1.56, abs=0.005)
+    assert plan.hours_heard == pytest.approx(1.5556 * 400_000, rel=1e-4)
+    assert not plan.warnings
+
+
+def test_two_views_take_twice_the_memory_of_one():
+    assert make_plan(CCC, 64, memory=32).update_freq == 2
+    assert tokens_that_fit(WAV2VEC2, 24) == pytest.approx(2 * tokens_that_fit(CCC, 24), abs=2)
+    assert make_plan(CCC, 64, memory=80).max_tokens == 1_400_000
+
+
+@given(memory=st.floats(16, 200), views=st.sampled_from([1, 2]), precision=st.sampled_from(["fp16", "fp32"]))
+def test_memory_and_tokens_are_inverse(memory, views, precision):
+    recipe = Recipe(**{**PAPER, "views": views, "precision": precision})
+    assert memory_needed(recipe, tokens_that_fit(recipe, memory)) == pytest.approx(memory, rel=1e-3)
+
+
+@given(
+    gpus=st.integers(1, 512),
+    memory=st.floats(8, 200),
+    batch=st.floats(20, 20_000),
+    recipe=st.sampled_from([CCC, WAV2VEC2, FINETUNING]),
+)
+def test_every_plan_holds_the_audio_asked_for_in_batches_that_fit(gpus, memory, batch, recipe):
+    plan = make_plan(recipe, gpus, memory=memory, batch_seconds=batch)
+    crop_seconds = recipe.longest / recipe.sample_rate
+    assert recipe.longest <= plan.max_tokens <= max(tokens_that_fit(recipe, memory), recipe.longest)
+    # Never off by more than half a crop on each GPU, or one crop where there must be one.
+    off = plan.batch_seconds - batch
+    assert abs(off) <= 0.01 + max(gpus * crop_seconds / 2, gpus * plan.update_freq / recipe.sample_rate) or (
+        plan.update_freq == 1 and plan.max_tokens == recipe.longest
+    )
+    if plan.update_freq == 1 and off > 0.02 * batch:
+        assert any("too many" in warning for warning in plan.warnings)
+
+
+@pytest.mark.parametrize(("seconds", "rate"), [*BEST_LR, (9600.0, 5e-4), (37.5, 7.9e-5 / 2)])
+def test_the_learning_rate_is_the_tables_and_falls_with_the_root_below_it(seconds, rate):
+    assert best_lr(seconds) == pytest.approx(rate)
+
+
+@given(st.floats(1, 10_000), st.floats(1, 10_000))
+def test_more_audio_never_takes_a_lower_rate(one, other):
+    assert (best_lr(one) - best_lr(other)) * (one - other) >= 0
+
+
+def test_between_two_rows_it_is_their_geometric_mean():
+    for (left, low), (right, high) in zip(BEST_LR, BEST_LR[1:], strict=False):
+        assert best_lr(math.sqrt(left * right)) == pytest.approx(math.sqrt(low * high))
+
+
+def test_a_smaller_batch_takes_the_tables_share_of_the_recipes_rate():
+    assert make_plan(CCC, 8, memory=32, batch_seconds=600).lr == pytest.approx(1.6e-4, rel=1e-3)
+    large = Recipe(**{**PAPER, "lr": 3e-4, "gpus": 110})
+    assert make_plan(large, 8, memory=32, batch_seconds=600).lr == pytest.approx(3e-4 * 1.6 / 5, rel=1e-3)
+
+
+def test_a_batch_that_nobody_trained_with_is_warned_about_with_a_way_out():
+    plan = make_plan(CCC, 1, memory=24, batch_seconds=90)
+    (warning,) = plan.warnings
+    assert "90.0 s" in warning and "150 s is the least" in warning and "--batch-seconds 150" in warning
+    named = int(warning.split("update_freq=")[1].split()[0])
+    assert named * plan.max_tokens >= 150 * 16_000 > (named - 1) * plan.max_tokens
+    assert not make_plan(CCC, 1, memory=24, batch_seconds=150).warnings
+
+
+def test_a_small_gpu_and_too_many_gpus_are_warned_about():
+    assert "checkpoint_activations" in make_plan(CCC, 1, memory=8).warnings[0]
+    (warning,) = make_plan(CCC, 64, memory=32, batch_seconds=200).warnings
+    assert warning.startswith("too many for 200 s") and "use 12," in warning
+
+
+def test_finetuning_keeps_its_rate_and_says_so_where_the_batch_changes():
+    plan = make_plan(FINETUNING, 2, memory=32)
+    assert (plan.max_tokens, plan.update_freq, plan.lr) == (3_200_000, 4, 3e-5)
+    assert not plan.warnings and not any("warmup" in override for override in plan.overrides())
+    (warning,) = make_plan(FINETUNING, 2, memory=32, batch_seconds=400).warnings
+    assert "it stays" in warning
+
+
+def test_a_shorter_run_warms_up_for_the_same_share():
+    assert make_plan(CCC, 8, updates=88_750).warmup_updates == 7_100
+
+
+def test_time_and_disk_are_sums():
+    plan = make_plan(WAV2VEC2, 8, memory=32, step_seconds=0.5)
+    assert plan.update_freq == 8
+    assert plan.wall_hours == pytest.approx(0.5 * 8 * 400_000 / 3600)
+    # fairseq's wav2vec_small.pt, fp16, has 950 MB; last, best, one of an interval, and one that is being written.
+    assert plan.disk_gb == pytest.approx(4 * 0.950 + 0.0036, rel=1e-3)
+    shown = table([plan])
+    assert "18.5 days" in shown and "3,555.56" in shown and "5.9 / 15.7" in shown
+
+
+def test_batches_that_are_less_full_are_warned_about_until_they_are_made_up_for():
+    plan = with_batches(make_plan(CCC, 8, memory=32), 0.80, 0.90)
+    (warning,) = plan.warnings
+    assert "hears 11% less" in warning and plan.hours_heard == pytest.approx(0.8 * 5600 * 400_000 / 3600, rel=1e-3)
+    seconds = float(warning.split("--batch-seconds ")[1].split()[0])
+    assert not with_batches(make_plan(CCC, 8, memory=32, batch_seconds=seconds), 0.80, 0.90).warnings
+    # A batch that is meant to be smaller is compared with a full one of its own size.
+    assert not with_batches(make_plan(CCC, 8, memory=32, batch_seconds=600), 0.88, 0.90).warnings
+    assert with_batches(make_plan(CCC, 8, memory=32, batch_seconds=600), 0.80, 0.90).warnings
+
+
+def test_the_command_carries_the_plan_behind_the_users_overrides(tmp_path):
+    words = command(tmp_path / "mine.yaml", make_plan(CCC, 8, memory=32), ["dataset.max_tokens=1400000"]).split()
+    assert words[:5] == ["fairseq-hydra-train", "--config-dir", str(tmp_path), "--config-name", "mine"]
+    assert words.index("dataset.max_tokens=1400000") < words.index("dataset.max_tokens=700000")
+
+
+@pytest.mark.parametrize("wrong", [{"memory": 0}, {"batch_seconds": -1}, {"updates": 0}, {"step_seconds": math.nan}])
+def test_numbers_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(InputError, match="must be positive"):
+        make_plan(CCC, 8, **wrong)

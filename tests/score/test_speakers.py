@@ -1,0 +1,60 @@
+"""Units of the bootstrap: from ids as corpora and tools/decode.py write them, from folders, from a map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ccc_w2v.data.manifest import write_manifest
+from ccc_w2v.errors import InputError
+from ccc_w2v.score.speakers import units
+
+
+@pytest.mark.parametrize("utterance", ["1089-134686-0000", "test-clean-1089-134686-1089-134686-0000"])
+def test_librispeech_ids_begin_with_the_reader(utterance: str) -> None:
+    found = units("librispeech", [utterance, "121-123852-0001", utterance.replace("134686", "134691")])
+    assert (found.names, found.of, found.count) == (("1089", "121", "1089"), "speakers", 2)
+
+
+@pytest.mark.parametrize(
+    ("utterance", "side"),
+    [
+        ("sw02001-A_000098-001156", "sw02001-A"),
+        ("swb1-sw02001-B_000098-001156", "sw02001-B"),
+        ("en_4156-A_030185-030248", "en_4156-A"),
+        ("sw_4390-B_014265-014301", "sw_4390-B"),
+        ("fsh_60262-A_000345-000789", "fsh_60262-A"),
+        ("fe_03_00001-B-000345-000789", "fe_03_00001-B"),
+        ("eval2000-en_4156A", "en_4156A"),
+    ],
+)
+def test_conversation_sides(utterance: str, side: str) -> None:
+    found = units("switchboard", [utterance])
+    assert (found.names, found.of) == ((side,), "conversation sides")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "utterance"),
+    [("librispeech", "1089-134686"), ("librispeech", "a-b-0000"), ("switchboard", "sw02001_000098-001156")],
+)
+def test_another_scheme_is_named(scheme: str, utterance: str) -> None:
+    with pytest.raises(InputError, match=f"'{utterance}' is not of the scheme {scheme}, as"):
+        units(scheme, [utterance])
+
+
+def test_folders_of_a_manifest(tmp_path: Path) -> None:
+    files = ["p225/1.wav", "p225/2.wav", "p226/1.wav", "p227/1.wav"]
+    write_manifest(tmp_path / "test.tsv", tmp_path, [(file, 100) for file in files])
+    assert units(tmp_path / "test.tsv", ["p226-1", "p225-2", "p225-1"]).names == ("p226", "p225", "p225")
+    with pytest.raises(InputError, match=r"test\.tsv: lacks 1 utterances: p9-1; give their manifest"):
+        units(tmp_path / "test.tsv", ["p9-1", "p225-1"])
+    with pytest.raises(InputError, match=r"test\.tsv: all files lie in one folder"):
+        units(tmp_path / "test.tsv", ["p225-1", "p225-2"])
+
+
+def test_without_a_source_utterances_are_the_units(tmp_path: Path) -> None:
+    found = units(None, ["a", "b"])
+    assert (found.names, found.of, found.count) == (("a", "b"), "utterances", 2)
+    with pytest.raises(InputError, match="gone: no such speaker map; expected .* librispeech or switchboard"):
+        units(tmp_path / "gone", ["a"])

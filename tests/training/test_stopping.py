@@ -1,0 +1,71 @@
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from ccc_w2v.training.stopping import SIGNALS, StopRequest
+
+
+def in_child(act):
+    """Run ``act`` in a child, whose signal handlers are its own; returns its exit code."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_noted_and_agreed_on(number):
+    def act():
+        request = StopRequest()
+        request.listen()
+        before = request.agreed(torch.device("cpu"))
+        os.kill(os.getpid(), number)
+        os._exit(7 if request.agreed(torch.device("cpu")) and not before else 1)
+
+    assert in_child(act) == 7
+
+
+def test_signals_that_something_else_handles_are_left_to_it():
+    def act():
+        signal.signal(signal.SIGUSR1, lambda *_: os._exit(8))
+        StopRequest().listen()
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    assert in_child(act) == 8
+
+
+def test_a_repeated_signal_does_not_hit_a_process_that_is_ending():
+    def act():
+        request = StopRequest()
+        request.listen()
+        request.leave()
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
+        os._exit(6 if not request.told else 1)
+
+    assert in_child(act) == 6
+
+
+def test_data_workers_outlive_the_signals_until_their_process_leaves():
+    def act():
+        request = StopRequest()
+        request.listen()
+        worker = os.fork()
+        while worker == 0:
+            time.sleep(0.01)
+        for number in SIGNALS:
+            os.kill(worker, number)
+        time.sleep(0.2)
+        outlived = os.waitpid(worker, os.WNOHANG) == (0, 0)
+        request.leave()
+        os.kill(worker, signal.SIGTERM)
+        ended = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == -signal.SIGTERM
+        os._exit(9 if outlived and ended and not request.told else 1)
+
+    assert in_child(act) == 9
