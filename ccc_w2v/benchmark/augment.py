@@ -12,10 +12,10 @@ import torch
 
 from ccc_w2v.augment.pipeline import TRANSFORMS, Pipeline, Step, find_pipeline, load_pipeline
 from ccc_w2v.benchmark import measure
+from ccc_w2v.benchmark.corpus import RATE, Corpus, corpus
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.randomness import generator_for
-from ccc_w2v.data.synthetic import RATE, Corpus, corpus
 from ccc_w2v.dataset.two_view import TwoViewDataset
 
 CPU = torch.device("cpu")

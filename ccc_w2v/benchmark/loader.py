@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from ccc_w2v.augment.pipeline import find_pipeline, load_pipeline
 from ccc_w2v.benchmark import measure
+from ccc_w2v.benchmark.corpus import RATE, corpus
 from ccc_w2v.data.manifest import read_manifest
-from ccc_w2v.data.synthetic import RATE, corpus
 from ccc_w2v.dataset.two_view import TwoViewDataset
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ccc_w2v.data.decoding import SETTINGS
 from ccc_w2v.data.manifest import Manifest, write_whole
 from ccc_w2v.data.stm import TimedWord, write_ctm
 from ccc_w2v.decode.beam import FILES, BeamSettings
@@ -29,6 +28,7 @@ from ccc_w2v.decode.journal import add_line, journal_identity, open_journal
 from ccc_w2v.decode.log_probs import emitted_pieces
 from ccc_w2v.decode.long_segments import joined
 from ccc_w2v.decode.long_windows import Windows
+from ccc_w2v.decode.outputs import SETTINGS
 from ccc_w2v.decode.search_pool import searched
 from ccc_w2v.run_folder import Output, claim, remove, sha256
 from ccc_w2v.score.wer import read_references, trn_text, utterance_ids, write_trn

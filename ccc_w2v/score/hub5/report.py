@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import ccc_w2v
-from ccc_w2v.data.decoding import SETTINGS, read_settings
 from ccc_w2v.data.stm import Stm, read_stm, write_ctm
+from ccc_w2v.decode.outputs import SETTINGS, read_settings
 from ccc_w2v.errors import InputError
 from ccc_w2v.score.hub5 import sclite
 from ccc_w2v.score.hub5.align import ScoredSegment, score_segments

@@ -10,8 +10,8 @@ from unittest import mock
 import pytest
 
 from ccc_w2v.data.cuts import Cut, write_cuts
-from ccc_w2v.data.decoding import SETTINGS
 from ccc_w2v.data.stm import read_ctm, read_stm
+from ccc_w2v.decode.outputs import SETTINGS
 from ccc_w2v.score.hub5 import sclite
 from ccc_w2v.score.hub5.align import side
 from ccc_w2v.score.wer import Counts, write_trn
