@@ -26,7 +26,7 @@ from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.dataset.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
 from ccc_w2v.dataset.views import AUGMENT_DEVICES, two_views
 from ccc_w2v.errors import InputError, one_line_errors
-from ccc_w2v.model import refuse_unsupported
+from ccc_w2v.model import refuse_unsupported, uses_bf16
 from ccc_w2v.training.data_wait import WaitClock
 
 logger = logging.getLogger(__name__)
@@ -184,10 +184,14 @@ class CccPretrainingTask(AudioPretrainingTask):
         accumulated = cfg.update_freq[0] if isinstance(cfg.update_freq, list) or cfg.update_freq else 1
         seconds = (cfg.max_tokens or math.nan) * cfg.world_size * accumulated / cfg.sample_rate
         hours = seconds * cfg.max_update / 3600
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        bf16 = uses_bf16(str(getattr(model_cfg, "autocast", "none")), device)
+        precision = ", matrix products in bfloat16" if bf16 else ""
         return (
             f"plan: {cfg.world_size} process(es), up to {seconds:.0f} s of audio per update, {cfg.max_update} updates "
-            f"= up to {hours:.1f} h heard, 2 views, augmentation {cfg.augment}, mask_prob {model_cfg.mask_prob} in "
-            f"spans of {model_cfg.mask_length} frames, checkpoints in {os.path.abspath(cfg.save_dir)}"
+            f"= up to {hours:.1f} h heard, 2 views{precision}, augmentation {cfg.augment}, mask_prob "
+            f"{model_cfg.mask_prob} in spans of {model_cfg.mask_length} frames, checkpoints in "
+            f"{os.path.abspath(cfg.save_dir)}"
         )
 
     def train_step(
