@@ -94,4 +94,7 @@ def _table(value: Any, name: str) -> dict[str, Any]:
     plain = plain_settings(value)
     if not isinstance(plain, dict):
         raise InputError(f"its {name} is not a table")
+    for part in ("objective", "recipe", "manifest"):
+        if not isinstance(plain.get(part, {}), dict):
+            raise InputError(f"its {name}.{part} is not a table")
     return plain

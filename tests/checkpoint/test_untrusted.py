@@ -282,6 +282,7 @@ def _state(**parts: Any) -> dict[str, Any]:
         {"ccc_dictionary": {"symbols": [["a"]], "count": [1]}},
         {"ccc_export": {"name": "${oc.env:HOME}"}},
         {"ccc_export": [1]},
+        {"ccc_export": {"recipe": "x"}},
         {"task_state": [1]},
         {"cfg": [1]},
     ],
