@@ -170,7 +170,7 @@ def test_no_field_of_a_checkpoint_is_resolved_or_run(kind, name, states, attack,
         assert attack(kind, name, put(light(state), place, "x ${oc.env:CCC_SECRET}")), place
     # Code in what nothing evaluates is a text as any other: the fields of a section together leave no trace either.
     texts = [place for place in everywhere if place[-1] not in (*EVALUATED, "labels", "_name", "w2v_args")]
-    building = {place[:-1] for place in texts if place[-2] in ("model", "task", "criterion")}
+    building = {place[:-1] for place in texts if place[-2:-1] in (("model",), ("task",), ("criterion",))}
     for section in [*building, ()]:
         hostile = state
         for place in texts:
