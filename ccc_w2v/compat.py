@@ -8,17 +8,12 @@ process needs and is called once, when the plugin registers itself.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
 import dataclasses
 import difflib
 import functools
 import logging
-import re
-import sys
-import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,29 +22,19 @@ import torch
 import torch.distributed
 from omegaconf import OmegaConf
 
-from ccc_w2v.checkpoint.untrusted import plain_settings
-from ccc_w2v.checkpoint.untrusted_state import inert_state, plain_state
 from ccc_w2v.compat_half import check_half_convolutions
-from ccc_w2v.compat_ranks import leave_process_group
 from ccc_w2v.errors import InputError, one_line_errors
-from ccc_w2v.training.data_wait import WaitClock
-from ccc_w2v.training.resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
 
 
 def prepare() -> None:
     """Mend what stops fairseq's own trainer on torch 2.11 and on a CPU; harmless when called again."""
     allow_fairseq_checkpoints()
-    read_inert_settings()
     send_objects_to_ranks()
     train_on_cpu_processes()
     name_unknown_settings()
     keep_freed_memory()
     check_half_convolutions()
     keep_task_state()
-    keep_checkpoints_whole()
-    keep_place_in_epoch()
-    stop_when_told()
-    leave_process_group()
 
 
 def allow_fairseq_checkpoints() -> None:
@@ -68,57 +53,6 @@ def allow_fairseq_checkpoints() -> None:
     )
 
 
-def read_inert_settings() -> None:
-    """Let fairseq take nothing but inert settings out of a checkpoint, whatever starts it: see checkpoint/untrusted.
-
-    It reads model.w2v_path, checkpoint.finetune_from_model, restore_file and every model that it loads in one function,
-    and takes model.w2v_args from a configuration, which may be that of another one's checkpoint.
-    """
-    from fairseq import checkpoint_utils
-    from fairseq.models.wav2vec.wav2vec2_asr import Wav2VecEncoder
-
-    if isinstance(checkpoint_utils.torch, _InertLoading):
-        return
-    checkpoint_utils.torch = _InertLoading()
-    build = Wav2VecEncoder.__init__
-
-    @functools.wraps(build)
-    def init(self: Any, cfg: Any, *args: Any, **kwargs: Any) -> None:
-        base = getattr(cfg, "w2v_args", None)
-        with _refusals("model.w2v_args"):
-            if isinstance(base, argparse.Namespace):
-                vars(base).update(vars(plain_settings(base)))
-            elif base is not None:
-                plain = OmegaConf.to_container(base, resolve=False) if OmegaConf.is_config(base) else base
-                cfg.w2v_args = OmegaConf.create(plain_settings(plain))
-        build(self, cfg, *args, **kwargs)
-
-    Wav2VecEncoder.__init__ = init
-
-
-class _InertLoading:
-    """The torch that fairseq.checkpoint_utils sees: torch itself, but what it loads has inert settings."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-    def load(self, file: Any, **passthrough: Any) -> Any:
-        state = torch.load(file, **{**passthrough, "weights_only": True})
-        with _refusals(getattr(file, "name", "checkpoint")):
-            return inert_state(state)
-
-
-@contextlib.contextmanager
-def _refusals(source: object) -> Iterator[None]:
-    """Name the source of what is refused; end a training with that one line."""
-    training = one_line_errors() if "fairseq_cli.train" in sys.modules else contextlib.nullcontext()
-    with training:
-        try:
-            yield
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from error
-
-
 def hydra_composer() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return hydra's compose and initialize_config_dir: hydra 1.0 calls them experimental, 1.3 warns of that name."""
     try:
@@ -133,64 +67,6 @@ def silence_debugging() -> None:
     root = logging.getLogger()
     if root.level == logging.DEBUG:
         root.setLevel(logging.WARNING)
-
-
-def load_untrusted(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint file on the CPU, with weights_only=True whatever the environment says and inert settings.
-
-    Raises InputError for a file that is missing, truncated, or that pickles code, and as plain_state does.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such checkpoint")
-    allow_fairseq_checkpoints()
-    silence_debugging()
-    try:
-        with warnings.catch_warnings():
-            # torch warns about a foreign pickle's protocol before it refuses it: the refusal below says all.
-            warnings.filterwarnings("ignore", message=".*pickle protocol.*")
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... for one damaged file
-        raise InputError(f"{path}: not a readable fairseq checkpoint ({_why_unreadable(error)})") from error
-    try:
-        return plain_state(state)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a fairseq checkpoint as load_untrusted does, upgraded by fairseq's own rules.
-
-    Raises InputError as load_untrusted does, and for a checkpoint of a fairseq that kept ``args`` instead of a ``cfg``:
-    fairseq's upgrade of those breaks on the installed hydra.
-    """
-    from fairseq.checkpoint_utils import _upgrade_state_dict
-
-    state = load_untrusted(path)
-    if state.get("args") is not None or _holds_namespace(state["cfg"]):
-        raise InputError(f"{path}: keeps its settings as an old fairseq did; import it once with tools/import.py")
-    state["cfg"] = OmegaConf.create(state["cfg"])
-    try:
-        return _upgrade_state_dict(state)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a whole fairseq checkpoint, its upgrade misses {error}") from error
-
-
-def _holds_namespace(settings: Any) -> bool:
-    if isinstance(settings, dict):
-        return any(map(_holds_namespace, settings.values()))
-    return isinstance(settings, argparse.Namespace)
-
-
-def _why_unreadable(error: Exception) -> str:
-    """Say why torch.load failed, without its advice to turn safety off."""
-    lines = str(error).strip().splitlines() or [""]
-    if found := re.search(
-        r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) (\S+)|got (?:an )?unsupported (\S+)", str(error)
-    ):
-        return f"it pickles {found[1] or found[2]}, which could run code; only tensors and plain data are loaded"
-    if "weights_only" in lines[0] or "Weights only" in lines[0]:
-        return "its pickle holds more than tensors and plain data"
-    return f"{type(error).__name__}: {lines[0]}"
 
 
 def flashlight_text() -> SimpleNamespace:
@@ -224,30 +100,6 @@ def send_objects_to_ranks() -> None:
         return sent[0]
 
     distributed._broadcast_object_slow = broadcast_object
-
-
-class _Packed:
-    """A weight in oneDNN's own layout; called, the linear layer of it."""
-
-    def __init__(self, weight: torch.Tensor):
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
-
-    def __call__(self, values: torch.Tensor, bias: torch.Tensor | None, gelu: bool) -> torch.Tensor:
-        activation = ("gelu", [], "none") if gelu else ("none", [], "")
-        return torch.ops.mkldnn._linear_pointwise(values, self.weight, bias, *activation)
-
-    def add(self, values: torch.Tensor, bias: torch.Tensor | None, added: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise.binary(values, added, self.weight, bias, "add")
-
-
-def pack_linear(weight: torch.Tensor) -> _Packed | None:
-    """Return a linear layer's weight (out, in), float32 on a CPU, in oneDNN's layout; None where torch has no oneDNN.
-
-    The operators are those that torch.compile's CPU code calls; torch has no public name for them, and it is pinned.
-    """
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return None
-    return _Packed(weight)
 
 
 def train_on_cpu_processes() -> None:
@@ -364,25 +216,6 @@ def _naming_unknown_settings(merge: Callable[..., Any]) -> Callable[..., Any]:
         return merge(dc, cfg, *args, **kwargs)
 
     return wrapped
-
-
-def watch_batches(epoch_iterator: Any, clock: WaitClock) -> None:
-    """Let a clock time how long a training waits for the batches of fairseq's epoch iterator; harmless when repeated.
-
-    fairseq says only that its buffer is nearly empty, once in some minutes, and has no place to ask for the time.
-    """
-    make = epoch_iterator._get_iterator_for_epoch
-    if hasattr(make, "__wrapped__"):
-        return
-
-    @functools.wraps(make)
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        batches = make(*args, **kwargs)
-        if batches is not None:
-            batches._itr = clock.watch(batches._itr)
-        return batches
-
-    epoch_iterator._get_iterator_for_epoch = watched
 
 
 # What only one of the two fairseqs has in its configuration: 0.12.2 refuses to load any field that it does not know.

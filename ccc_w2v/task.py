@@ -20,14 +20,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ccc_w2v.augment.pipeline import Pipeline, load_pipeline, manifest_settings
 from ccc_w2v.augment.preview import log_pairs
-from ccc_w2v.compat import watch_batches
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.dataset.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
 from ccc_w2v.dataset.views import AUGMENT_DEVICES, two_views
 from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.model import refuse_unsupported, uses_bf16
-from ccc_w2v.training.data_wait import WaitClock
+from ccc_w2v.training.data_wait import WaitClock, watch_batches
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +56,9 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     )
     resample: bool = field(
         default=False, metadata={"help": "resample recordings of another rate as they are read, else refuse them"}
+    )
+    accept_left_out: bool = field(
+        default=False, metadata={"help": "train although min_sample_size leaves out more than half of the utterances"}
     )
     on_bad_audio: ChoiceEnum(BAD_AUDIO_POLICIES) = field(  # type: ignore[valid-type]
         default="raise", metadata={"help": "what an unreadable utterance does in the middle of an epoch"}
@@ -121,6 +123,7 @@ class CccPretrainingTask(AudioPretrainingTask):
                 on_bad_audio=str(cfg.on_bad_audio),
                 augment_device=str(cfg.augment_device),
                 resample=cfg.resample,
+                accept_left_out=cfg.accept_left_out,
             )
             if _rank() == 0:
                 dataset.check_headers(cfg.check_headers)

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 
 # Text of a segment that is not scored: neither its words nor what the hypothesis says in its time.
 IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
