@@ -84,7 +84,7 @@ def attack(save, tmp_path, recordings, monkeypatch) -> Callable[[str, str, dict[
     numbers = itertools.count()
     path = save({})
 
-    def run(kind: str, name: str, state: dict[str, Any]) -> str:
+    def run(kind: str, name: str, state: dict[str, Any], *, any_error: bool = False) -> str:
         out = tmp_path / f"out{next(numbers)}"
         # As if from the file: writing and reading thousands would take most of the time.
         monkeypatch.setattr(torch, "load", lambda *_, **__: dict(state))
@@ -92,6 +92,10 @@ def attack(save, tmp_path, recordings, monkeypatch) -> Callable[[str, str, dict[
             result = {"finetuned": FINETUNED, "pretrained": PRETRAINED}[kind][name](path, out, recordings)
             said = ""
         except InputError as error:
+            said, result = str(error), None
+        except Exception as error:
+            if not any_error:
+                raise
             said, result = str(error), None
         assert not list(tmp_path.rglob("ran*")), "a payload was run"
         files = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
@@ -176,7 +180,8 @@ def test_no_field_of_a_checkpoint_is_resolved_or_run(kind, name, states, attack,
         for place in texts:
             if place[:-1] == section or (not section and place[:-1] not in building):
                 hostile = put(hostile, place, touch(tmp_path))
-        attack(kind, name, hostile)
+        # A text in place of a number is fairseq's own error where fairseq reads.
+        attack(kind, name, hostile, any_error=name in ("fairseq", "fine-tuning", "finetune_from_model"))
 
 
 @pytest.mark.parametrize(("kind", "name"), READERS)
