@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from ccc_w2v.data.cuts import read_cuts
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.packing import pack
+from ccc_w2v.data.stm import read_ctm, read_stm
 from ccc_w2v.errors import InputError
+from ccc_w2v.export.card import read_score
+from ccc_w2v.score.hub5.glm import read_glm
 from ccc_w2v.text_files import read_lines
 from tests.fake_corpora import RATE, write_corpus, write_labels
 from tests.run_tool import run_with
@@ -68,6 +72,32 @@ def test_a_wrong_file_is_one_line(
     assert not list(tmp_path.iterdir())
     if bad == "folder" and tool != "compare":  # compare takes folders
         assert "is a folder, expected a" in last and "no such" not in last
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize(
+    "reader", [read_stm, read_ctm, read_cuts, lambda path: read_glm(path, "stm", "ref"), read_score]
+)
+def test_a_wrong_file_of_nist_or_of_a_score_is_an_input_error(inputs, reader, bad: str) -> None:
+    expected = (InputError, IsADirectoryError, FileNotFoundError) if reader is read_score else InputError
+    with pytest.raises(expected):
+        reader(inputs[bad])
+
+
+def test_nist_files_with_a_byte_order_mark_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.stm").write_text("x 1 s 0.0 1.0 HELLO\n", encoding="utf-8-sig")
+    with pytest.raises(InputError, match="a.stm:1: a byte-order mark, which NIST's programs take for text"):
+        read_stm(tmp_path / "a.stm")
+
+
+def test_a_score_beside_other_hypotheses_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
+    hypotheses = tmp_path / "hyp.trn"
+    hypotheses.write_bytes(inputs["trn"].read_bytes())
+    assert run_with("score", "--ref", inputs["trn"], "--hyp", hypotheses, "--json", tmp_path / "score.json") == 0
+    assert read_score(tmp_path / "score.json").numbers["wer"]["rate"] == 0
+    hypotheses.write_text("X Y (u1)\nC (u2)\n")
+    with pytest.raises(InputError, match="scores other hypotheses than .*hyp.trn holds now"):
+        read_score(tmp_path / "score.json")
 
 
 def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Print what a demo run came to: updates, audio heard, losses beside chance, perplexity, WER, where things are."""
 
 import argparse
-import json
 import math
 import os
 from pathlib import Path
 
 from ccc_w2v.errors import InputError, exit_on_input_error
+from ccc_w2v.export.card import read_score
+from ccc_w2v.text_files import text_lines
 from ccc_w2v.training.log import read_records
 
 
@@ -20,14 +21,13 @@ def main() -> int:
     parser.add_argument("--exported", type=Path, required=True, help="the exported Hugging Face folder")
     arguments = parser.parse_args()
     log = arguments.pretrain / "train.log"
-    with open(log, encoding="utf-8") as lines:
-        records = list(read_records(lines, "train_inner"))
+    records = list(read_records(text_lines(log, "training log", "what a training printed"), "train_inner"))
     if not records:
         raise InputError(f"{log}: holds no line of training statistics; run the pre-training with log_format=json")
-    score = json.loads(arguments.score.read_text(encoding="utf-8"))
+    score = read_score(arguments.score).numbers
     with_lm = []
     if arguments.lm_score and arguments.lm_score.is_file():
-        lm_score = json.loads(arguments.lm_score.read_text(encoding="utf-8"))
+        lm_score = read_score(arguments.lm_score).numbers
         with_lm = [(f"  {name.upper()} with a word LM", _rate(lm_score, name)) for name in ("wer", "cer")]
     first, last = records[0], records[-1]
     chance = math.log2(arguments.negatives + 1)
