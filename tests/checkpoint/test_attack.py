@@ -214,13 +214,11 @@ def test_sizes_that_no_tensor_backs_allocate_nothing(kind, name, key, value, sta
 def test_settings_of_another_kind_end_in_one_sentence(kind, value, states, attack):
     """A seeded choice of places: each reader gets a section, name or size that is not one."""
     state, generator = states[kind], torch.Generator().manual_seed(5)
-    readers = [name for name in (FINETUNED if kind == "finetuned" else PRETRAINED) if name not in ("fairseq",)]
+    readers = ["import", "features", "decode"] if kind == "finetuned" else ["import", "features"]
     spots = [*places(state["cfg"]), *((*bases(state), key) for key in ("encoder_layers", "conv_pos", "final_dim"))]
     spots += [("model",), ("task",), ("criterion",), ("optimizer",), bases(state), (*bases(state)[:-1], "task")]
-    for index in torch.randperm(len(spots), generator=generator)[:12].tolist() + [-1, -2, -3, -4, -5, -6, -7]:
-        for name in ("export fairseq", readers[index % len(readers)]):
-            if name not in ("fine-tuning", "finetune_from_model"):  # whose errors are fairseq's own
-                attack(kind, name, put(state, spots[index], value))
+    for index in torch.randperm(len(spots), generator=generator)[:6].tolist() + [-1, -2, -3, -4, -5, -6, -7]:
+        attack(kind, readers[index % len(readers)], put(state, spots[index], value))
 
 
 def test_language_models_are_read_as_plain_data(tmp_path, monkeypatch):
