@@ -6,6 +6,7 @@ torch.load(weights_only=True) gives plain objects and tensors, in whatever arran
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -50,12 +51,20 @@ def inert_state(state: Any) -> Any:
     if not isinstance(state, dict):
         return state
     inert = {**state, **{name: plain_settings(state[name]) for name in ("cfg", "args") if state.get(name) is not None}}
-    cfg = inert.get("cfg")
-    model = cfg.get("model") if isinstance(cfg, dict) else None
-    if isinstance(model, dict) and model.get("_name") in ("wav2vec2", "ccc_wav2vec2"):
+    for place, model in _wav2vec2_models(inert.get("cfg"), "model"):
         _check_tensors(state.get("model"))
-        check_sizes(model, state["model"])
+        check_sizes(model, state["model"], place)
     return inert
+
+
+def _wav2vec2_models(cfg: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the sections of each wav2vec 2.0 in a configuration: the model itself, or the base of a fine-tuned one."""
+    model = cfg.get("model") if isinstance(cfg, dict) else None
+    if not isinstance(model, dict):
+        return
+    if model.get("_name") in ("wav2vec2", "ccc_wav2vec2"):
+        yield place, model
+    yield from _wav2vec2_models(model.get("w2v_args"), f"{place}.w2v_args.model")
 
 
 def _check_tensors(tensors: Any) -> None:
