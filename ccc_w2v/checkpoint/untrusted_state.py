@@ -28,8 +28,7 @@ def plain_state(state: Any) -> dict[str, Any]:
         raise InputError("not a fairseq checkpoint, it lacks 'model' or 'cfg'")
     _check_tensors(state["model"])
     plain = inert_state(state)
-    if plain.get("cfg") is not None and not isinstance(plain["cfg"], (dict, argparse.Namespace)):
-        raise InputError("its settings are not fairseq's; expected sections of settings")
+    _check_sections(plain.get("cfg"), "cfg")
     _check_history(state.get("optimizer_history"))
     if "ccc_export" in state:
         plain["ccc_export"] = _table(state["ccc_export"], "ccc_export")
@@ -76,6 +75,17 @@ def _check_tensors(tensors: Any) -> None:
         dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
         if not dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise InputError(f"its tensor {name[:80]} of shape {tuple(tensor.shape)} has no data of that size")
+
+
+def _check_sections(cfg: Any, place: str) -> None:
+    """Raise InputError where a configuration, or the base's inside it, is not one of sections."""
+    if cfg is None or isinstance(cfg, argparse.Namespace):
+        return
+    sections = [cfg.get(name) for name in ("model", "task", "criterion")] if isinstance(cfg, dict) else ["none"]
+    if not all(section is None or isinstance(section, (dict, argparse.Namespace)) for section in sections):
+        raise InputError(f"its {place} is not fairseq's; expected sections model, task, criterion")
+    if isinstance(model := sections[0], dict):
+        _check_sections(model.get("w2v_args"), "base configuration (model.w2v_args)")
 
 
 def _check_history(history: Any) -> None:

@@ -285,6 +285,9 @@ def _state(**parts: Any) -> dict[str, Any]:
         {"ccc_export": {"recipe": "x"}},
         {"task_state": [1]},
         {"cfg": [1]},
+        {"cfg": {"model": "x", "task": {}}},
+        {"cfg": {"model": {"w2v_args": "x"}, "task": {}}},
+        {"cfg": {"model": {"w2v_args": {"task": [1]}}, "task": {}}},
     ],
     ids=repr,
 )
