@@ -113,9 +113,10 @@ def train_on_cpu_processes() -> None:
     from fairseq.distributed import utils as distributed
 
     gather = distributed.all_gather_list
-    if not hasattr(gather, "_buffer"):
-        max_size = 16384  # the default of all_gather_list
-        world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    max_size = 16384  # the default of all_gather_list
+    # Called again once the processes have met: before, nobody knows how many there are.
+    world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    if not hasattr(gather, "_buffer") or gather._buffer.numel() < max_size * world_size:
         gather._buffer = torch.zeros(max_size * world_size, dtype=torch.uint8)
         gather._cpu_buffer = torch.zeros(max_size, dtype=torch.uint8)
     _drop_device_ids_on_cpu()

@@ -10,7 +10,9 @@ import numpy as np
 import soundfile
 import torch
 
-from ccc_w2v.data.sound_file import DAMAGED, check_resampling, open_sound, read_frames
+from ccc_w2v.data.resample import check_resampling
+from ccc_w2v.data.resample import resample as resample_wave
+from ccc_w2v.data.sound_file import DAMAGED, open_sound, read_frames
 from ccc_w2v.errors import InputError
 
 NOT_FINITE = "holds samples that are NaN or infinite; replace the file"
@@ -43,9 +45,7 @@ def read_audio(
     if rate == sample_rate:
         return wave_S
     check_resampling(rate, sample_rate, name)
-    import torchaudio  # a second, for those who need it alone
-
-    return torchaudio.functional.resample(wave_S, rate, sample_rate)
+    return resample_wave(wave_S, rate, sample_rate)
 
 
 def read_samples(

@@ -7,7 +7,6 @@ for gigabytes.
 from __future__ import annotations
 
 import io
-import math
 import os
 from pathlib import Path
 
@@ -35,7 +34,6 @@ _BLOCK = 1 << 20  # samples read at once: a file that ends early has cost no mor
 _MOST_DIGITS = 18  # of an offset or length in a zip: 2**63 has 19
 
 MIN_RATE, MAX_RATE = 1000, 768_000  # Hz
-_MOST_WEIGHTS = 1 << 26  # of a resampling filter; 44.1 to 16 kHz takes 80,000
 
 # What soundfile raises for one damaged file or another: it computes with a header's numbers before it checks them.
 DAMAGED = (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError, OSError)
@@ -100,16 +98,6 @@ def _check_size(recording: soundfile.SoundFile, size: int, name: str) -> None:
         raise InputError(
             f"{name}: its header says {frames} samples at {recording.samplerate} Hz, and it has {size} bytes; "
             "the file is truncated or damaged, replace it"
-        )
-
-
-def check_resampling(rate: int, sample_rate: int, name: str) -> None:
-    """Raise InputError for rates in Hz that have so little in common that their filter would take gigabytes."""
-    common = math.gcd(rate, sample_rate)
-    if (rate // common) * (sample_rate // common) > _MOST_WEIGHTS:
-        raise InputError(
-            f"{name}: sample rate {rate} Hz has too little in common with {sample_rate} Hz to be resampled; is the "
-            "header right? Convert the recording with another program"
         )
 
 

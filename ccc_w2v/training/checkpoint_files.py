@@ -64,7 +64,7 @@ def _replace(path: str | Path, write: Callable[[Path], Any]) -> None:
     try:
         write(neighbour)
         os.replace(neighbour, path)
-    except Exception as error:
+    except BaseException as error:  # an interrupt as well
         neighbour.unlink(missing_ok=True)
         cause = _disk_full(error)
         if cause is None:

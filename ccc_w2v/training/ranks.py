@@ -13,7 +13,7 @@ from typing import Any
 
 import torch.distributed as distributed
 
-from ccc_w2v.training.stopping import EXIT_CODE
+from ccc_w2v.training.stopping import EXIT_CODES
 
 
 @functools.cache
@@ -35,7 +35,7 @@ def leave_process_group() -> None:
         try:
             result = train(*args, **kwargs)
         except SystemExit as leaving:
-            if leaving.code == EXIT_CODE:  # all ranks have agreed to stop
+            if leaving.code in EXIT_CODES.values():  # all ranks have agreed to stop
                 in_epoch.clear()
             raise
         in_epoch.clear()
