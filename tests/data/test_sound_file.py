@@ -158,7 +158,7 @@ def test_silence_in_flac_is_no_lie(tmp_path):
 def test_fuzzed_recordings_end_in_one_sentence(kind, tmp_path):
     """Headers with wrong bytes, cut and lengthened files: read, or an InputError."""
     generator = random.Random(f"fuzz {kind}")
-    path, refused = tmp_path / f"a.{kind}", 0
+    path, said = tmp_path / f"a.{kind}", []
     original = encoded(kind, channels=2 if kind == "sph" else 1, rate=8000 if kind == "sph" else RATE, samples=600)
     header = 1024 if kind == "sph" else 128
     for _ in range(120):
@@ -180,9 +180,9 @@ def test_fuzzed_recordings_end_in_one_sentence(kind, tmp_path):
             try:
                 read(path)
             except InputError as error:
-                refused += 1
-                assert str(path) in str(error)
-    assert refused > 100
+                said.append(str(error))
+    assert len(said) > 100
+    assert all(str(path) in line for line in said)
 
 
 @pytest.mark.parametrize(
@@ -203,11 +203,11 @@ def test_fields_of_a_sphere_header_that_are_none(field, tmp_path):
     path = tmp_path / "a.sph"
     path.write_bytes(head[:1024].ljust(1024, b" ") + content[1024:])
     try:
-        call = open_call(path)
+        said = f"{path} {open_call(path).samples}"
     except InputError as error:
-        assert str(path) in str(error)
-    else:
-        assert call.samples == 2000
+        said = str(error)
+    assert str(path) in said
+    assert "sample_count" in said or said.endswith(" 2000")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_damaged_zips_end_in_one_sentence(tmp_path):
     generator = random.Random("fuzz zip")
     write_zip(tmp_path / "good.zip", [("a.wav", encoded("wav")), ("b.flac", encoded("flac"))])
     original = (tmp_path / "good.zip").read_bytes()
-    path, refused = tmp_path / "a.zip", 0
+    path, said = tmp_path / "a.zip", []
     directory = original.index(b"PK\1\2")
     for _ in range(300):
         content = bytearray(original)
@@ -256,9 +256,9 @@ def test_damaged_zips_end_in_one_sentence(tmp_path):
                 assert int(offset) + int(length) <= end
                 read_audio(tmp_path / where, RATE)
         except InputError as error:
-            refused += 1
-            assert str(path) in str(error)
-    assert refused > 50
+            said.append(str(error))
+    assert len(said) > 50
+    assert all(str(path) in line for line in said)
 
 
 def test_a_recording_whose_name_asks_for_raw_samples(tmp_path):

@@ -55,7 +55,7 @@ from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.data.sound_file import open_sound, read_sound
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import write_whole
+from ccc_w2v.files import appearing, write_whole
 
 DEV_CLEAN = "dev-clean"
 
@@ -186,10 +186,8 @@ def _converted(path: Path, target: Path) -> Path:
     if not target.is_file():
         wave, rate = read_sound(path)
         pcm = resampled_pcm(torch.from_numpy(wave.mean(axis=1)), rate, SAMPLE_RATE)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        soundfile.write(partial, pcm, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
-        os.replace(partial, target)
+        with appearing(target, durable=False) as partial:
+            soundfile.write(partial, pcm, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
     return target
 
 
