@@ -24,10 +24,10 @@ def appearing(
 ) -> Iterator[Path]:
     """Give a neighbour of ``path`` to write a file or a folder at; it takes the place of ``path`` as the block ends.
 
-    A kill, or an error in the block, leaves what stood at ``path``; an OSError names ``path``
-    where it names the neighbour or nothing. ``durable``: its data is on the disk before it is renamed, so that a crash of the machine does not leave
-    an empty file either; needless where there are very many files that can be made again. ``parents``: the folders
-    above it are made. ``neighbour`` is where to write, if not at a name of this process's own.
+    A kill, or an error in the block, leaves what stood at ``path``; an OSError names ``path`` where it names the
+    neighbour or nothing. ``durable``: its data is on the disk before it is renamed, so that a crash of the machine does
+    not leave an empty file either; needless where there are very many files that can be made again. ``parents``: the
+    folders above it are made. ``neighbour`` is where to write, if not at a name of this process's own.
     """
     path = Path(path)
     partial = neighbour or path.with_name(f".{path.name}.{os.getpid()}.partial")
