@@ -28,7 +28,7 @@ def plain_state(state: Any) -> dict[str, Any]:
         raise InputError("not a fairseq checkpoint, it lacks 'model' or 'cfg'")
     _check_tensors(state["model"])
     plain = inert_state(state)
-    _check_sections(plain.get("cfg"), "cfg")
+    _check_sections(plain.get("cfg"), "its")
     _check_history(state.get("optimizer_history"))
     if "ccc_export" in state:
         plain["ccc_export"] = _table(state["ccc_export"], "ccc_export")
@@ -83,9 +83,9 @@ def _check_sections(cfg: Any, place: str) -> None:
         return
     sections = [cfg.get(name) for name in ("model", "task", "criterion")] if isinstance(cfg, dict) else ["none"]
     if not all(section is None or isinstance(section, (dict, argparse.Namespace)) for section in sections):
-        raise InputError(f"its {place} is not fairseq's; expected sections model, task, criterion")
+        raise InputError(f"{place} settings are not fairseq's; expected sections model, task, criterion")
     if isinstance(model := sections[0], dict):
-        _check_sections(model.get("w2v_args"), "base configuration (model.w2v_args)")
+        _check_sections(model.get("w2v_args"), "its base model's (model.w2v_args)")
 
 
 def _check_history(history: Any) -> None:
