@@ -15,7 +15,6 @@ from ccc_w2v.compat_half import TOLERANCE, check_half_convolutions, relative_err
 from ccc_w2v.decode.cpu.network import fold
 from ccc_w2v.decode.ctc_model import load_ctc
 from ccc_w2v.decode.network import emit
-from tests.conftest import checkpoint, test_set  # noqa: F401
 from tests.tiny_ctc import read_waves
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 
@@ -106,7 +105,8 @@ def test_where_the_kernel_is_wrong_outputs_and_gradients_are_right_and_one_line_
     with caplog.at_level(logging.WARNING):
         actual = outputs(layer, how)
         convolution(32, 8, 6).to(torch.bfloat16)(seeded(1, 32, 40).bfloat16())
-    assert max(errors(actual, expected)) < 0.02 and actual[0].dtype == torch.bfloat16
+    assert max(errors(actual, expected)) < 0.02
+    assert actual[0].dtype == torch.bfloat16
     (record,) = caplog.records
     assert "computes torch.bfloat16 convolutions wrongly (32 channels, 4 groups, kernel 8" in record.message
 
@@ -140,8 +140,8 @@ def test_single_precision_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("packed", [False, True])
 def test_decoding_with_a_wrong_kernel_is_near_single_precision(
     packed: bool,
-    checkpoint: Path,  # noqa: F811
-    test_set: Path,  # noqa: F811
+    checkpoint: Path,
+    test_set: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, waves = load_ctc(checkpoint), read_waves(test_set)[:1]

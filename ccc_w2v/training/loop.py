@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ccc_w2v.training.finetuning_labels import check_finetuning_labels
+from ccc_w2v.training.health.stop import stop_when_collapsed
 from ccc_w2v.training.ranks import leave_process_group
 from ccc_w2v.training.resume import (
     end_where_finished,
@@ -14,7 +15,7 @@ from ccc_w2v.training.resume import (
 
 
 def extend_training_loop() -> None:
-    """Keep checkpoints whole, resume within an epoch, stop on signals, leave process groups, check labels.
+    """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, leave process groups, check labels.
 
     Harmless when repeated.
     """
@@ -23,5 +24,6 @@ def extend_training_loop() -> None:
     keep_schedule()
     end_where_finished()
     stop_when_told()
+    stop_when_collapsed()
     leave_process_group()
     check_finetuning_labels()
