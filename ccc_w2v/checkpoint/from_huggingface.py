@@ -109,7 +109,7 @@ def _dictionary(folder: Path, model: Any, cfg: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # as above
         raise InputError(f"its tokenizer cannot be loaded ({type(error).__name__}: {error})") from error
     if model.config.pad_token_id != tokenizer.pad_token_id:
