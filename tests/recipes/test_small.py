@@ -107,6 +107,9 @@ def test_finetuning_composes(scale, labels, tmp_path):
     values |= {"optimization.max_update": held.finetune_updates[labels], **held.finetune}
     config = compose_config(RECIPE / "config/finetune.yaml", key_overrides(RECIPE / "config/finetune.yaml", values))
     assert config.optimization.max_update == held.finetune_updates[labels] and config.task.labels == "ltr"
+    # Below 1 fairseq ends with "this should never happens" as soon as it draws no channel.
+    width = composed("ccc_scale", scale).model.encoder_embed_dim
+    assert config.model.mask_channel_prob * width / config.model.mask_channel_length >= 1
 
 
 @pytest.fixture(scope="module")
