@@ -1,5 +1,11 @@
-"""`python -m ccc_w2v` prints the folder to give to fairseq as common.user_dir, wherever the package is installed."""
+"""`python -m ccc_w2v` prints the folder to give to fairseq as common.user_dir; with words after it, it is `ccc-w2v`."""
 
+import sys
 from pathlib import Path
 
-print(Path(__file__).resolve().parent)
+if len(sys.argv) == 1:
+    print(Path(__file__).resolve().parent)
+else:
+    from ccc_w2v.cli.main import main
+
+    sys.exit(main())

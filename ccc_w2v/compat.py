@@ -13,10 +13,7 @@ import dataclasses
 import difflib
 import functools
 import logging
-import re
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,10 +23,7 @@ import torch.distributed
 from omegaconf import OmegaConf
 
 from ccc_w2v.compat_half import check_half_convolutions
-from ccc_w2v.compat_ranks import leave_process_group
 from ccc_w2v.errors import InputError, one_line_errors
-from ccc_w2v.training.data_wait import WaitClock
-from ccc_w2v.training.resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
 
 
 def prepare() -> None:
@@ -41,10 +35,6 @@ def prepare() -> None:
     keep_freed_memory()
     check_half_convolutions()
     keep_task_state()
-    keep_checkpoints_whole()
-    keep_place_in_epoch()
-    stop_when_told()
-    leave_process_group()
 
 
 def allow_fairseq_checkpoints() -> None:
@@ -79,63 +69,6 @@ def silence_debugging() -> None:
         root.setLevel(logging.WARNING)
 
 
-def load_untrusted(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint file on the CPU as it is, with weights_only=True whatever the environment says.
-
-    Raises InputError for a file that is missing, truncated, or that pickles code.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such checkpoint")
-    allow_fairseq_checkpoints()
-    silence_debugging()
-    try:
-        with warnings.catch_warnings():
-            # torch warns about a foreign pickle's protocol before it refuses it: the refusal below says all.
-            warnings.filterwarnings("ignore", message=".*pickle protocol.*")
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... for one damaged file
-        raise InputError(f"{path}: not a readable fairseq checkpoint ({_why_unreadable(error)})") from error
-    if not isinstance(state, dict) or "model" not in state or not (state.get("cfg") or state.get("args")):
-        raise InputError(f"{path}: not a fairseq checkpoint, it lacks 'model' or 'cfg'")
-    return state
-
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a fairseq checkpoint as load_untrusted does, upgraded by fairseq's own rules.
-
-    Raises InputError as load_untrusted does, and for a checkpoint of a fairseq that kept ``args`` instead of a ``cfg``:
-    fairseq's upgrade of those breaks on the installed hydra.
-    """
-    from fairseq.checkpoint_utils import _upgrade_state_dict
-
-    state = load_untrusted(path)
-    if state.get("args") is not None or _holds_namespace(state["cfg"]):
-        raise InputError(f"{path}: keeps its settings as an old fairseq did; import it once with tools/import.py")
-    state["cfg"] = OmegaConf.create(state["cfg"])
-    try:
-        return _upgrade_state_dict(state)
-    except (AttributeError, KeyError) as error:
-        raise InputError(f"{path}: not a whole fairseq checkpoint, its upgrade misses {error}") from error
-
-
-def _holds_namespace(settings: Any) -> bool:
-    if isinstance(settings, dict):
-        return any(map(_holds_namespace, settings.values()))
-    return isinstance(settings, argparse.Namespace)
-
-
-def _why_unreadable(error: Exception) -> str:
-    """Say why torch.load failed, without its advice to turn safety off."""
-    lines = str(error).strip().splitlines() or [""]
-    if found := re.search(
-        r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) (\S+)|got (?:an )?unsupported (\S+)", str(error)
-    ):
-        return f"it pickles {found[1] or found[2]}, which could run code; only tensors and plain data are loaded"
-    if "weights_only" in lines[0] or "Weights only" in lines[0]:
-        return "its pickle holds more than tensors and plain data"
-    return f"{type(error).__name__}: {lines[0]}"
-
-
 def flashlight_text() -> SimpleNamespace:
     """Return the names of flashlight-text that a beam search needs: the kept-up search that installs on most Pythons.
 
@@ -167,30 +100,6 @@ def send_objects_to_ranks() -> None:
         return sent[0]
 
     distributed._broadcast_object_slow = broadcast_object
-
-
-class _Packed:
-    """A weight in oneDNN's own layout; called, the linear layer of it."""
-
-    def __init__(self, weight: torch.Tensor):
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
-
-    def __call__(self, values: torch.Tensor, bias: torch.Tensor | None, gelu: bool) -> torch.Tensor:
-        activation = ("gelu", [], "none") if gelu else ("none", [], "")
-        return torch.ops.mkldnn._linear_pointwise(values, self.weight, bias, *activation)
-
-    def add(self, values: torch.Tensor, bias: torch.Tensor | None, added: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise.binary(values, added, self.weight, bias, "add")
-
-
-def pack_linear(weight: torch.Tensor) -> _Packed | None:
-    """Return a linear layer's weight (out, in), float32 on a CPU, in oneDNN's layout; None where torch has no oneDNN.
-
-    The operators are those that torch.compile's CPU code calls; torch has no public name for them, and it is pinned.
-    """
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return None
-    return _Packed(weight)
 
 
 def train_on_cpu_processes() -> None:
@@ -307,25 +216,6 @@ def _naming_unknown_settings(merge: Callable[..., Any]) -> Callable[..., Any]:
         return merge(dc, cfg, *args, **kwargs)
 
     return wrapped
-
-
-def watch_batches(epoch_iterator: Any, clock: WaitClock) -> None:
-    """Let a clock time how long a training waits for the batches of fairseq's epoch iterator; harmless when repeated.
-
-    fairseq says only that its buffer is nearly empty, once in some minutes, and has no place to ask for the time.
-    """
-    make = epoch_iterator._get_iterator_for_epoch
-    if hasattr(make, "__wrapped__"):
-        return
-
-    @functools.wraps(make)
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        batches = make(*args, **kwargs)
-        if batches is not None:
-            batches._itr = clock.watch(batches._itr)
-        return batches
-
-    epoch_iterator._get_iterator_for_epoch = watched
 
 
 # What only one of the two fairseqs has in its configuration: 0.12.2 refuses to load any field that it does not know.

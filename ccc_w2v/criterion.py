@@ -18,8 +18,10 @@ from ccc_w2v.losses.bank import POINTS_PER_CENTROID, TargetBank, empty_bank, req
 from ccc_w2v.losses.contrastive import NEAR_POSITIVE_MODES, contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.kmeans import cluster_count, cosine_kmeans, draw_starts, nearest
 from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negatives
+from ccc_w2v.model import AUGMENTED, ORIGINAL, VIEWS
 
 CLUSTER_SCOPES = ("batch", "utterance", "global")
+CONTEXTS = ("both", "original", "augmented", "alternate")
 # The three terms by the name they are logged under: whose context, whose targets.
 TERMS = {"contrastive": ("", ""), "cross": ("", "_aug"), "cross_aug": ("_aug", "")}
 
@@ -45,6 +47,13 @@ class CccCriterionConfig(FairseqDataclass):
     bank_size: int = field(default=50000, metadata={"help": "targets that the bank keeps, >= 39 x bank_clusters"})
     bank_points: int = field(default=1024, metadata={"help": "targets that each process adds per batch, >= 1"})
     bank_refit_updates: int = field(default=200, metadata={"help": "updates between two clusterings of the bank, >= 1"})
+    contexts: ChoiceEnum(CONTEXTS) = field(  # type: ignore[valid-type]
+        default="both",
+        metadata={
+            "help": "whose context a training update computes; alternate draws one for each update, with the terms "
+            "weighted so that the expected loss is that of both"
+        },
+    )
     near_positives: ChoiceEnum(NEAR_POSITIVE_MODES) = field(  # type: ignore[valid-type]
         default="scale_similarity",
         metadata={"help": "how a negative from its positive's cluster is weakened"},
@@ -78,18 +87,21 @@ class CccCriterion(FairseqCriterion):
         The sample's ``negatives`` and ``negatives_aug`` (B, M, N) and ``kmeans_starts`` (U, R, K), where given, replace
         the draws from the batch's seed.
         """
-        output = model(**sample["net_input"])
-        objective = self.objective(model, output, sample)
+        weights = self.term_weights(model)
+        views = {"contexts": {TERMS[name][0] for name in weights}, "targets": self._target_views(weights)}
+        output = model(**sample["net_input"], **views)
+        objective = self.objective(model, output, sample, weights)
         sample_size = output["target"].size(0) * output["target"].size(1)
         terms = objective["terms"]
+        extra = VIEWS if str(self.cfg.extra_losses_on) == "both" else (ORIGINAL,)
         diversity, penalty = (
-            weight * sample_size * self._over_views(values).float()
-            for weight, values in (
-                (self.cfg.diversity_weight, [_diversity(output, suffix) for suffix in ("", "_aug")]),
-                (self.cfg.penalty_weight, [output["features_pen"], output["features_pen_aug"]]),
+            weight * sample_size * sum(value(output, view) for view in extra).float() / len(extra)
+            for weight, value in (
+                (self.cfg.diversity_weight, _diversity),
+                (self.cfg.penalty_weight, lambda output, view: output["features_pen" + view]),
             )
         )
-        loss = sum(self.weights[name] * term.loss for name, term in terms.items()) + diversity + penalty
+        loss = sum(weights[name] * term.loss for name, term in terms.items()) + diversity + penalty
         logged = {
             "loss": loss.detach(),
             "loss_diversity": diversity.detach(),
@@ -109,35 +121,72 @@ class CccCriterion(FairseqCriterion):
         for name, term in terms.items():
             logged[f"loss_{name}"] = term.loss.detach()
             logged[f"correct_{name}"] = term.correct
+            logged[f"frames_{name}"] = sample_size
         return loss, sample_size, logged
 
-    def objective(self, model: Any, output: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
-        """Draw negatives, cluster the targets and compute the three terms.
+    def term_weights(self, model: Any) -> dict[str, float]:
+        """Return the terms that this batch computes, with their weights; terms of weight 0 are left out.
+
+        With ``contexts: alternate`` a training update computes one view's context, drawn from the run's seed and the
+        number of the update, in proportion to the weights of its terms. Dividing them by the probability of their draw
+        keeps the expected loss. Validation always computes both.
+        """
+        weights = {name: weight for name, weight in self.weights.items() if weight > 0}
+        contexts = str(self.cfg.contexts)
+        if contexts == "both" or not model.training:
+            return weights
+        share = {
+            view: sum(weight for name, weight in weights.items() if TERMS[name][0] == view) / sum(weights.values())
+            for view in VIEWS
+        }
+        if contexts == "alternate":
+            generator = generator_for(self.task.cfg.seed, "contexts", model.num_updates)
+            drawn = ORIGINAL if float(torch.rand((), generator=generator)) < share[ORIGINAL] else AUGMENTED
+            scale = 1 / share[drawn]
+        else:
+            drawn, scale = (ORIGINAL if contexts == "original" else AUGMENTED), 1.0
+        return {name: weight * scale for name, weight in weights.items() if TERMS[name][0] == drawn}
+
+    def _target_views(self, weights: dict[str, float]) -> set[str]:
+        """Return the views whose targets the loss depends on: as positives, in the clustering, in the extra losses."""
+        clustered = str(self.cfg.near_positives) == "remove" or self.cfg.scale_factor < 1
+        other = clustered or "cross" in weights or str(self.cfg.extra_losses_on) == "both"
+        return set(VIEWS) if other else {ORIGINAL}
+
+    def objective(
+        self, model: Any, output: dict[str, Any], sample: dict[str, Any], weights: dict[str, float] | None = None
+    ) -> dict[str, Any]:
+        """Draw negatives, cluster the targets and compute the terms that ``weights`` names (default: all three).
 
         Returns ``terms`` and their ``logits`` (B, M, 1 + N) by name, ``labels`` and ``labels_aug`` (B, M), ``near``
         (B, M, N) of the original view, its ``negatives`` (B, M, N) and the number of ``clusters``.
         """
         seed = sample["net_input"].get("seed", 0)
+        views = [view for view in VIEWS if "target" + view in output]
         negatives, near, equal = {}, {}, {}
         if self._scope == "global" and model.training:
             # A lost batch is noise: its process takes part, its targets are not kept.
-            targets_2BMD = torch.stack([output["target"], output["target_aug"]]) * (not sample.get("lost", False))
-            self._bank().add(targets_2BMD.flatten(0, 2), generator_for(seed, "bank"))
+            targets_VBMD = torch.stack([output["target" + view] for view in views]) * (not sample.get("lost", False))
+            self._bank().add(targets_VBMD.flatten(0, 2), generator_for(seed, "bank"))
             self._bank().refit(model.num_updates)
         with record_function("ccc.clustering"):
-            labels, clusters = self._cluster(output, seed, sample.get("kmeans_starts"))
+            # Without the other view's targets nothing is weakened: there is nothing to cluster for.
+            labels, clusters = ({}, 0) if len(views) < 2 else self._cluster(output, seed, sample.get("kmeans_starts"))
         with record_function("ccc.negatives_and_logits"):
-            for view in ("", "_aug"):
+            for view in views:
                 codes = output["codes" + view]
                 drawn = sample.get("negatives" + view)
                 if drawn is None:
                     generator = generator_for(seed, "negatives" + view, device=codes.device)
                     drawn = sample_negatives(codes.size(0), codes.size(1), model.n_negatives, generator)
                 negatives[view] = drawn
-                near[view] = near_positives(labels[view], drawn)
+                near[view] = (
+                    near_positives(labels[view], drawn) if labels else torch.zeros_like(drawn, dtype=torch.bool)
+                )
                 equal[view] = equal_codes(codes, drawn)
             logits = {}
-            for name, (context, target) in TERMS.items():
+            for name in TERMS if weights is None else weights:
+                context, target = TERMS[name]
                 raw = cosine_logits(
                     output["context" + context], output["target" + target], negatives[target], model.logit_temp
                 )
@@ -147,10 +196,8 @@ class CccCriterion(FairseqCriterion):
         return {
             "terms": terms,
             "logits": logits,
-            "labels": labels[""],
-            "labels_aug": labels["_aug"],
-            "near": near[""],
-            "near_aug": near["_aug"],
+            **{"labels" + view: values for view, values in labels.items()},
+            **{"near" + view: values for view, values in near.items()},
             "negatives": negatives[""],
             "clusters": clusters,
         }
@@ -193,9 +240,6 @@ class CccCriterion(FairseqCriterion):
                 self.task.cfg.seed,
             )
 
-    def _over_views(self, values: list[torch.Tensor]) -> torch.Tensor:
-        return values[0] if str(self.cfg.extra_losses_on) == "original" else (values[0] + values[1]) / 2
-
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         """Every logged value is a sum, so workers may add theirs before reduce_metrics sees them."""
@@ -210,10 +254,13 @@ class CccCriterion(FairseqCriterion):
             return utils.item(sum(log.get(key, 0) for log in logs))
 
         frames, batches = total("sample_size"), max(total("batches"), 1)
-        for key in ("loss", *(f"loss_{name}" for name in (*TERMS, "diversity", "penalty"))):
+        for key in ("loss", "loss_diversity", "loss_penalty"):
             metrics.log_scalar(key, total(key) / max(frames, 1) / math.log(2), frames, round=3)
         for name in TERMS:
-            metrics.log_scalar(f"accuracy_{name}", total(f"correct_{name}") / max(frames, 1), frames, round=4)
+            # A term that no batch computed is not shown, rather than shown as 0.
+            if computed := total(f"frames_{name}"):
+                metrics.log_scalar(f"loss_{name}", total(f"loss_{name}") / computed / math.log(2), computed, round=3)
+                metrics.log_scalar(f"accuracy_{name}", total(f"correct_{name}") / computed, computed, round=4)
         for key in ("code_perplexity", "prob_perplexity", "temp", "clusters"):
             metrics.log_scalar(key, total(key) / batches, batches, round=3)
         share = total("near_positives") / max(total("negatives"), 1)
@@ -227,6 +274,16 @@ def _diversity(output: dict[str, Any], suffix: str) -> torch.Tensor:
 
 
 def _check(cfg: CccCriterionConfig) -> None:
+    context_weights = {"original": cfg.alpha + cfg.beta, "augmented": cfg.gamma}
+    needed = {"both": [], "alternate": list(context_weights)}.get(str(cfg.contexts), [str(cfg.contexts)])
+    if not sum(context_weights.values()) > 0:
+        raise InputError("criterion.alpha, beta and gamma are all 0: at least one of the terms needs a weight")
+    for view in needed:
+        if not context_weights[view] > 0:
+            raise InputError(
+                f"criterion.contexts={cfg.contexts} computes the {view} view's context, whose terms have the weight 0; "
+                f"raise criterion.{'gamma' if view == 'augmented' else 'alpha or beta'}"
+            )
     for name in ("alpha", "beta", "gamma", "diversity_weight", "penalty_weight"):
         if getattr(cfg, name) < 0:
             raise InputError(f"criterion.{name}={getattr(cfg, name)}: a loss weight must not be negative")

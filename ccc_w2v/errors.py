@@ -10,8 +10,10 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -26,13 +28,43 @@ def cannot_write(path: object, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be written ({error.strerror}); {remedy}")
 
 
+# fairseq imports this module with its tasks, and it takes a Ctrl-C for a missing dependency ("except BaseException").
+_SWALLOWS_CTRL_C = os.path.join("fairseq", "tasks", "simultaneous_translation.py")
+INTERRUPTED = "interrupted; the same command continues where it stopped"
+
+
+@contextmanager
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Let Ctrl-C end the process also while fairseq is imported."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        inner = frame
+        while inner is not None:
+            if inner.f_code.co_filename.endswith(_SWALLOWS_CTRL_C):
+                print(f"\n{INTERRUPTED}", file=sys.stderr, flush=True)
+                os._exit(130)  # nothing was begun
+            inner = inner.f_back
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap a tool's ``main``: an InputError or an OS error about a file is one line on stderr and exit code 2."""
 
     @functools.wraps(main)
     def wrapped(*args: object, **kwargs: object) -> int:
         try:
-            code = main(*args, **kwargs) or 0
+            with ctrl_c_is_heard():
+                code = main(*args, **kwargs) or 0
             sys.stdout.flush()
             return code
         except BrokenPipeError:
@@ -48,7 +80,7 @@ def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
                 raise
             message = str(cannot_write(error.filename or "the output", error))
         except KeyboardInterrupt:
-            print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
+            print(f"\n{INTERRUPTED}", file=sys.stderr)
             return 130
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
         return 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -75,3 +76,27 @@ def _refusal_of_the_disk(error: BaseException) -> str | None:
             return str(seen).partition("I/O error: ")[2] or str(seen)
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Write a file (text as UTF-8) through a temporary neighbour, so that a kill leaves the old file or the new one."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        os.replace(partial, path)
+    except OSError as error:
+        # A write that fails names no file.
+        error.filename = str(path)
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

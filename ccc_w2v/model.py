@@ -5,21 +5,28 @@ returns what the criterion contrasts. Letters: B utterances, S samples, T frames
 D projected width, G codebook groups, V codes in each.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from fairseq.data import data_utils
+from fairseq.dataclass import ChoiceEnum
 from fairseq.models import register_model
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
+from fairseq.modules import GradMultiply
 from torch.profiler import record_function
 
 from ccc_w2v.data.masking import span_mask
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.quantization import Quantized, gumbel_noise, gumbel_quantize
+
+# The two views by the suffix of their names in the result.
+ORIGINAL, AUGMENTED = "", "_aug"
+VIEWS = (ORIGINAL, AUGMENTED)
+AUTOCAST = ("none", "bf16", "auto")
 
 
 @dataclass
@@ -29,6 +36,13 @@ class CccWav2Vec2Config(Wav2Vec2Config):
     compile_layers: bool = field(
         default=False,
         metadata={"help": "run the Transformer's layers through torch.compile; the first updates take minutes longer"},
+    )
+    autocast: ChoiceEnum(AUTOCAST) = field(  # type: ignore[valid-type]
+        default="none",
+        metadata={
+            "help": "multiply matrices of the two-view pass in bfloat16, weights and losses in float32; auto: on CPUs "
+            "that have instructions for it"
+        },
     )
 
 
@@ -59,6 +73,8 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         seed: int = 0,
         gumbel: torch.Tensor | None = None,
         gumbel_aug: torch.Tensor | None = None,
+        contexts: Collection[str] = VIEWS,
+        targets: Collection[str] = VIEWS,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Run wav2vec 2.0 on ``source`` (B, S), or on it and ``source_aug`` (B, S) with one mask and one padding.
@@ -67,6 +83,9 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         ``gumbel`` and ``gumbel_aug`` (B, M, G, V) replace the draws. With two views the result holds, for the
         original view and (``_aug``) for the other: context (B, M, D), target (B, M, D), codes (B, M, G), code and
         prob perplexity, features_pen, and mask_indices (B, T).
+
+        Only the Transformer's passes that ``contexts`` names are made, and only the views that ``contexts`` or
+        ``targets`` name are encoded: "" is the original, "_aug" the other view; the rest is missing from the result.
         """
         if source_aug is None:
             return super().forward(source, padding_mask, *args, **kwargs)
@@ -75,41 +94,81 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         mask_indices = kwargs.get("mask_indices")
         if mask_indices is None:
             mask_indices = self.draw_mask(source, padding_mask, seed)
-        context, features, raw = self._encode_views(source, source_aug, padding_mask, mask_indices, seed)
-        with record_function("ccc.quantizer"):
-            targets = [
-                self.quantize(view, noise, generator_for(seed, purpose, device=source.device))
-                for view, noise, purpose in zip(
-                    features.chunk(2), (gumbel, gumbel_aug), ("gumbel", "gumbel_aug"), strict=True
-                )
-            ]
-            projected = [self.project_q(target.vectors_BMD) for target in targets]
+        waves = {ORIGINAL: source, AUGMENTED: source_aug}
+        encoded = self._encode_views(waves, padding_mask, mask_indices, seed, contexts, targets)
+        noises = {ORIGINAL: gumbel, AUGMENTED: gumbel_aug}
         result: dict[str, Any] = {"mask_indices": mask_indices.to(source.device), "temp": self.quantizer.curr_temp}
         result["num_vars"] = self.quantizer.num_vars * self.quantizer.groups
-        for index, suffix in enumerate(("", "_aug")):
-            result["context" + suffix] = context.chunk(2)[index]
-            result["target" + suffix] = projected[index]
-            result["codes" + suffix] = targets[index].codes_BMG
-            result["code_perplexity" + suffix] = targets[index].code_perplexity
-            result["prob_perplexity" + suffix] = targets[index].prob_perplexity
-            result["features_pen" + suffix] = raw.chunk(2)[index].float().pow(2).mean()
+        for view, (context, features, raw) in encoded.items():
+            with record_function("ccc.quantizer"):
+                generator = generator_for(seed, "gumbel" + view, device=source.device)
+                # In the weights' precision, also where the encoder's products were rounded to bfloat16.
+                target = self.quantize(features.to(source.dtype), noises[view], generator)
+                result["target" + view] = self.project_q(target.vectors_BMD)
+            if context is not None:
+                result["context" + view] = context
+            result["codes" + view] = target.codes_BMG
+            result["code_perplexity" + view] = target.code_perplexity
+            result["prob_perplexity" + view] = target.prob_perplexity
+            result["features_pen" + view] = raw.float().pow(2).mean()
         return result
 
     def _encode_views(
         self,
-        source: torch.Tensor,
-        source_aug: torch.Tensor,
+        waves: dict[str, torch.Tensor],
+        padding_mask: torch.Tensor | None,
+        mask_indices: torch.Tensor,
+        seed: int,
+        contexts: Collection[str],
+        targets: Collection[str],
+    ) -> dict[str, tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]]:
+        """Encode the views that are asked for, those with a context in one pass: (context, features, raw) of each."""
+        encoded: dict[str, tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]] = {}
+        in_full = [view for view in VIEWS if view in contexts]
+        with self._autocast(waves[ORIGINAL]):
+            if in_full:
+                together = self._encode_together([waves[view] for view in in_full], padding_mask, mask_indices, seed)
+                encoded = dict(
+                    zip(in_full, zip(*(part.chunk(len(in_full)) for part in together), strict=True), strict=True)
+                )
+            for view in VIEWS:
+                if view in targets and view not in encoded:
+                    encoded[view] = (None, *self.encode_targets(waves[view], mask_indices))
+        return {view: encoded[view] for view in VIEWS if view in encoded}
+
+    def _encode_together(
+        self,
+        waves: list[torch.Tensor],
         padding_mask: torch.Tensor | None,
         mask_indices: torch.Tensor,
         seed: int,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Encode both views in one pass over 2B, the original views first; see encode."""
-        both_padding = None if padding_mask is None else torch.cat([padding_mask, padding_mask])
+        """Encode views (B, S) of the same padding and mask in one pass, one after the other; see encode."""
+        count = len(waves)
+        padding = None if padding_mask is None else torch.cat([padding_mask] * count)
         channels = self._draw_channel_mask(mask_indices, seed)
         if channels is not None:
-            channels = torch.cat([channels, channels]).to(source.device)
-        waves = torch.cat([source, source_aug])
-        return self.encode(waves, both_padding, torch.cat([mask_indices, mask_indices]), channels, seed)
+            channels = torch.cat([channels] * count).to(waves[0].device)
+        return self.encode(torch.cat(waves), padding, torch.cat([mask_indices] * count), channels, seed)
+
+    def _autocast(self, source: torch.Tensor) -> AbstractContextManager[Any]:
+        """Return the region in which matrices are multiplied in bfloat16, where the configuration wants it."""
+        wanted = uses_bf16(str(self.cfg.autocast), source.device) and source.dtype == torch.float32
+        return torch.autocast(source.device.type, torch.bfloat16) if wanted else nullcontext()
+
+    def encode_targets(self, source: torch.Tensor, mask_indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what a view is a target for without the Transformer: features (B, M, C) and raw (B, C', T).
+
+        These are the steps of fairseq's forward up to the features that it hands to the quantizer.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.feature_grad_mult > 0):
+            raw = self.feature_extractor(source)
+        if self.feature_grad_mult not in (0.0, 1.0):
+            raw = GradMultiply.apply(raw, self.feature_grad_mult)
+        raw = raw.transpose(1, 2)
+        features = self.dropout_features(self.layer_norm(raw))
+        masked = tuple(index.to(source.device) for index in mask_indices.nonzero(as_tuple=True))
+        return features[masked].unflatten(0, (source.size(0), -1)), raw
 
     def encode(
         self,
@@ -194,6 +253,12 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             generator_for(seed, "channel_mask"),
         )
         return mask_BC.unsqueeze(1).expand(-1, frames, -1)
+
+
+def uses_bf16(autocast: str, device: torch.device) -> bool:
+    """Tell whether the two-view pass multiplies in bfloat16 on this device with model.autocast set so."""
+    fast_cpu = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return autocast == "bf16" or (autocast == "auto" and fast_cpu)
 
 
 @contextmanager

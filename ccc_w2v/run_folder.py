@@ -8,7 +8,6 @@ what was made from the replaced files, such as the score of replaced hypotheses.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import html
 import json
 import re
@@ -18,22 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import sha256, write_whole
 
 # The key under which a JSON output holds what it was made from, and the name of the meta element of an HTML page.
 SETTINGS_KEY = "settings"
 _META = re.compile(rf'<meta name="{SETTINGS_KEY}" content="([^"]*)">')
 _HEAD_BYTES = 1 << 16  # of an HTML page; its audio comes later
-
-
-def sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def content_of(source: str | Path | None) -> str:

@@ -20,14 +20,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ccc_w2v.augment.pipeline import Pipeline, load_pipeline, manifest_settings
 from ccc_w2v.augment.preview import log_pairs
-from ccc_w2v.compat import watch_batches
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.dataset.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
 from ccc_w2v.dataset.views import AUGMENT_DEVICES, two_views
 from ccc_w2v.errors import InputError, one_line_errors
-from ccc_w2v.model import refuse_unsupported
-from ccc_w2v.training.data_wait import WaitClock
+from ccc_w2v.model import refuse_unsupported, uses_bf16
+from ccc_w2v.training.data_wait import WaitClock, watch_batches
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +64,9 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     )
     resample: bool = field(
         default=False, metadata={"help": "resample recordings of another rate as they are read, else refuse them"}
+    )
+    accept_left_out: bool = field(
+        default=False, metadata={"help": "train although min_sample_size leaves out more than half of the utterances"}
     )
     on_bad_audio: ChoiceEnum(BAD_AUDIO_POLICIES) = field(  # type: ignore[valid-type]
         default="raise", metadata={"help": "what an unreadable utterance does in the middle of an epoch"}
@@ -129,6 +131,7 @@ class CccPretrainingTask(AudioPretrainingTask):
                 on_bad_audio=str(cfg.on_bad_audio),
                 augment_device=str(cfg.augment_device),
                 resample=cfg.resample,
+                accept_left_out=cfg.accept_left_out,
             )
             if _rank() == 0:
                 dataset.check_headers(cfg.check_headers)
@@ -199,10 +202,14 @@ class CccPretrainingTask(AudioPretrainingTask):
         seconds = (cfg.max_tokens or math.nan) * cfg.world_size * accumulated / cfg.sample_rate
         hours = seconds * cfg.max_update / 3600
         views = "2 views" if str(cfg.views) == "both" else f"the {cfg.views} view alone"
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        bf16 = uses_bf16(str(getattr(model_cfg, "autocast", "none")), device)
+        precision = ", matrix products in bfloat16" if bf16 else ""
         return (
             f"plan: {cfg.world_size} process(es), up to {seconds:.0f} s of audio per update, {cfg.max_update} updates "
-            f"= up to {hours:.1f} h heard, {views}, augmentation {cfg.augment}, mask_prob {model_cfg.mask_prob} in "
-            f"spans of {model_cfg.mask_length} frames, checkpoints in {os.path.abspath(cfg.save_dir)}"
+            f"= up to {hours:.1f} h heard, {views}{precision}, augmentation {cfg.augment}, mask_prob "
+            f"{model_cfg.mask_prob} in spans of {model_cfg.mask_length} frames, checkpoints in "
+            f"{os.path.abspath(cfg.save_dir)}"
         )
 
     def train_step(

@@ -83,6 +83,14 @@ train() {  # title, folder, config name, then overrides: a training with a progr
     touch "$folder/.done"
 }
 
+must_exist() {  # option, path, what it is: dry or not, a recipe begins with nothing that is not there
+    [ -z "$2" ] || [ -e "$2" ] || usage "$1 $2: no such $3"
+}
+
+decoding_device() {  # the --gpus that were asked for; in a dry run the machine that is meant need not be this one
+    if nvidia-smi -L >/dev/null 2>&1 || [[ -n $dry_run && ${1:-0} -gt 0 ]]; then echo cuda; else echo cpu; fi
+}
+
 gpus_here() {  # how many GPUs this machine has; 1 where it has none
     local found
     found=$(nvidia-smi -L 2>/dev/null | grep -c ^GPU || true)

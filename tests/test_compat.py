@@ -2,9 +2,13 @@ import os
 import pickle
 
 import pytest
+from fairseq.tasks.audio_finetuning import AudioFinetuningConfig, AudioFinetuningTask
+from omegaconf import OmegaConf
 
-from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.errors import InputError
+from ccc_w2v.training.finetuning_labels import check_finetuning_labels
+from tests.fake_corpora import RATE, write_corpus, write_labels
 
 
 class RunsCode:
@@ -31,3 +35,24 @@ def test_a_missing_or_truncated_checkpoint_is_one_line(tmp_path):
     with pytest.raises(InputError, match="not a readable fairseq checkpoint") as caught:
         load_checkpoint(tmp_path / "half.pt")
     assert "\n" not in str(caught.value)
+
+
+def test_finetuning_names_what_is_wrong_with_its_labels(tmp_path, caplog, capsys):
+    check_finetuning_labels()
+    check_finetuning_labels()
+    manifest = write_corpus(tmp_path, [16000] * 4)
+    write_labels(manifest, ["THE CAT"] * 3 + [""])
+    settings = AudioFinetuningConfig(data=str(tmp_path), labels="ltr", sample_rate=RATE, tpu=False)
+    cfg = OmegaConf.create({"task": OmegaConf.structured(settings)}).task
+    task = AudioFinetuningTask.setup_task(cfg)
+    caplog.set_level("WARNING")
+    task.load_dataset("train")
+    assert len(task.datasets["train"]) == 4
+    assert sum("1 of 4 lines are empty" in record.getMessage() for record in caplog.records) == 1
+    manifest.with_suffix(".ltr").write_text(manifest.with_suffix(".ltr").read_text().lower())
+    with pytest.raises(SystemExit) as ended:
+        task.load_dataset("train")
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1
+    assert "the dictionary knows them in upper case: change the labels' case" in message

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ccc_w2v.compat_half import TOLERANCE, check_half_convolutions, relative_error
 from ccc_w2v.decode.cpu.network import fold
 from ccc_w2v.decode.ctc_model import load_ctc
-from ccc_w2v.decode.greedy import emit
+from ccc_w2v.decode.network import emit
 from tests.conftest import checkpoint, test_set  # noqa: F401
 from tests.tiny_ctc import read_waves
 from tests.tiny_models import NO_DROPOUT, tiny_ccc

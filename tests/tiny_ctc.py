@@ -9,7 +9,7 @@ import torch
 from fairseq import checkpoint_utils
 
 from ccc_w2v.benchmark import random_ctc
-from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_manifest
 from tests.fake_corpora import write_corpus, write_labels

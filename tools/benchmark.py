@@ -1,40 +1,11 @@
 #!/usr/bin/env python3
-"""Measure speed and memory; the last line printed is one line of JSON. Results are kept in docs/benchmarks.md.
+"""The same as `ccc-w2v benchmark`, from a checkout."""
 
-Example: tools/benchmark.py step --size base --device cuda --precision bf16 --utterances 6 --seconds 14.6
-"""
-
-import argparse
-import importlib
-import json
 import sys
 
-SUBCOMMANDS = {
-    "step": "a training step: fairseq's wav2vec 2.0, ours, an un-fused formulation",
-    "kmeans": "clustering: ours, fast-pytorch-kmeans, faiss",
-    "export": "tools/export.py on BASE: time and memory",
-    "decode": "greedy and beam decoding: ours, transformers, fairseq",
-    "augment": "one core's speed from FLAC to batch: decoding, each transform, a whole pipeline",
-    "loader": "how fast data workers deliver batches of both views",
-}
+from ccc_w2v.cli.main import launcher
 
-
-def main() -> int:
-    first = next((word for word in sys.argv[1:] if word in SUBCOMMANDS), None)
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    subparsers = parser.add_subparsers(required=True, metavar="SUBCOMMAND")
-    for name, help_line in SUBCOMMANDS.items():
-        subparser = subparsers.add_parser(name, help=help_line, description=help_line)
-        if name == first:
-            # Only the module that is asked for: each loads torch.
-            module = importlib.import_module(f"ccc_w2v.benchmark.{name}")
-            module.add_arguments(subparser)
-    arguments = parser.parse_args()
-    print(json.dumps(module.run(arguments)))
-    return 0
-
+main = launcher("benchmark")
 
 if __name__ == "__main__":
-    from ccc_w2v.errors import exit_on_input_error
-
-    sys.exit(exit_on_input_error(main)())
+    sys.exit(main())

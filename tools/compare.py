@@ -1,62 +1,11 @@
 #!/usr/bin/env python3
-"""Compare decodings of one test set: WER with intervals, and for each pair whether the difference holds.
+"""The same as `ccc-w2v compare`, from a checkout."""
 
-python tools/compare.py decoded/ours decoded/wav2vec2 --normalize librispeech
-python tools/compare.py a.trn b.trn c.trn --ref ref.trn --groups utt2spk
-"""
-
-from __future__ import annotations
-
-import argparse
-import json
 import sys
 
-from ccc_w2v.run_folder import SETTINGS_KEY, add_overwrite_option, check, file_output
+from ccc_w2v.cli.main import launcher
 
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("systems", nargs="+", help="folders of tools/decode.py, or .trn files together with --ref")
-    parser.add_argument("--ref", help="references, NIST .trn; default: the folders' ref.trn")
-    parser.add_argument("--normalize", default="none", help="text rules for all: none, librispeech or hub5")
-    parser.add_argument("--json", help="also write the numbers to this file")
-    add_overwrite_option(parser)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
-    parser.add_argument(
-        "--groups",
-        metavar="SPEAKERS",
-        help="resample speakers or conversation sides instead of utterances: a file of lines utterance-id speaker, a "
-        ".tsv manifest (a file's folder is its speaker), or the ids' scheme: librispeech or switchboard",
-    )
-    return parser.parse_args()
-
-
-def main() -> int:
-    options = arguments()
-    from ccc_w2v.data.manifest import write_whole
-    from ccc_w2v.errors import exit_on_input_error
-    from ccc_w2v.score.compare import compare, comparison_table, system_files
-
-    @exit_on_input_error
-    def run() -> None:
-        files = system_files(options.systems, options.ref)
-        read = {**files, "groups": options.groups, "normalize": options.normalize, "seed": options.seed}
-        output = file_output(options.json or "", read, [*files.values(), *([options.groups] if options.groups else [])])
-        if options.json:
-            check(output, overwrite=options.overwrite)
-        report = compare(
-            options.systems,
-            reference_path=options.ref,
-            rules=options.normalize,
-            seed=options.seed,
-            speakers=options.groups,
-        )
-        if options.json:
-            write_whole(options.json, json.dumps({**report, SETTINGS_KEY: output.settings}, indent=2) + "\n")
-        print(comparison_table(report))
-
-    return run()
-
+main = launcher("compare")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,87 +1,11 @@
 #!/usr/bin/env python3
-"""Export a checkpoint to unmodified fairseq (one file), to transformers (a folder) or to ONNX (one file).
+"""The same as `ccc-w2v export`, from a checkout."""
 
-python tools/export.py --to fairseq --checkpoint checkpoint_best.pt --out plain.pt
-python tools/export.py --to huggingface --checkpoint checkpoint_best.pt --out my-model --manifest data/valid.tsv
-python tools/export.py --to onnx --checkpoint checkpoint_best.pt --out model.onnx --manifest data/test.tsv --int8
-
-The last two compare outputs with fairseq's first and write nothing where they differ.
-"""
-
-from __future__ import annotations
-
-import argparse
-import os
 import sys
 
-from ccc_w2v.errors import exit_on_input_error
+from ccc_w2v.cli.main import launcher
 
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add, both, card = parser.add_argument, parser.add_argument_group("comparison"), parser.add_argument_group("card")
-    add("--to", required=True, choices=["fairseq", "huggingface", "onnx"], help="the format to write")
-    add("--checkpoint", required=True, help="a pre-trained or fine-tuned (CTC) fairseq checkpoint")
-    add("--out", required=True, help="the file (fairseq, onnx) or folder (huggingface) to write")
-    add("--overwrite", action="store_true", help="replace what is there")
-    add("--sentencepiece", metavar="MODEL", help="the .model that cut the labels into pieces, where they are pieces")
-    add("--push", metavar="USER/NAME", help="upload the folder to this repository of the Hub; a new one is private")
-    add("--int8", action="store_true", help="onnx: int8 weights; prints the WER on --manifest before and after")
-    both.add_argument("--audio", nargs="+", default=[], metavar="F", help="recordings to compare the outputs on")
-    both.add_argument("--manifest", metavar="TSV", help="compare on the first utterances of this manifest too")
-    card.add_argument("--wer", nargs="+", default=[], metavar="JSON", help="scores from tools/score.py")
-    card.add_argument("--data", metavar="TEXT", help="the training data, in words")
-    card.add_argument("--recipe", metavar="TEXT", help="the recipe's name or address")
-    card.add_argument("--licence", metavar="ID", help="the weights' licence, by its identifier on the Hub (cc-by-4.0)")
-    arguments = parser.parse_args()
-    hugging = {name: getattr(arguments, name) for name in ("wer", "data", "recipe", "licence", "push", "sentencepiece")}
-    if arguments.to != "huggingface" and any(hugging.values()):
-        parser.error(f"--{', --'.join(hugging)} are for --to huggingface")
-    if arguments.to == "fairseq" and (arguments.audio or arguments.manifest):
-        parser.error("--audio and --manifest compare outputs: a plain checkpoint keeps the same tensors")
-    if arguments.int8 and (arguments.to != "onnx" or not arguments.manifest):
-        parser.error("--int8 is for --to onnx, with a --manifest that has a .wrd beside it")
-    return arguments
-
-
-@exit_on_input_error
-def main() -> int:
-    arguments = parse_arguments()
-    if not arguments.push:  # Nothing else needs the network; without this transformers may still ask the Hub.
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from ccc_w2v.data.manifest import first_recordings
-
-    source, out, overwrite = arguments.checkpoint, arguments.out, arguments.overwrite
-    audio = [*arguments.audio, *first_recordings(arguments.manifest)]
-    if arguments.to == "fairseq":
-        from ccc_w2v.checkpoint.plain import export_plain
-
-        for path in export_plain(source, out, overwrite=overwrite):
-            print(f"wrote {path}")
-        return 0
-    if arguments.to == "onnx":
-        from ccc_w2v.export.onnx_wer import export_measured
-
-        print(export_measured(source, out, audio, arguments.manifest, int8=arguments.int8, overwrite=overwrite))
-        return 0
-    from ccc_w2v.export import card, hub
-    from ccc_w2v.export.huggingface import export_huggingface
-
-    if arguments.push:
-        hub.check_repository(arguments.push)
-    scores = [card.read_score(path) for path in arguments.wer]
-    notes = card.Notes(arguments.push, arguments.data, arguments.recipe, arguments.licence, scores)
-    report = export_huggingface(
-        source, out, audio, notes=notes, sentencepiece=arguments.sentencepiece, overwrite=overwrite
-    )
-    print(
-        f"largest difference from fairseq on {report['recordings']} recording(s): {report['difference']:.1e}, at "
-        f"{report['where']}; through the feature extractor: {report['as_used']:.1e}\nwrote {out}"
-    )
-    if arguments.push:
-        print(f"pushed {hub.push(out, arguments.push)}")
-    return 0
-
+main = launcher("export")
 
 if __name__ == "__main__":
     sys.exit(main())

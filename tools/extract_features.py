@@ -1,84 +1,11 @@
 #!/usr/bin/env python3
-"""Extract hidden states, and codebook indices, of a manifest's recordings into shards with an index.
+"""The same as `ccc-w2v features`, from a checkout."""
 
-    python tools/extract_features.py --checkpoint ckpt.pt --manifest data/test.tsv --out features --layers 6,12 --mean
-
-index.tsv names, for each utterance, its shard, and where its rows and its frames lie there. A shard's array "features"
-is (rows, layers, width); with --codes there is "codes" (frames, groups) beside it. A stopped run goes on when the same
-command runs again.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
-from ccc_w2v.errors import exit_on_input_error
-from ccc_w2v.run_folder import add_overwrite_option
+from ccc_w2v.cli.main import launcher
 
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="a pre-trained or fine-tuned fairseq checkpoint")
-    parser.add_argument("--manifest", required=True, help=".tsv manifest of the audio")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the shards")
-    parser.add_argument(
-        "--layers",
-        default="all",
-        help="all, or numbers: 0 enters the Transformer, i leaves its i-th layer (default all)",
-    )
-    parser.add_argument("--mean", action="store_true", help="one row for an utterance, the mean of its frames")
-    parser.add_argument("--codes", action="store_true", help="codebook indices too, of a pre-trained checkpoint")
-    parser.add_argument("--format", choices=("safetensors", "npy", "hdf5"), default="safetensors", help="of the shards")
-    parser.add_argument("--half", action="store_true", help="store float16")
-    parser.add_argument("--shard-utterances", type=int, default=500, help="utterances in a shard (default 500)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
-    add_overwrite_option(parser)
-    return parser.parse_args()
-
-
-@exit_on_input_error
-def main() -> int:
-    arguments = parse_arguments()
-    import torch
-
-    from ccc_w2v.data.manifest import read_manifest
-    from ccc_w2v.errors import InputError
-    from ccc_w2v.probe.features import Wanted, extract, load_encoder
-    from ccc_w2v.run_folder import sha256
-
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
-    if arguments.shard_utterances < 1:
-        raise InputError(f"--shard-utterances {arguments.shard_utterances}: expected 1 or more")
-    wanted = Wanted(
-        layers(arguments.layers),
-        arguments.mean,
-        arguments.codes,
-        arguments.format,
-        arguments.half,
-        arguments.shard_utterances,
-    )
-    manifest = read_manifest(arguments.manifest)
-    encoder = load_encoder(arguments.checkpoint, arguments.device)
-    identity = sha256(arguments.checkpoint)
-    done = extract(encoder, manifest, arguments.out, wanted, identity, overwrite=arguments.overwrite)
-    print(f"{arguments.out / 'index.tsv'}: {len(manifest)} utterances, {done} of them from an earlier run")
-    return 0
-
-
-def layers(text: str) -> tuple[int, ...]:
-    """Read "all" or numbers between commas."""
-    from ccc_w2v.errors import InputError
-
-    if text == "all":
-        return ()
-    try:
-        return tuple(int(number) for number in text.split(","))
-    except ValueError as error:
-        raise InputError(f"--layers {text}: expected all, or numbers between commas") from error
-
+main = launcher("extract_features")
 
 if __name__ == "__main__":
     sys.exit(main())

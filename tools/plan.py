@@ -1,106 +1,11 @@
 #!/usr/bin/env python3
-"""Spread a recipe over your GPUs: max_tokens, update_freq, learning rate, warm-up, hours heard, time, disk.
+"""The same as `ccc-w2v plan`, from a checkout."""
 
-    tools/plan.py recipes/librispeech/config/pretraining/ccc_base_960h.yaml --gpus 8 --memory 80
-    tools/plan.py recipes/librispeech/config/pretraining/ccc_base_960h.yaml --gpus 1,8,64 --memory 32
-    tools/plan.py recipes/prompts/config/pretrain.yaml --measure            # 20 updates here: time, GPU memory
-
-Words after the configuration override it, as for fairseq-hydra-train. Without --memory, a GPU that is here is asked;
-where there is none, max_tokens stays the configuration's.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
+from ccc_w2v.cli.main import launcher
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("config", type=Path, help="a recipe's YAML")
-    add("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="changes to it, as for fairseq-hydra-train")
-    add("--gpus", default="1", help="their number; several (1,8,64) are laid side by side, the first is written")
-    add("--memory", type=float, help="memory of each GPU [GiB]")
-    add("--batch-seconds", type=float, help="audio per update over all GPUs [s]; default: the recipe's")
-    add("--updates", type=int, help="length of the run; default: the recipe's")
-    add("--max-tokens", type=int, help="samples in one GPU's batch, in place of the estimate")
-    add("--measure", action="store_true", help="train 20 updates on this machine for time and memory")
-    add("--manifest", help="training audio (.tsv): how full its batches are; also what --measure trains on")
-    add("--step-seconds", type=float, help="what one batch took in an earlier --measure [s]")
-    add("--out", type=Path, help="write the plan as YAML, for <config-dir>/parts/plan/NAME.yaml and +parts/plan=NAME")
-    add("--overwrite", action="store_true", help="replace another plan at --out")
-    add("--print-overrides", action="store_true", help="print only the overrides, a line each; the rest to stderr")
-    return parser.parse_intermixed_args()
-
-
-def main() -> int:
-    options = arguments()
-    from ccc_w2v.errors import exit_on_input_error
-
-    return exit_on_input_error(run)(options)
-
-
-def write_plan(options: argparse.Namespace, text: str) -> None:
-    """Write --out, unless it is the recipe or another plan."""
-    from ccc_w2v.data.manifest import write_whole
-    from ccc_w2v.errors import InputError
-    from ccc_w2v.run_folder import refuse_input
-
-    refuse_input([options.out], [options.config])
-    if options.out.exists() and not options.overwrite and options.out.read_bytes() != text.encode():
-        raise InputError(f"{options.out}: exists already and is another plan; name another output, or give --overwrite")
-    write_whole(options.out, text)
-
-
-def run(options: argparse.Namespace) -> None:
-    from ccc_w2v.errors import InputError
-    from ccc_w2v.planning.plan import make_plan, with_batches
-    from ccc_w2v.planning.recipe import filled_share, read_recipe
-    from ccc_w2v.planning.table import command, overlay, table
-    from ccc_w2v.planning.trial import gpu_memory, measure
-
-    try:
-        counts = [int(word) for word in options.gpus.split(",")]
-    except ValueError:
-        raise InputError(f"--gpus {options.gpus}: must be whole numbers with commas between them") from None
-    recipe = read_recipe(options.config, options.overrides)
-    trial, step = None, options.step_seconds
-
-    def plans() -> list:
-        return [
-            make_plan(
-                recipe,
-                count,
-                memory=gpu_memory() if options.memory is None else options.memory,
-                batch_seconds=options.batch_seconds,
-                max_tokens=options.max_tokens,
-                updates=options.updates,
-                step_seconds=step,
-            )
-            for count in dict.fromkeys(counts)
-        ]
-
-    found = plans()
-    if options.measure:
-        trial = measure(options.config, recipe, found[0].max_tokens, options.overrides, options.manifest)
-        step = trial.step_seconds
-        found = plans()
-    if options.manifest:
-        own, *shares = (
-            filled_share(options.manifest, recipe, tokens)
-            for tokens in (recipe.max_tokens, *(plan.max_tokens for plan in found))
-        )
-        found = [with_batches(plan, share, own) for plan, share in zip(found, shares, strict=True)]
-    print(table(found, trial), file=sys.stderr if options.print_overrides else sys.stdout)
-    if options.out:
-        write_plan(options, overlay(found[0]))
-    if options.print_overrides:
-        print("\n".join(found[0].overrides()))
-    else:
-        print(f"\n{command(options.config, found[0], options.overrides)}")
-
+main = launcher("plan")
 
 if __name__ == "__main__":
     sys.exit(main())

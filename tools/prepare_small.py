@@ -1,52 +1,11 @@
 #!/usr/bin/env python3
-"""Fetch the corpus `small` (four hours of English speech, noises) from GitHub, or take folders, and write manifests.
+"""The same as `ccc-w2v prepare small`, from a checkout."""
 
-    python tools/prepare_small.py --out data/small
-    python tools/prepare_small.py --out data/small --source /corpora
-    python tools/prepare_small.py --out data/small_100h --librispeech /corpora/LibriSpeech --unlabelled train-clean-100
-
-A --source holds the repositories Speaker_partition_module, Resemblyzer, speech-to-intent-benchmark and ESC-10, unpacked
-or cloned. --librispeech takes the transcribed utterances from LibriSpeech's own dev-clean where it is there, and with
---unlabelled its parts, or mini LibriSpeech's, in place of the untranscribed hours. A call that was stopped continues.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
 
-from ccc_w2v.errors import exit_on_input_error
+from ccc_w2v.cli.main import launcher
 
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="folder to write manifests, and what is fetched, into")
-    parser.add_argument(
-        "--source", metavar="DIR", help="folder that holds the four repositories; else they are fetched"
-    )
-    parser.add_argument("--librispeech", metavar="DIR", help="folder with parts of LibriSpeech or mini LibriSpeech")
-    parser.add_argument("--unlabelled", default="", help="parts to pre-train on, comma-separated: train-clean-100, say")
-    parser.add_argument("--server", help="address that serves OWNER/REPO/tar.gz/COMMIT, if not GitHub's codeload")
-    return parser.parse_args()
-
-
-@exit_on_input_error
-def main() -> None:
-    options = arguments()
-    from ccc_w2v.corpora.small.prepare import prepare
-    from ccc_w2v.corpora.small.sources import CODELOAD
-
-    done = prepare(
-        options.out,
-        source=options.source,
-        librispeech=options.librispeech,
-        unlabelled=[part for part in options.unlabelled.replace(" ", "").split(",") if part],
-        server=(options.server or CODELOAD).rstrip("/"),
-    )
-    print(f"{'list':<12}{'recordings':>12}{'hours':>8}{'known speakers':>16}")
-    for name, size in done["lists"].items():
-        print(f"{name:<12}{size['recordings']:>12}{size['hours']:>8.2f}{size['known_speakers']:>16}")
-
+main = launcher("prepare_small")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,61 +1,11 @@
 #!/usr/bin/env python3
-"""Prepare Switchboard-1 for training, Hub5'00 and RT-03 for testing, from LDC's folders, at 16 kHz.
+"""The same as `ccc-w2v prepare switchboard`, from a checkout."""
 
-python tools/prepare_switchboard.py --out data/switchboard --train /ldc/LDC97S62 \\
-    --eval2000-audio /ldc/LDC2002S09 --eval2000-text /ldc/LDC2002T43 --rt03 /ldc/LDC2007S10
-
-Any part may be left out and added by a later call; a part that is done is not done again. The transcripts for training
-are free and are fetched (OpenSLR 5) unless --transcripts names their folder.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
 
-from ccc_w2v.errors import exit_on_input_error
+from ccc_w2v.cli.main import launcher
 
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="folder to write audio, manifests and labels into")
-    parser.add_argument("--train", help="folder of LDC97S62, Switchboard-1 Release 2, all discs")
-    parser.add_argument("--transcripts", help="folder swb_ms98_transcriptions; else it is fetched")
-    parser.add_argument("--eval2000-audio", help="folder of LDC2002S09, the audio of Hub5'00")
-    parser.add_argument("--eval2000-text", help="folder of LDC2002T43, its references and rules")
-    parser.add_argument("--rt03", help="folder of LDC2007S10, RT-03")
-    parser.add_argument(
-        "--fisher", default="", help="folders of LDC2004T19, LDC2005T19, comma-separated: more text in lm.txt"
-    )
-    parser.add_argument("--noises", choices=("keep", "drop"), default="drop", help="[NOISE] and the like in labels")
-    parser.add_argument("--audio", choices=("zip", "folder"), default="zip", help="a zip or a folder for each call")
-    parser.add_argument("--dev", type=int, default=4_000, help="first utterances, held out (default: %(default)s)")
-    parser.add_argument(
-        "--first", type=int, default=100_000, help="utterances that train_100k_nodup is from (default: %(default)s)"
-    )
-    parser.add_argument("--url", help="address of the transcripts, if not OpenSLR's")
-    return parser.parse_args()
-
-
-@exit_on_input_error
-def main() -> None:
-    options = arguments()
-    from ccc_w2v.corpora.switchboard.prepare import Options, prepare
-
-    asked = Options(
-        train=options.train,
-        transcripts=options.transcripts,
-        eval2000_audio=options.eval2000_audio,
-        eval2000_text=options.eval2000_text,
-        rt03=options.rt03,
-        fisher=tuple(folder for folder in options.fisher.split(",") if folder),
-        keep_noises=options.noises == "keep",
-        zipped=options.audio == "zip",
-        dev=options.dev,
-        first=options.first,
-    )
-    prepare(options.out, asked, url=options.url)
-
+main = launcher("prepare_switchboard")
 
 if __name__ == "__main__":
     sys.exit(main())

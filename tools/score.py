@@ -1,109 +1,11 @@
 #!/usr/bin/env python3
-"""Score hyp.trn against ref.trn: WER and CER with bootstrap intervals, by speaker, condition and length; confusions.
+"""The same as `ccc-w2v score`, from a checkout."""
 
-    python tools/score.py --ref decoded/test/ref.trn --hyp decoded/test/hyp.trn --normalize librispeech
-    python tools/score.py --standard hub5 --stm hub5e00.stm --glm en20000405_hub5.glm --segments eval2000.segments \\
-        --hyp decoded/eval2000/hyp.ctm
-
-The second scores recordings as NIST's hubscr does, with NIST sclite where it is installed and our own counts beside.
-"""
-
-from __future__ import annotations
-
-import argparse
-import json
 import sys
-from pathlib import Path
-from typing import Any
 
-from ccc_w2v.run_folder import SETTINGS_KEY, Output, add_overwrite_option, check, file_output, refuse_input
+from ccc_w2v.cli.main import launcher
 
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ref", help="references, NIST .trn")
-    parser.add_argument("--hyp", required=True, help="hypotheses, NIST .trn (or .ctm with --standard hub5)")
-    parser.add_argument("--normalize", default="none", help="text rules: none, librispeech or hub5 (no GLM)")
-    parser.add_argument("--json", help="also write the numbers to this file")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
-    parser.add_argument(
-        "--groups",
-        metavar="SPEAKERS",
-        help="resample speakers or conversation sides instead of utterances: a file of lines utterance-id speaker, a "
-        ".tsv manifest (a file's folder is its speaker), or the ids' scheme: librispeech or switchboard",
-    )
-    parser.add_argument("--conditions", help="lines of utterance-id condition: also score each condition")
-    add_overwrite_option(parser)
-    hub5 = parser.add_argument_group("scoring of recordings")
-    hub5.add_argument("--standard", choices=("hub5",), help="the evaluation whose rules hold")
-    hub5.add_argument("--stm", help="references with times, NIST .stm")
-    hub5.add_argument("--glm", help="NIST's global mapping file")
-    hub5.add_argument("--segments", help="lines of utterance recording channel start end, for --hyp of utterances")
-    hub5.add_argument("--ctm-out", help="also write the recordings' hypothesis, sorted, to this .ctm file")
-    options = parser.parse_args()
-    of_texts, of_recordings = {"ref", "groups", "conditions"}, {"stm", "glm", "segments", "ctm_out"}
-    given = {name for name in of_texts | of_recordings if vars(options)[name] is not None}
-    with_or_without = "with" if options.standard else "without"
-    if idle := given & (of_texts if options.standard else of_recordings):
-        parser.error(f"--{sorted(idle)[0].replace('_', '-')} does not go {with_or_without} --standard hub5")
-    if missing := ({"stm", "glm"} if options.standard else {"ref"}) - given:
-        parser.error(f"expected {' and '.join(f'--{name}' for name in sorted(missing))}")
-    if options.standard and options.normalize != "none":
-        parser.error("no use for --normalize with --standard hub5: the GLM holds the text rules")
-    return options
-
-
-def claimed(options: argparse.Namespace) -> Output:
-    """Return what is written and from what; raises InputError where something else is there, or one of the inputs."""
-    read = {name: vars(options)[name] for name in ("ref", "hyp", "groups", "conditions", "stm", "glm", "segments")}
-    settings = {**read, **{name: vars(options)[name] for name in ("standard", "normalize", "seed")}}
-    inputs = [path for path in read.values() if path]
-    output = file_output(options.json or "", settings, inputs)
-    if options.json:
-        check(output, overwrite=options.overwrite)
-    if options.ctm_out:
-        refuse_input([Path(options.ctm_out)], inputs)
-    return output
-
-
-def main() -> int:
-    options = arguments()
-    from ccc_w2v.data.manifest import write_whole
-    from ccc_w2v.errors import exit_on_input_error
-    from ccc_w2v.score.hub5.report import hub5_table, measure_hub5
-    from ccc_w2v.score.scorecard import measure, table
-
-    def measured() -> tuple[dict[str, Any], str]:
-        if options.standard:
-            report = measure_hub5(
-                options.stm,
-                options.hyp,
-                options.glm,
-                cuts_path=options.segments,
-                ctm_out=options.ctm_out,
-                seed=options.seed,
-            )
-            return report, hub5_table(report)
-        report = measure(
-            options.ref,
-            options.hyp,
-            rules=options.normalize,
-            seed=options.seed,
-            speakers=options.groups,
-            conditions=options.conditions,
-        )
-        return report, table(report)
-
-    @exit_on_input_error
-    def run() -> None:
-        outputs = claimed(options)
-        report, text = measured()
-        if options.json:
-            write_whole(options.json, json.dumps({**report, SETTINGS_KEY: outputs.settings}, indent=2) + "\n")
-        print(text)
-
-    return run()
-
+main = launcher("score")
 
 if __name__ == "__main__":
     sys.exit(main())

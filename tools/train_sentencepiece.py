@@ -1,55 +1,11 @@
 #!/usr/bin/env python3
-"""Train sentencepiece's pieces on text or .wrd files, and write them as labels for fine-tuning with fairseq.
+"""The same as `ccc-w2v sentencepiece`, from a checkout."""
 
-    python tools/train_sentencepiece.py data/manifests/train_960.wrd --size 1000 --out data/manifests
-    python tools/train_sentencepiece.py --out data/manifests --name spm1000         labels of splits that came later
-
-Writes NAME.model, NAME.vocab, dict.NAME.txt and, for every .wrd file in --out, its labels <split>.NAME.
-Fine-tune with task.labels=NAME and criterion.post_process=sentencepiece.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
-from ccc_w2v.errors import InputError, exit_on_input_error
+from ccc_w2v.cli.main import launcher
 
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", nargs="*", type=Path, help="files with a sentence a line; none: NAME.model is there")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the manifests and their .wrd files")
-    parser.add_argument("--size", type=int, help="pieces, <unk>, <s> and </s> among them")
-    parser.add_argument("--type", default="unigram", help="unigram or bpe (default: %(default)s)")
-    parser.add_argument("--name", help="suffix of the labels (default: spm or bpe, and the size)")
-    parser.add_argument("--splits", help="label these only, comma-separated: train_100,dev_clean")
-    parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
-    return parser.parse_args()
-
-
-@exit_on_input_error
-def main() -> None:
-    options = arguments()
-    if options.text and options.size is None:
-        raise InputError("--size is missing: how many pieces to train, 1000 for example")
-    if not options.text and options.name is None:
-        raise InputError("give a text to train on, or with --name a model that is in --out")
-    from ccc_w2v.corpora.subwords import label, train
-
-    name = options.name or f"{'spm' if options.type == 'unigram' else options.type}{options.size}"
-    splits = options.splits.replace(" ", "").split(",") if options.splits else None
-    found = [options.out / f"{split}.wrd" for split in splits] if splits else sorted(options.out.glob("*.wrd"))
-    if options.text:
-        kind, overwrite = options.type, options.overwrite
-        sentences = train(
-            options.text, options.out, name=name, size=options.size, kind=kind, to_label=found, overwrite=overwrite
-        )
-        print(f"{options.out / name}.model: {options.size} pieces from {sentences} sentences")
-    for words in found:
-        print(label(words, options.out / f"{name}.model"))
-
+main = launcher("train_sentencepiece")
 
 if __name__ == "__main__":
     sys.exit(main())

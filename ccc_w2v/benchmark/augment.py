@@ -12,10 +12,10 @@ import torch
 
 from ccc_w2v.augment.pipeline import TRANSFORMS, Pipeline, Step, find_pipeline, load_pipeline
 from ccc_w2v.benchmark import measure
-from ccc_w2v.benchmark.corpus import RATE, Corpus, corpus
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.data.synthetic import RATE, Corpus, corpus
 from ccc_w2v.dataset.two_view import TwoViewDataset
 
 CPU = torch.device("cpu")
@@ -83,6 +83,7 @@ def _parts(args: argparse.Namespace, used: Corpus, samples: int) -> tuple[measur
         max_sample_size=samples,
         normalize=True,
         min_sample_size=samples,
+        accept_left_out=True,
     )
     paths = [dataset.manifest.audio_path(entry) for entry in dataset.entries[: args.batch]]
     waves_BS = torch.stack([read_audio(path, RATE)[:samples] for path in paths])

@@ -23,7 +23,6 @@ from rapidfuzz.distance import Levenshtein
 from tqdm import tqdm
 
 from ccc_w2v.benchmark import measure
-from ccc_w2v.benchmark.corpus import RATE, voice
 from ccc_w2v.benchmark.decode_rivals import (
     TRANSFORMERS_BATCH,
     Fairseq,
@@ -36,13 +35,15 @@ from ccc_w2v.benchmark.random_ctc import build_ctc, trainer_state, write_diction
 from ccc_w2v.benchmark.step import SIZES
 from ccc_w2v.compat import field_defaults
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
+from ccc_w2v.data.synthetic import RATE, voice
+from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.decode.beam import BeamSettings, beam_search
 from ccc_w2v.decode.cpu.network import fold
 from ccc_w2v.decode.ctc_model import CtcModel, load_ctc
 from ccc_w2v.decode.transcribe import transcribe
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.huggingface import export_huggingface
-from ccc_w2v.score.wer import score, utterance_ids
+from ccc_w2v.score.wer import score
 
 CPU = torch.device("cpu")
 OURS, TRANSFORMERS, FAIRSEQ = "ours", "transformers", "fairseq"

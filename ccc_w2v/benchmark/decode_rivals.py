@@ -17,7 +17,7 @@ import soundfile
 import torch
 
 from ccc_w2v.checkpoint.plain import build_model
-from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.data.manifest import Manifest
 
 # What fairseq's wav2vec 2.0 README decodes with: dataset.max_tokens=4000000 samples.

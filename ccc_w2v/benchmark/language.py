@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ccc_w2v.benchmark.random_ctc import LETTERS
-from ccc_w2v.data.manifest import write_whole
+from ccc_w2v.files import write_whole
 
 WORDS, SENTENCES, SENTENCE_WORDS = 5000, 4000, 12
 ORDER, DISCOUNT = 4, 0.5

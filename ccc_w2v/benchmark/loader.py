@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from ccc_w2v.augment.pipeline import find_pipeline, load_pipeline
 from ccc_w2v.benchmark import measure
-from ccc_w2v.benchmark.corpus import RATE, corpus
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.synthetic import RATE, corpus
 from ccc_w2v.dataset.two_view import TwoViewDataset
 
 
@@ -48,7 +48,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         pipeline.prepare()
         manifest = read_manifest(used.speech)
         dataset = TwoViewDataset(
-            manifest, pipeline, RATE, 1, max_sample_size=samples, min_sample_size=samples, normalize=True
+            manifest,
+            pipeline,
+            RATE,
+            1,
+            max_sample_size=samples,
+            min_sample_size=samples,
+            normalize=True,
+            accept_left_out=True,
         )
         found: dict[int, list[float]] = {number: [] for number in workers}
         with tqdm(total=args.rounds * len(workers), desc="measuring", unit="round") as bar:

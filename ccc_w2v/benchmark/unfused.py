@@ -23,15 +23,14 @@ from ccc_w2v.model import CccWav2Vec2Model
 class TwoPassModel(CccWav2Vec2Model):
     """ccc_wav2vec2 with one pass of the network for each view."""
 
-    def _encode_views(
+    def _encode_together(
         self,
-        source: torch.Tensor,
-        source_aug: torch.Tensor,
+        waves: list[torch.Tensor],
         padding_mask: torch.Tensor | None,
         mask_indices: torch.Tensor,
         seed: int,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        views = [self.encode(view, padding_mask, mask_indices, None, seed) for view in (source, source_aug)]
+        views = [self.encode(view, padding_mask, mask_indices, None, seed) for view in waves]
         context, features, raw = (torch.cat(parts) for parts in zip(*views, strict=True))
         return context, features, raw
 
@@ -39,7 +38,9 @@ class TwoPassModel(CccWav2Vec2Model):
 class UnfusedCriterion(CccCriterion):
     """`ccc` in its mode scale_similarity with explicit negatives."""
 
-    def objective(self, model: Any, output: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+    def objective(
+        self, model: Any, output: dict[str, Any], sample: dict[str, Any], weights: dict[str, float] | None = None
+    ) -> dict[str, Any]:
         """Compute what CccCriterion.objective does, as far as the loss needs it."""
         seed = sample["net_input"].get("seed", 0)
         utterances, frames, _ = output["target"].shape

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from ccc_w2v.checkpoint.plain import FINETUNED_MODEL, PRETRAINED_MODELS, load_plain, to_plain
+from ccc_w2v.checkpoint.read import load_untrusted
 from ccc_w2v.checkpoint.settings import in_sections, sections_within, unknown_settings
-from ccc_w2v.compat import known_fields, load_untrusted
+from ccc_w2v.compat import known_fields
 from ccc_w2v.errors import InputError
 
 ORIGINAL_CCC = "original ccc-wav2vec 2.0"

@@ -12,11 +12,11 @@ import torch
 from ccc_w2v.checkpoint import parity
 from ccc_w2v.checkpoint.from_fairseq import Imported
 from ccc_w2v.checkpoint.huggingface_config import fairseq_settings
+from ccc_w2v.checkpoint.huggingface_model import read_samples
 from ccc_w2v.checkpoint.huggingface_tensors import gather
 from ccc_w2v.checkpoint.huggingface_tokenizer import WORD_DELIMITER, WORD_START, read_symbols
 from ccc_w2v.checkpoint.plain import load_plain, to_plain
 from ccc_w2v.errors import InputError
-from ccc_w2v.export.huggingface import read_samples
 
 # Published fine-tuned folders lack it: only training with masks uses it, where a zero vector is as good a start as any.
 _MASK_EMBEDDING = "wav2vec2.masked_spec_embed"

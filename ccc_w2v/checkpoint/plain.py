@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from ccc_w2v.checkpoint.provenance import provenance
-from ccc_w2v.compat import field_defaults, load_checkpoint, shared_fields
+from ccc_w2v.checkpoint.read import load_checkpoint
+from ccc_w2v.compat import field_defaults, shared_fields
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import refuse_existing, whole
 

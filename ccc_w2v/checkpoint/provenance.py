@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import ccc_w2v
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.files import sha256
 
 _RECIPE = {
     "common": ("seed", "fp16", "bf16"),
@@ -73,7 +73,7 @@ def _manifest(cfg: dict[str, Any]) -> dict[str, Any] | None:
     samples = sum(entry.samples for entry in manifest.entries)
     return {
         "name": f"{path.parent.name}/{path.name}",
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": sha256(path),
         "utterances": len(manifest),
         "hours": samples / cfg["task"]["sample_rate"] / 3600,
     }

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ccc_w2v.data.manifest import write_whole
+from ccc_w2v.files import write_whole
 
 WORD_END = "|"
 # A token in brackets ([NOISE]) is one symbol.

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from ccc_w2v.corpora.download import fetch_corpus, pinned_archive
 from ccc_w2v.corpora.inventory import SAMPLE_RATE, write_checked
-from ccc_w2v.data.manifest import read_manifest, write_whole
+from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 
 KINDS = ("noise", "music", "speech")
 MANIFESTS = {"noise": "noise/*/*.wav", "free_sound": "noise/free-sound/*.wav"} | {

@@ -15,14 +15,8 @@ import torchaudio
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import read_audio
-from ccc_w2v.data.manifest import (
-    all_labels,
-    labelled_content,
-    listing_paths,
-    read_manifest,
-    write_all_labels,
-    write_manifest,
-)
+from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, write_all_labels
+from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.run_folder import Output, beside, claim, keep_record
 

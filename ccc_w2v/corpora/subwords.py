@@ -17,14 +17,15 @@ from pathlib import Path
 import sentencepiece
 
 from ccc_w2v.corpora.labels import write_dictionary
-from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 from ccc_w2v.text_files import text_lines
 
 KINDS = ("unigram", "bpe")
 # The sums of the expectation step are made thread by thread: their number is part of the result, so it is fixed.
 THREADS = 8
 BATCH = 10_000
+MIN_SENTENCE_BYTES = 10
 
 
 def train(
@@ -114,7 +115,8 @@ def _train(sentences: list[str], size: int, kind: str, characters: str, where: s
             character_coverage=1.0,
             required_chars=characters,
             num_threads=THREADS,
-            max_sentence_length=max(len(line.encode()) for line in sentences),
+            # sentencepiece refuses less than 10.
+            max_sentence_length=max(MIN_SENTENCE_BYTES, *(len(line.encode()) for line in sentences)),
             minloglevel=2,
         )
     except RuntimeError as error:

@@ -170,7 +170,7 @@ def _check_header(
     if sample_rate is not None and recording.samplerate != sample_rate:
         raise InputError(
             f"{name}: sample rate {recording.samplerate} Hz, expected {sample_rate} Hz; resample it once "
-            "(a corpus also on the fly: task.resample=true)"
+            "(pre-training also resamples as it reads: task.resample=true)"
         )
     if recording.channels != 1:
         raise InputError(f"{name}: {recording.channels} channels, expected 1; split or mix down the corpus once")

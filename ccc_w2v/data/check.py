@@ -15,7 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import read_audio
-from ccc_w2v.data.manifest import Entry, Manifest, all_labels, write_all_labels, write_manifest
+from ccc_w2v.data.labels import all_labels, write_all_labels
+from ccc_w2v.data.manifest import Entry, Manifest, write_manifest
 from ccc_w2v.errors import InputError
 
 FULL_SCALE = 0.999  # of the loudest value that a file can hold

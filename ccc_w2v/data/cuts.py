@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.data.stm import seconds, text_lines
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,22 @@ its frames a loss of zero (zero_infinity) or of infinity: none of them stops a t
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccc_w2v.data.manifest import Manifest, read_labels
+from ccc_w2v.data.labels import read_labels
+from ccc_w2v.data.manifest import Manifest, read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.text_files import read_lines
 
+logger = logging.getLogger(__name__)
+
 # What fairseq's Dictionary holds before the file's first line.
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+WORD_END = "|"  # alone it is a text without a word
 MAX_UNKNOWN = 0.01  # of all symbols; more is another dictionary, or text under other rules
 EXAMPLES = 3
 # wav2vec 2.0's feature encoder: samples of the first frame, and from one frame to the next.
@@ -120,7 +125,7 @@ def check_labels(manifest: Manifest, kind: str) -> LabelReport | None:
         report.unknown.update(unknown)
         if unknown:
             report.unknown_lines.append(number)
-        if not symbols:
+        if not set(symbols) - {WORD_END}:
             report.empty.append(number)
         if frames_needed(symbols) > max(0, (entry.samples - FIRST_FRAME) // NEXT_FRAME + 1):
             report.too_long.append(number)
@@ -129,6 +134,17 @@ def check_labels(manifest: Manifest, kind: str) -> LabelReport | None:
         recordings.add(entry.path)
     report.refuse_unknown(known)
     return report
+
+
+def warn_of_labels(data: str | Path, split: str, kind: str) -> None:
+    """Log what is wrong with the labels that a fine-tuning is about to load, where they and a dictionary are there.
+
+    Raises InputError as check_labels does.
+    """
+    manifest = Path(data) / f"{split}.tsv"
+    if manifest.is_file() and (report := check_labels(read_manifest(manifest), kind)):
+        for warning in report.warnings():
+            logger.warning(warning)
 
 
 def frames_needed(symbols: Sequence[str]) -> int:

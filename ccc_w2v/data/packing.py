@@ -17,15 +17,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import audio_samples
-from ccc_w2v.data.manifest import (
-    Manifest,
-    all_labels,
-    labelled_content,
-    listing_paths,
-    read_manifest,
-    write_all_labels,
-    write_manifest,
-)
+from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, write_all_labels
+from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.run_folder import Output, beside, check, claim, keep_record
 

@@ -6,14 +6,15 @@ channel start duration word [confidence]". Times are in seconds; lines that star
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 
 # Text of a segment that is not scored: neither its words nor what the hypothesis says in its time.
 IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
@@ -173,13 +174,17 @@ def write_ctm(path: str | Path, words: Iterable[TimedWord]) -> None:
 def text_lines(path: str | Path, kind: str) -> Iterator[tuple[int, str]]:
     """Yield the numbered lines of a text file, without line ends; ``kind`` says in errors what was looked for.
 
-    Raises InputError for a file that is missing, is no UTF-8 text or has Windows line ends, which NIST's programs would
-    take for a part of the last word.
+    Raises InputError for a file that is missing, a folder or no UTF-8 text, and for a byte-order mark or Windows line
+    ends, which NIST's programs would take for a part of the first or last word.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such {kind} file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, expected a {kind} file")
     content = path.read_bytes()
+    if content.startswith(codecs.BOM_UTF8):
+        raise InputError(f"{path}:1: a byte-order mark, which NIST's programs take for text; save the file without it")
     if b"\r" in content:
         number = content[: content.index(b"\r")].count(b"\n") + 1
         raise InputError(f"{path}:{number}: Windows line ends (a carriage return); convert the file with dos2unix")

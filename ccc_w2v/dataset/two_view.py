@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -23,7 +24,27 @@ from ccc_w2v.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+MOST_LEFT_OUT = 0.5  # of the utterances; more is a mistake unless the configuration says that it is not
 BAD_AUDIO_POLICIES = ("raise", "skip")
+
+
+def _name_left_out(
+    manifest: Manifest, lengths: Sequence[int], shortest: int, sample_rate: int, *, accepted: bool
+) -> None:
+    """Log how many utterances are shorter than ``shortest``; raises InputError where they are most, unless accepted."""
+    short = [length for length in lengths if length < shortest]
+    if not short:
+        logger.info("%s: %d utterances", manifest.source, len(lengths))
+        return
+    share = len(short) / len(lengths)
+    left_out = (
+        f"{manifest.source}: {len(short)} of {len(lengths)} utterances ({share:.1%}; "
+        f"{sum(short) / sample_rate / 3600:.2f} of {sum(lengths) / sample_rate / 3600:.2f} h) are shorter than "
+        f"task.min_sample_size={shortest} ({shortest / sample_rate:g} s) and left out"
+    )
+    if share > MOST_LEFT_OUT and not accepted:
+        raise InputError(f"{left_out}; lower task.min_sample_size, or say yes with task.accept_left_out=true")
+    logger.warning(left_out)
 
 
 class TwoViewDataset(RawAudioDataset):
@@ -54,6 +75,7 @@ class TwoViewDataset(RawAudioDataset):
         on_bad_audio: str = "raise",
         augment_device: str = "cpu",
         resample: bool = False,
+        accept_left_out: bool = False,
     ):
         super().__init__(sample_rate, max_sample_size, min_sample_size, shuffle, pad, normalize)
         self.manifest = manifest
@@ -68,8 +90,7 @@ class TwoViewDataset(RawAudioDataset):
                 f"{manifest.source}: all {len(manifest)} utterances are shorter than task.min_sample_size="
                 f"{min_sample_size} samples; lower it or list longer audio"
             )
-        skipped = len(manifest) - len(long_enough)
-        logger.info("%s: %d utterances, %d too short", manifest.source, len(long_enough), skipped)
+        _name_left_out(manifest, lengths, min_sample_size, sample_rate, accepted=accept_left_out)
         self.entries = [manifest.entries[index] for index in long_enough]
         self.sizes = np.array([lengths[index] for index in long_enough], dtype=np.int64)
         self.resample = resample

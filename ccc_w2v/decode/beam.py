@@ -18,9 +18,12 @@ from typing import Any
 import torch
 
 from ccc_w2v.compat import flashlight_text
+from ccc_w2v.data.labels_check import SPECIAL
 from ccc_w2v.decode.ctc_model import CtcModel
-from ccc_w2v.decode.greedy import Hypothesis, Search, path_symbols, timed_words
+from ccc_w2v.decode.greedy import path_symbols, timed_words
+from ccc_w2v.decode.hypothesis import Hypothesis, Search
 from ccc_w2v.decode.lexicon import read_lexicon
+from ccc_w2v.decode.lm_vocabulary import refuse_unfit_symbols, refuse_unfit_words
 from ccc_w2v.decode.search_pool import usable_cores
 from ccc_w2v.errors import InputError
 
@@ -90,7 +93,8 @@ class Knowledge:
 def load_knowledge(model: CtcModel, settings: BeamSettings) -> Knowledge:
     """Load the lexicon and the language model of the settings, which takes time that their weights do not.
 
-    Raises InputError for a lexicon or language model that is unreadable, and where no decoder is installed.
+    Raises InputError for a lexicon or language model that is unreadable, for a language model of other units than the
+    search's (see lm_vocabulary.py), and where no decoder is installed.
     """
     flashlight = flashlight_text()
     symbols = flashlight.Dictionary(list(model.labels))
@@ -106,6 +110,7 @@ def load_knowledge(model: CtcModel, settings: BeamSettings) -> Knowledge:
             text = " ".join(str(error).split())
             reason = text.partition(" because ")[2] or text
             raise InputError(f"{settings.lm}: KenLM cannot read it ({reason:.200})") from error
+        _refuse_unfit_lm(model, settings, spellings)
     if not settings.lexicon:
         return Knowledge(model, language_model, None, words, {})
     silence = _silence(model)
@@ -128,6 +133,15 @@ def load_knowledge(model: CtcModel, settings: BeamSettings) -> Knowledge:
         for word, spelt in spellings.items()
     }
     return Knowledge(model, language_model, tree, words, spoken)
+
+
+def _refuse_unfit_lm(model: CtcModel, settings: BeamSettings, spellings: Mapping[str, Any]) -> None:
+    assert settings.lm is not None
+    if settings.lexicon:
+        refuse_unfit_words(settings.lm, spellings, settings.lexicon)
+        return
+    symbols = [label for label in model.labels if label != model.labels[model.blank] and label not in SPECIAL]
+    refuse_unfit_symbols(settings.lm, symbols, model.boundary)
 
 
 def search_with(knowledge: Knowledge, settings: BeamSettings) -> Search:

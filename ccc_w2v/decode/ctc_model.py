@@ -22,7 +22,7 @@ from ccc_w2v.checkpoint.plain import (
     parse_conv_layers,
     receptive_field,
 )
-from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.compat_half import check_half_convolutions
 from ccc_w2v.errors import InputError
 

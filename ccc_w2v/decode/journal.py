@@ -8,9 +8,9 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, TextIO
 
-from ccc_w2v.data.manifest import write_whole
-from ccc_w2v.decode.greedy import Hypothesis, Word
+from ccc_w2v.decode.hypothesis import Hypothesis, Word
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 
 
 def open_journal(path: Path, identity: dict[str, str]) -> tuple[dict[str, list[Hypothesis]], TextIO]:

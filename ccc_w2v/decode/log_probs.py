@@ -15,12 +15,13 @@ import torch
 
 from ccc_w2v.data.audio import open_parts, read_audio
 from ccc_w2v.data.manifest import Manifest
+from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.decode.batch_threads import batches_at_once, compute_ahead
+from ccc_w2v.decode.batching import batches_for
 from ccc_w2v.decode.ctc_model import CtcModel
-from ccc_w2v.decode.greedy import batches_for, emit, frame_count
 from ccc_w2v.decode.long_segments import pieces_of
 from ccc_w2v.decode.long_windows import Windows, emit_long
-from ccc_w2v.score.wer import utterance_ids
+from ccc_w2v.decode.network import emit, frame_count
 
 
 @dataclass(frozen=True)

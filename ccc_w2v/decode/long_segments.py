@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 
 from ccc_w2v.decode.ctc_model import CtcModel
-from ccc_w2v.decode.greedy import Hypothesis
+from ccc_w2v.decode.hypothesis import Hypothesis
 
 # A stretch of so many pieces' lengths without a pause is cut where a blank is most probable.
 MOST = 3

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from ccc_w2v.decode.ctc_model import CtcModel
-from ccc_w2v.decode.greedy import emit_batch, frame_count
+from ccc_w2v.decode.network import emit_batch, frame_count
 from ccc_w2v.errors import InputError
 
 # Reads so many samples (second number) from a start (first number).

@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from ccc_w2v.decode.greedy import Hypothesis, Search
+from ccc_w2v.decode.hypothesis import Hypothesis, Search
 from ccc_w2v.errors import InputError
 
 # The network's threads wait for each other, a search for nobody: where both want a core, the network goes first.
@@ -57,8 +57,13 @@ def searching(search: Search, processes: int) -> Iterator[Submit]:
     context = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(processes, context, _start_searcher, (search,))
     try:
-        # Fork now: once the network's threads run, one of them may hold a lock that a child would wait for.
-        pool.submit(os.getpid).result()
+        # Fork now: once the network's threads run, one of them may hold a lock that a child would wait for. Ctrl-C is
+        # kept until the children ignore it: one that it ended would look as if the system had killed it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            pool.submit(os.getpid).result()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         # An array travels through a pipe; torch would open a file of shared memory for each tensor.
         yield lambda log_probs_TV: pool.submit(_search_array, log_probs_TV.numpy())
     except BrokenProcessPool as error:

@@ -13,25 +13,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ccc_w2v.data.manifest import Manifest, write_whole
+from ccc_w2v.data.decoding import SETTINGS
+from ccc_w2v.data.labels import read_references
+from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.data.stm import TimedWord, write_ctm
+from ccc_w2v.data.trn import trn_text, utterance_ids, write_trn
+from ccc_w2v.decode.batching import MAX_BATCH_SAMPLES
 from ccc_w2v.decode.beam import FILES, BeamSettings
 from ccc_w2v.decode.ctc_model import CtcModel
-from ccc_w2v.decode.greedy import (
-    MAX_BATCH_SAMPLES,
-    Hypothesis,
-    Search,
-    Word,
-    greedy_search,
-)
+from ccc_w2v.decode.greedy import greedy_search
+from ccc_w2v.decode.hypothesis import Hypothesis, Search, Word
 from ccc_w2v.decode.journal import add_line, journal_identity, open_journal
 from ccc_w2v.decode.log_probs import emitted_pieces
 from ccc_w2v.decode.long_segments import joined
 from ccc_w2v.decode.long_windows import Windows
-from ccc_w2v.decode.outputs import SETTINGS
 from ccc_w2v.decode.search_pool import searched
-from ccc_w2v.run_folder import Output, claim, remove, sha256
-from ccc_w2v.score.wer import read_references, trn_text, utterance_ids, write_trn
+from ccc_w2v.files import sha256, write_whole
+from ccc_w2v.run_folder import Output, claim, remove
 
 # Seconds of audio, and how many of them in a second.
 BAR = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}, {rate_fmt}]"

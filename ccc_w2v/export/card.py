@@ -12,6 +12,8 @@ import yaml
 
 from ccc_w2v.compat import field_defaults
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import sha256
+from ccc_w2v.run_folder import SETTINGS_KEY
 
 _FRONT = """---
 library_name: transformers
@@ -79,13 +81,19 @@ class Notes:
 
 
 def read_score(path: str | Path) -> Score:
-    """Read a file of ``tools/score.py --json``; raises InputError where it holds no word error rate."""
+    """Read a file of ``tools/score.py --json``; raises InputError where it holds no word error rate.
+
+    Also for one that lies beside other hypotheses than it was made from.
+    """
     path = Path(path)
     try:
         numbers = json.loads(path.read_text(encoding="utf-8"))
         float(numbers["wer"]["rate"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: no word error rate found in it; expected a file of tools/score.py --json") from error
+    hypotheses, scored = path.with_name("hyp.trn"), numbers.get(SETTINGS_KEY, {}).get("hyp")
+    if scored and hypotheses.is_file() and sha256(hypotheses) != scored:
+        raise InputError(f"{path}: scores other hypotheses than {hypotheses} holds now; score it again")
     return Score("/".join(path.parts[-2:]), numbers)
 
 

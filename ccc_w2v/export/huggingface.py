@@ -9,13 +9,10 @@ from typing import Any
 import torch
 
 from ccc_w2v.checkpoint import parity
-from ccc_w2v.checkpoint.huggingface_config import transformers_config
-from ccc_w2v.checkpoint.huggingface_tensors import fill
+from ccc_w2v.checkpoint.huggingface_model import build, read_samples
 from ccc_w2v.checkpoint.huggingface_tokenizer import letter_tokenizer, piece_tokenizer
-from ccc_w2v.checkpoint.plain import load_plain, receptive_field, to_plain
-from ccc_w2v.compat import load_checkpoint
-from ccc_w2v.data.audio import read_audio
-from ccc_w2v.errors import InputError
+from ccc_w2v.checkpoint.plain import load_plain, to_plain
+from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.export import card
 from ccc_w2v.files import refuse_existing, whole
 
@@ -64,28 +61,6 @@ def export_huggingface(
         text = card.model_card(plain, report, (notes and notes.name) or out_dir.name, notes)
         (partial / "README.md").write_text(text, encoding="utf-8")
     return report
-
-
-def build(plain: dict[str, Any]) -> Any:
-    """Return the transformers model of a plain state, in eval mode, every tensor of both sides accounted for."""
-    try:
-        from transformers import Wav2Vec2ForCTC, Wav2Vec2ForPreTraining
-    except ImportError as error:
-        raise InputError(f"transformers cannot be imported ({error}); pip install transformers") from error
-    symbols = plain.get("ccc_dictionary", {}).get("symbols", [])
-    config = transformers_config(plain["cfg"], len(symbols))
-    model = Wav2Vec2ForCTC(config) if symbols else Wav2Vec2ForPreTraining(config)
-    fill(model, plain["model"], finetuned=bool(symbols))
-    return model.eval()
-
-
-def read_samples(paths: Sequence[str | Path] | None, config: Any, sample_rate: int) -> list[torch.Tensor]:
-    """Read the recordings to compare two models on; raises InputError where there is none or one does not fit."""
-    if not paths:
-        raise InputError("no recording to compare the models on; give some with --audio or --manifest")
-    layers = zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
-    min_samples = receptive_field(layers)
-    return [read_audio(path, sample_rate, min_samples=min_samples) for path in paths]
 
 
 def _write_model(folder: Path, model: Any, plain: dict[str, Any], sentencepiece: str | Path | None) -> None:

@@ -11,16 +11,18 @@ from tqdm import tqdm
 
 from ccc_w2v.checkpoint import parity
 from ccc_w2v.checkpoint.huggingface_config import BLANK
+from ccc_w2v.checkpoint.huggingface_model import build, read_samples
 from ccc_w2v.checkpoint.plain import load_plain, to_plain
-from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.data.audio import read_audio
+from ccc_w2v.data.labels import read_references
 from ccc_w2v.data.manifest import Manifest, read_manifest
+from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.decode.greedy import greedy, to_words
 from ccc_w2v.errors import InputError
 from ccc_w2v.export import onnx_graph
-from ccc_w2v.export.huggingface import build, read_samples
 from ccc_w2v.files import refuse_existing, whole
-from ccc_w2v.score.wer import read_references, score, utterance_ids
+from ccc_w2v.score.wer import score
 
 
 def export_measured(

@@ -14,7 +14,7 @@ from fairseq.data.dictionary import Dictionary
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from omegaconf import OmegaConf
 
-from ccc_w2v.compat import load_untrusted
+from ccc_w2v.checkpoint.read import load_untrusted
 from ccc_w2v.decode.lexicon import piece_splitter
 from ccc_w2v.errors import InputError
 from ccc_w2v.lm.causal import LanguageModel

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ccc_w2v.decode.lexicon import piece_splitter
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import whole
-from ccc_w2v.run_folder import Output, beside, check, content_of, keep_record, sha256
+from ccc_w2v.files import sha256, whole
+from ccc_w2v.run_folder import Output, beside, check, content_of, keep_record
 from ccc_w2v.score.normalize import normalize
 from ccc_w2v.text_files import text_lines
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ccc_w2v.data.manifest import write_whole
+from ccc_w2v.data.trn import write_trn
 from ccc_w2v.decode.transcribe import write_nbest
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import sha256, write_whole
 from ccc_w2v.lm.causal import LanguageModel, load_transformers_lm, log_probabilities
 from ccc_w2v.lm.fairseq import load_fairseq_lm
-from ccc_w2v.run_folder import Output, claim, content_of, keep_record, sha256
-from ccc_w2v.score.wer import write_trn
+from ccc_w2v.run_folder import Output, claim, content_of, keep_record
 from ccc_w2v.text_files import text_lines
 
 SCORES = ("acoustic", "lm", "total")

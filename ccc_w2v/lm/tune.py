@@ -18,20 +18,24 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ccc_w2v.data.manifest import Manifest, write_whole
+from ccc_w2v.data.labels import read_references
+from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.data.randomness import seed_for
+from ccc_w2v.data.trn import utterance_ids
+from ccc_w2v.decode.batching import MAX_BATCH_SAMPLES
 from ccc_w2v.decode.beam import BeamSettings, Knowledge, load_knowledge, search_with
 from ccc_w2v.decode.ctc_model import CtcModel
-from ccc_w2v.decode.greedy import MAX_BATCH_SAMPLES, Hypothesis
+from ccc_w2v.decode.hypothesis import Hypothesis
 from ccc_w2v.decode.log_probs import Piece, cut_pieces
 from ccc_w2v.decode.long_segments import joined
 from ccc_w2v.decode.long_windows import Windows
 from ccc_w2v.decode.search_pool import searched
 from ccc_w2v.decode.transcribe import decode_into
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 from ccc_w2v.run_folder import Output, claim, keep_record
 from ccc_w2v.score.normalize import normalize
-from ccc_w2v.score.wer import Counts, read_references, score, utterance_ids
+from ccc_w2v.score.wer import Counts, score
 
 STEP = 0.01
 # Random trials before the sampler looks at what they found.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,18 @@ def compose_config(path: str | Path, overrides: Sequence[str] = ()) -> DictConfi
 
     Raises InputError for a file that is not there and for what hydra refuses.
     """
-    from fairseq.dataclass.initialize import add_defaults, hydra_init
+    from fairseq.dataclass.initialize import add_defaults
 
-    path = Path(path).resolve()
+    cfg = _composed(Path(path).resolve(), overrides)
+    with _hydra_errors(path):
+        add_defaults(cfg)
+    return cfg
+
+
+def _composed(path: Path, overrides: Sequence[str]) -> DictConfig:
+    """Return what hydra makes of a YAML and overrides alone: what either leaves open as ??? is still so."""
+    from fairseq.dataclass.initialize import hydra_init
+
     if not path.is_file():
         found = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml"))) or "none"
         raise InputError(f"{path}: no such configuration; in {path.parent} there are: {found}")
@@ -43,16 +53,31 @@ def compose_config(path: str | Path, overrides: Sequence[str] = ()) -> DictConfi
     hydra_init(path.stem)
     compose, initialize = hydra_composer()
     GlobalHydra.instance().clear()
+    with _hydra_errors(path), warnings.catch_warnings():
+        # hydra 1.3 says that fairseq's way of checking a YAML is deprecated, and asks for a version.
+        warnings.simplefilter("ignore")
+        with initialize(config_dir=str(path.parent)):
+            return compose(config_name=path.stem, overrides=list(overrides))
+
+
+@contextmanager
+def _hydra_errors(path: str | Path) -> Iterator[None]:
     try:
-        with warnings.catch_warnings():
-            # hydra 1.3 says that fairseq's way of checking a YAML is deprecated, and asks for a version.
-            warnings.simplefilter("ignore")
-            with initialize(config_dir=str(path.parent)):
-                cfg = compose(config_name=path.stem, overrides=list(overrides))
-        add_defaults(cfg)
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(f"{path}: {' '.join(str(error).split()[:40])}") from error
-    return cfg
+
+
+def missing_settings(path: str | Path, overrides: Sequence[str] = ()) -> list[str]:
+    """Return the settings of task and model that a configuration leaves to the user, as "task.data"."""
+    written, filled = _composed(Path(path).resolve(), overrides), compose_config(path, overrides)
+    # fairseq's defaults take the place of ??? where there is one: noise_manifest: ??? ends as none.
+    return [
+        f"{section}.{name}"
+        for section in ("task", "model")
+        for name in filled[section]
+        if OmegaConf.is_missing(filled[section], name) or OmegaConf.is_missing(written[section], name)
+    ]
 
 
 def build_model(cfg: DictConfig) -> nn.Module:

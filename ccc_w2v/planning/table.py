@@ -118,8 +118,23 @@ def overlay(plan: Plan) -> str:
     return f"# @package _global_\n# {facts}, {plan.hours_heard:.1f} h heard.\n{warned}{yaml.safe_dump(values)}"
 
 
-def command(config: Path, plan: Plan, overrides: Sequence[str]) -> str:
-    """Return the training as a command line; common.user_dir, task.data and the like come on top."""
-    words = ["fairseq-hydra-train", "--config-dir", str(config.parent), "--config-name", config.stem]
+def command(
+    config: Path, plan: Plan, overrides: Sequence[str], missing: Sequence[str] = (), manifest: str | None = None
+) -> str:
+    """Return the training as a command line that can be pasted, from any folder.
+
+    ``missing`` are settings that the configuration leaves to the user: the data is that of ``manifest`` where it is
+    given; for the others stands a shell's ${name:?}, which says what to set before anything starts.
+    """
+    words = ["fairseq-hydra-train", "--config-dir", str(config.resolve().parent), "--config-name", config.stem]
+    given = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    if "common.user_dir" not in given:
+        words.append(f"common.user_dir={Path(__file__).resolve().parents[1]}")
+    if manifest and "task.data" in missing:
+        path = Path(manifest).resolve()
+        words += [f"task.data={path.parent}", f"dataset.train_subset={path.stem}"]
+        missing = [name for name in missing if name != "task.data"]
     # The plan's last: what the user overrides went into it.
-    return shlex.join([*words, *overrides, *plan.overrides()])
+    quoted = shlex.join([*words, *overrides, *plan.overrides()])
+    unset = [f'{name}="${{{name.rpartition(".")[2]}:?set it to what {name} is to be}}"' for name in missing]
+    return " ".join([quoted, *unset])

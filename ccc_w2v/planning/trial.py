@@ -17,8 +17,8 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from ccc_w2v.benchmark.corpus import corpus
 from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.data.synthetic import corpus
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import Recipe
 from ccc_w2v.planning.recipe import compose_config

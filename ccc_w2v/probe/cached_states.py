@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import sha256
 from ccc_w2v.probe.features import Encoder, Wanted, extract
-from ccc_w2v.run_folder import sha256
 
 WANTED = Wanted(half=True)
 

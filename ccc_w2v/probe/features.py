@@ -19,14 +19,14 @@ from tqdm import tqdm
 
 from ccc_w2v.checkpoint import parity
 from ccc_w2v.checkpoint.plain import load_plain, parse_conv_layers, receptive_field, to_plain
-from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.data.audio import read_audio
-from ccc_w2v.data.manifest import Entry, Manifest, write_whole
-from ccc_w2v.decode.greedy import equal_length_batches
+from ccc_w2v.data.manifest import Entry, Manifest
+from ccc_w2v.data.trn import utterance_ids
+from ccc_w2v.decode.batching import equal_length_batches
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import whole
-from ccc_w2v.run_folder import Output, claim, keep_record, sha256
-from ccc_w2v.score.wer import utterance_ids
+from ccc_w2v.files import sha256, whole, write_whole
+from ccc_w2v.run_folder import Output, claim, keep_record
 
 INDEX_COLUMNS = ("utterance", "shard", "first_row", "rows", "first_frame", "frames")
 SUFFIXES = {"npy": "npy", "hdf5": "h5", "safetensors": "safetensors"}

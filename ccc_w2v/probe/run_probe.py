@@ -9,8 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ccc_w2v.data.manifest import Manifest, read_manifest, write_whole
+from ccc_w2v.data.labels import read_references
+from ccc_w2v.data.manifest import Manifest, read_manifest
+from ccc_w2v.data.trn import write_trn
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import sha256, write_whole
 from ccc_w2v.probe.cached_states import cached_states
 from ccc_w2v.probe.ctc_probe import (
     Labelled,
@@ -21,8 +24,7 @@ from ccc_w2v.probe.ctc_probe import (
     transcripts,
 )
 from ccc_w2v.probe.features import Encoder, load_encoder
-from ccc_w2v.run_folder import Output, claim, keep_record, sha256
-from ccc_w2v.score.wer import read_references, write_trn
+from ccc_w2v.run_folder import Output, claim, keep_record
 
 
 def run_probe(

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from ccc_w2v.data.audio import audio_rate, read_audio
 from ccc_w2v.data.manifest import Entry, Manifest
+from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.errors import InputError
 from ccc_w2v.report.snr import estimate_snr
-from ccc_w2v.score.wer import utterance_ids
 
 
 @dataclass(frozen=True)

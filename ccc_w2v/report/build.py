@@ -13,8 +13,8 @@ from typing import Any
 
 import jinja2
 
+from ccc_w2v.data.decoding import read_settings
 from ccc_w2v.data.manifest import read_manifest
-from ccc_w2v.decode.outputs import read_settings
 from ccc_w2v.errors import InputError
 from ccc_w2v.report.audio import data_uris, estimate_all, find_recordings
 from ccc_w2v.report.plots import MARKS, SYSTEM_COLOURS, plot_rates

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +42,20 @@ def bootstrap_interval(
     return _central(errors_R[words_R > 0] / words_R[words_R > 0], level)
 
 
+def wilson_interval(errors: int, words: int, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval (low, high) of the share errors / words; at no error its end is z^2 / (n + z^2).
+
+    It takes words for independent, which the bootstrap does not, but is never of zero width: for an error rate at which
+    all utterances or speakers are equal (no error at all), where resampling says nothing about spread. With more errors
+    than words the share is taken as 1. E. B. Wilson, JASA 22 (1927); near "the rule of three" (3 / n) at no error.
+    """
+    z = statistics.NormalDist().inv_cdf(0.5 + level / 2)
+    share = min(1.0, errors / words)
+    centre = (share + z * z / (2 * words)) / (1 + z * z / words)
+    half = z / (1 + z * z / words) * math.sqrt(share * (1 - share) / words + z * z / (4 * words * words))
+    return max(0.0, centre - half), centre + half if errors <= words else errors / words
+
+
 @dataclass(frozen=True)
 class Difference:
     """Error rate of A minus that of B: as measured, its bootstrap interval, and the two-sided p of no difference."""
@@ -62,7 +78,8 @@ def paired_bootstrap(
     """Compare two systems on the same utterances (Bisani and Ney, ICASSP 2004); groups as in bootstrap_interval.
 
     p is twice the share of resamples in which the difference is zero or has the other sign, counted with one resample
-    more, so that it is never zero, and at most 1. None where bootstrap_interval would give None.
+    more, so that it is never zero, and at most 1. Where all groups differ alike, the interval is widened by Wilson's
+    bound of what no word shows. None where bootstrap_interval would give None.
     """
     sums_G3 = _group_sums([errors_a, errors_b, words], groups)
     _check(level, resamples)
@@ -72,7 +89,12 @@ def paired_bootstrap(
     differences_R = ((a_R - b_R) / words_R)[words_R > 0]
     shares = [(int(tail_R.sum()) + 1) / (len(differences_R) + 1) for tail_R in (differences_R <= 0, differences_R >= 0)]
     value = (sum(errors_a) - sum(errors_b)) / sum(words)
-    return Difference(value, _central(differences_R, level), min(1.0, 2 * min(shares)))
+    low, high = _central(differences_R, level)
+    if low == high:
+        # All groups differ alike, mostly not at all: what no word of so many shows may still be so common.
+        unseen = wilson_interval(0, sum(words), level)[1]
+        low, high = value - unseen, value + unseen
+    return Difference(value, (low, high), min(1.0, 2 * min(shares)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

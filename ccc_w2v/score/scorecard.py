@@ -11,14 +11,17 @@ import rapidfuzz
 
 import ccc_w2v
 from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.data.trn import read_trn
 from ccc_w2v.score.alignment import align_all, confusions
-from ccc_w2v.score.bootstrap import bootstrap_interval, read_groups
+from ccc_w2v.score.bootstrap import bootstrap_interval, read_groups, wilson_interval
 from ccc_w2v.score.normalize import normalize
 from ccc_w2v.score.speakers import Units, units
-from ccc_w2v.score.wer import Score, length_class, read_trn, score, score_groups
+from ccc_w2v.score.wer import Score, length_class, score, score_groups
 
 LEVEL = 0.95
+MOSTLY = 0.5  # of the errors
 RESAMPLES = 10_000
+WILSON = "Wilson"
 ERROR_KINDS = ("substitutions", "deletions", "insertions")
 BREAKDOWNS = {
     "by_speaker": "speaker",
@@ -73,6 +76,7 @@ def measure_texts(
         "by_snr": [snr_classes[utterance] for utterance in ids] if snr_classes else None,
     }
     found = confusions(align_all(references, hypotheses).values())
+    hint = spelling_hint(references, hypotheses, words.total.errors)
     return {
         "utterances": len(ids),
         "wer": rate(words, resampled.names, seed),
@@ -86,8 +90,27 @@ def measure_texts(
             if names is not None
         },
         "confusions": dataclasses.asdict(found),
+        **({"hint": hint} if hint else {}),
         **provenance(rules, seed, resampled),
     }
+
+
+def spelling_hint(references: Mapping[str, str], hypotheses: Mapping[str, str], errors: int) -> str | None:
+    """Say so where case, or case and punctuation, explain most of the word errors; None where they do not."""
+    for what, change in (
+        ("case", str.casefold),
+        ("case and punctuation", lambda text: normalize(text, "librispeech")),
+    ):
+        sides = [{key: change(text) for key, text in texts.items()} for texts in (references, hypotheses)]
+        if not any(text.split() for text in sides[0].values()):
+            continue
+        left = score(sides[0], sides[1]).total.errors
+        if errors - left > MOSTLY * errors:
+            return (
+                f"{1 - left / errors:.0%} of the word errors are differences of {what} alone: are both sides written "
+                "by the same rules? --normalize librispeech (or hub5) applies one to both"
+            )
+    return None
 
 
 def provenance(rules: str, seed: int, resampled: Units) -> dict[str, Any]:
@@ -109,12 +132,19 @@ def provenance_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def rate(scored: Score, groups: Sequence[str], seed: int) -> dict[str, Any]:
-    """Return a Score's error rate with counts and interval; ``units`` is its number of words or characters."""
+    """Return a Score's error rate with counts and interval; ``units`` is its number of words or characters.
+
+    Where all groups err alike, mostly not at all, the bootstrap's interval has no width: Wilson's stands there, and
+    "interval_rule" says so.
+    """
     errors, units = zip(*((counts.errors, counts.words) for counts in scored.utterances.values()), strict=True)
     generator = generator_for(seed, f"bootstrap {scored.unit}")
     interval = bootstrap_interval(errors, units, groups, generator=generator, resamples=RESAMPLES, level=LEVEL)
     counts = {key: getattr(scored.total, key) for key in ERROR_KINDS}
-    return {"units": scored.total.words, **counts, "rate": scored.error_rate, "interval": interval}
+    row = {"units": scored.total.words, **counts, "rate": scored.error_rate, "interval": interval}
+    if interval and interval[0] == interval[1]:
+        row |= {"interval": wilson_interval(scored.total.errors, scored.total.words, LEVEL), "interval_rule": WILSON}
+    return row
 
 
 def _breakdown(
@@ -164,10 +194,17 @@ def table(report: Mapping[str, Any]) -> str:
         if found := report["confusions"][kind]:
             shown = ", ".join(f"{' -> '.join(words)} ({count})" for *words, count in found)
             lines += ["", f"most frequent {kind}: {shown}"]
+    if "hint" in report:
+        lines += ["", f"hint: {report['hint']}"]
     return "\n".join([*lines, "", *provenance_lines(report)])
 
 
 def row_text(name: str, row: Mapping[str, Any], width: int = 24) -> str:
     """Lay one row of rate() out under heading()."""
     counts = "".join(f"{row[column]:>8}" for column in ("units", *ERROR_KINDS))
-    return f"{name:<{width}}{counts}{row['rate']:>10.2%}   {interval_text(row['interval'])}"
+    return f"{name:<{width}}{counts}{row['rate']:>10.2%}   {interval_text(row['interval'])}{rule_text(row)}"
+
+
+def rule_text(row: Mapping[str, Any]) -> str:
+    """Name the rule of an interval that is not the bootstrap's."""
+    return f" ({row['interval_rule']}: all err alike)" if "interval_rule" in row else ""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.errors import InputError
 from ccc_w2v.score.bootstrap import read_groups
-from ccc_w2v.score.wer import utterance_ids
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def units(source: str | Path | None, utterances: Sequence[str]) -> Units:
         return Units(tuple(_unit_in(utterance, scheme, str(source)) for utterance in utterances), scheme.unit)
     if Path(source).suffix == ".tsv":
         return Units(tuple(_folders(source, utterances)), "speakers")
-    if not Path(source).is_file():
+    if not Path(source).exists():
         raise InputError(
             f"{source}: no such speaker map; expected a file of utterance-id speaker, a .tsv manifest, or the ids' "
             f"scheme: {' or '.join(SCHEMES)}"

@@ -1,27 +1,18 @@
-"""NIST .trn transcripts, and word and character error rates counted as NIST sclite counts them.
-
-A .trn file holds one utterance a line, "words (utterance-id)".
-"""
+"""Word and character error rates, counted as NIST sclite counts them."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rapidfuzz.distance import Levenshtein
 
-from ccc_w2v.data.manifest import Manifest, write_whole
 from ccc_w2v.errors import InputError
 from ccc_w2v.score.alignment import error_costs
-from ccc_w2v.text_files import read_lines, text_lines
 
 UNITS = ("word", "char")
 # Highest number of words of each class of lengths but the last.
 LENGTH_BOUNDS = (5, 10, 20, 40)
-_TRN_LINE = re.compile(r"(?:(?P<text>.*)\s)?\((?P<id>[^()\s]+)\)")
 
 
 @dataclass(frozen=True)
@@ -67,92 +58,6 @@ class Score:
     def sentence_error_rate(self) -> float:
         """Share of the utterances that hold an error."""
         return sum(counts.errors > 0 for counts in self.utterances.values()) / len(self.utterances)
-
-
-def read_trn(path: str | Path) -> dict[str, str]:
-    """Read a .trn file into a dictionary from utterance id to its words, in file order.
-
-    As in sclite, blank lines and lines that start with ";;" say nothing. Words are compared as they stand (sclite -s).
-    Raises InputError for a file that is missing, no UTF-8 text or without an utterance, for a malformed line, for an
-    id that comes twice, and for sclite's markup of alternatives ("{ a / b }", "@"), which is not scored here.
-    """
-    lines = read_lines(path, ".trn file", "lines of words (utterance-id)")
-    texts: dict[str, str] = {}
-    first_line: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith(";;"):
-            continue
-        utterance, text = _parse_line(line.strip(), f"{path}:{number}")
-        if utterance in texts:
-            raise InputError(
-                f"{path}:{number}: utterance {utterance!r} was on line {first_line[utterance]} already; remove one"
-            )
-        texts[utterance], first_line[utterance] = text, number
-    if not texts:
-        raise InputError(f"{path}: holds no utterance; expected lines of words (utterance-id)")
-    return texts
-
-
-def _parse_line(line: str, where: str) -> tuple[str, str]:
-    match = _TRN_LINE.fullmatch(line)
-    if match is None:
-        raise InputError(f"{where}: expected words (utterance-id), found {line!r}; write the file again")
-    text = (match["text"] or "").strip()
-    if markup := {"{", "@"}.intersection(text.split()):
-        raise InputError(
-            f"{where}: {markup.pop()!r} marks alternatives in sclite's format, which are not scored here; "
-            "write one transcript on the line"
-        )
-    return match["id"], text
-
-
-def write_trn(path: str | Path, texts: Mapping[str, str]) -> None:
-    """Write a .trn file from id to words; the file appears whole or not at all."""
-    write_whole(path, trn_text(texts))
-
-
-def trn_text(texts: Mapping[str, str]) -> str:
-    """Return the content of a .trn file from id to words."""
-    return "".join(f"{text} ({utterance})\n" for utterance, text in texts.items())
-
-
-def utterance_ids(manifest: Manifest) -> list[str]:
-    """Name each utterance by its path without extension, "-" for "/"; a zip slice keeps its offset and length.
-
-    Raises InputError for two lines with one id and for an id that a .trn file cannot hold.
-    """
-    line_of: dict[str, int] = {}
-    for entry in manifest.entries:
-        path, *slice_ = re.split(r"(?<=\.zip):(\d+):(\d+)$", entry.path)
-        utterance = "-".join([os.path.splitext(path)[0].replace("/", "-"), *slice_[:2]])
-        if re.search(r"[()\s]", utterance):
-            raise InputError(
-                f"{manifest.where(entry)}: {entry.path!r} gives utterance id {utterance!r}, and a .trn id holds "
-                "neither parentheses nor spaces; rename the file"
-            )
-        if utterance in line_of:
-            raise InputError(
-                f"{manifest.where(entry)}: utterance id {utterance!r} (the path without extension, '-' for '/') was "
-                f"on line {line_of[utterance]} already; rename or remove one"
-            )
-        line_of[utterance] = entry.line
-    return list(line_of)
-
-
-def read_references(manifest: Manifest) -> list[str] | None:
-    """Read <split>.wrd beside the manifest, one transcript per utterance in its order; None where there is none.
-
-    Raises InputError for another number of lines than the manifest has utterances.
-    """
-    path = Path(manifest.source).with_suffix(".wrd")
-    if not path.is_file():
-        return None
-    transcripts = [" ".join(line.split()) for line in text_lines(path, "transcript file", "a line for each utterance")]
-    if len(transcripts) != len(manifest):
-        raise InputError(
-            f"{path}: {len(transcripts)} lines, the manifest lists {len(manifest)} utterances; prepare the corpus again"
-        )
-    return transcripts
 
 
 def count_errors(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> Counts:

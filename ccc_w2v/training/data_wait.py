@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -62,3 +63,22 @@ class _Watched:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.iterator, name)
+
+
+def watch_batches(epoch_iterator: Any, clock: WaitClock) -> None:
+    """Let a clock time how long a training waits for the batches of fairseq's epoch iterator; harmless when repeated.
+
+    fairseq says only that its buffer is nearly empty, once in some minutes, and has no place to ask for the time.
+    """
+    make = epoch_iterator._get_iterator_for_epoch
+    if hasattr(make, "__wrapped__"):
+        return
+
+    @functools.wraps(make)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        batches = make(*args, **kwargs)
+        if batches is not None:
+            batches._itr = clock.watch(batches._itr)
+        return batches
+
+    epoch_iterator._get_iterator_for_epoch = watched

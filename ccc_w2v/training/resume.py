@@ -1,6 +1,6 @@
 """The mends of fairseq's training loop that let a stopped training go on: whole checkpoints, its place, its signals.
 
-They are the same for both supported fairseqs; `compat.prepare()` applies them. Each works for any task that fairseq
+They are the same for both supported fairseqs; `training/loop.py` applies them. Each works for any task that fairseq
 trains while the plugin is loaded, fine-tuning included.
 """
 

@@ -28,7 +28,13 @@ configs=$PWD/recipes/librispeech/config
 [ -e "$configs/pretraining/$pretraining.yaml" ] || usage "no configuration pretraining/$pretraining.yaml"
 [ -e "$configs/finetuning/$finetuning.yaml" ] || usage "no configuration finetuning/$finetuning.yaml"
 [ -z "$lm" ] || [ -n "$lexicon" ] || usage "--lm needs --lexicon, the words of the language model"
+must_exist --lm "$lm" "language model"
+must_exist --lexicon "$lexicon" lexicon
+must_exist --from "$from" folder
+must_exist --limited-from "$limited_from" folder
+must_exist --noise "$noise" manifest
 read -ra launcher <<<"${launcher[*]}"
+device=$(decoding_device "$gpus")
 gpus=${gpus:-$(gpus_here)}
 out=$(realpath -m "$out")
 data=$(realpath -m "${data:-$out/data}")
@@ -89,8 +95,6 @@ if wanted 3; then
 fi
 if wanted 4; then
     echo "4. decode"
-    device=cpu
-    ! nvidia-smi -L >/dev/null 2>&1 || device=cuda
     # Weight and word score of the 4-gram, tuned on dev-other (arXiv 2006.11477, appendix B).
     case $amount in
         10m) weights="--lm-weight 3.23 --word-score -0.26" ;;
@@ -100,9 +104,9 @@ if wanted 4; then
         960h) weights="--lm-weight 1.74 --word-score 0.52" ;;
     esac
     for subset in ${subsets//,/ }; do
-        decode "$finetuned/decode/$subset" "$best" "$manifests/$subset.tsv" --device $device
+        decode "$finetuned/decode/$subset" "$best" "$manifests/$subset.tsv" --device "$device"
         # shellcheck disable=SC2086  # several words
-        [ -z "$lm" ] || decode "$finetuned/decode_lm/$subset" "$best" "$manifests/$subset.tsv" --device $device \
+        [ -z "$lm" ] || decode "$finetuned/decode_lm/$subset" "$best" "$manifests/$subset.tsv" --device "$device" \
             --beam "$beam" --lm "$lm" --lexicon "$lexicon" $weights
     done
 fi

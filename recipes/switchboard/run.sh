@@ -31,7 +31,14 @@ configs=$PWD/recipes/switchboard/config
 [ -e "$configs/finetuning/$finetuning.yaml" ] || usage "no configuration finetuning/$finetuning.yaml"
 [ -z "$lm" ] || [ -n "$lexicon" ] || usage "--lm needs --lexicon, the words of the language model"
 if wanted 2 || wanted 3; then [ -n "$pretrained" ] || usage "stages 2 and 3 need --pretrained, a checkpoint"; fi
+must_exist --pretrained "$pretrained" checkpoint
+must_exist --librispeech-model "$librispeech_model" "checkpoint or folder of transformers"
+must_exist --lm "$lm" "language model"
+must_exist --lexicon "$lexicon" lexicon
+for name in train transcripts eval2000_audio eval2000_text rt03; do must_exist "--${name//_/-}" "${!name}" folder; done
+for folder in ${fisher//,/ }; do must_exist --fisher "$folder" folder; done
 read -ra launcher <<<"${launcher[*]}"
+device=$(decoding_device "$gpus")
 gpus=${gpus:-$(gpus_here)}
 out=$(realpath -m "$out")
 data=$(realpath -m "${data:-$out/data}")
@@ -43,8 +50,6 @@ start=$run/start.pt
 [ -n "$no_adaptation" ] || start=$run/adapted.pt
 sets=eval2000
 [ -z "$rt03" ] || sets="eval2000 rt03"
-device=cpu
-! nvidia-smi -L >/dev/null 2>&1 || device=cuda
 
 plain() {  # checkpoint, target: the checkpoint without our plugin, as fine-tuning and adaptation take it
     run_once "${2%.pt}.exported" python tools/export.py --to fairseq --overwrite --checkpoint "$1" --out "$2"
@@ -52,8 +57,8 @@ plain() {  # checkpoint, target: the checkpoint without our plugin, as fine-tuni
 
 recognise() {  # folder, checkpoint: greedy, and with the language model where one is given
     for set in $sets; do
-        decode "$1/$set" "$2" "$data/$set.tsv" --device $device
-        [ -z "$lm" ] || decode "$1/${set}_lm" "$2" "$data/$set.tsv" --device $device --beam "$beam" --lm "$lm" \
+        decode "$1/$set" "$2" "$data/$set.tsv" --device "$device"
+        [ -z "$lm" ] || decode "$1/${set}_lm" "$2" "$data/$set.tsv" --device "$device" --beam "$beam" --lm "$lm" \
             --lexicon "$lexicon" --lm-weight "$lm_weight" --word-score "$word_score"
     done
 }

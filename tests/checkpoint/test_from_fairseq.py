@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ccc_w2v.checkpoint.from_fairseq import import_fairseq
 from ccc_w2v.checkpoint.import_any import import_any
 from ccc_w2v.checkpoint.plain import load_plain, to_plain
-from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.errors import InputError
 from tests.export.conftest import GONE, Payload, finetuned_state, pretrained_state
 from tests.tiny_models import TINY

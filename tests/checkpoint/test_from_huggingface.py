@@ -16,7 +16,7 @@ from ccc_w2v.checkpoint.huggingface_config import fairseq_settings, transformers
 from ccc_w2v.checkpoint.import_any import import_any
 from ccc_w2v.checkpoint.parity import fairseq_outputs, transformers_outputs
 from ccc_w2v.checkpoint.plain import load_plain, parse_conv_layers, to_plain
-from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.huggingface import export_huggingface
 from tests.export.conftest import STYLES, Payload, finetuned_state, pretrained_state

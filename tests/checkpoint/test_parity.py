@@ -5,10 +5,9 @@ import torch
 
 pytest.importorskip("transformers")
 
-from ccc_w2v.checkpoint import parity
+from ccc_w2v.checkpoint import huggingface_model, parity
 from ccc_w2v.checkpoint.plain import load_plain, to_plain
 from ccc_w2v.errors import InputError
-from ccc_w2v.export import huggingface
 from tests.export.conftest import STYLES, pretrained_state
 
 
@@ -16,7 +15,7 @@ from tests.export.conftest import STYLES, pretrained_state
 def test_padding_that_is_not_masked_is_found(style, monkeypatch):
     plain = to_plain(pretrained_state(style))
     fairseq_model, _ = load_plain(plain, __file__)
-    model = huggingface.build(plain)
+    model = huggingface_model.build(plain)
     waves = [torch.randn(size, generator=torch.Generator().manual_seed(size)) for size in (9000, 5000)]
     parity.check(parity.largest_difference(fairseq_model, model, waves))
     unmasked = parity.transformers_outputs

@@ -142,3 +142,9 @@ def test_mistakes_are_one_line(folder, monkeypatch, capsys, arguments, message):
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert names(folder) == before
+
+
+def test_a_text_of_one_word_lines_is_enough(tmp_path):
+    (tmp_path / "words.txt").write_text("YES\nNO\nONE\nTWO\n" * 20)
+    assert train([tmp_path / "words.txt"], tmp_path, name="small", size=12) == 80
+    assert (tmp_path / "small.model").is_file()

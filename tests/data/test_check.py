@@ -9,7 +9,8 @@ import pytest
 import soundfile
 
 from ccc_w2v.data.check import check_manifest, clipped_share, find_bad_audio, write_without
-from ccc_w2v.data.manifest import read_labels, read_manifest, write_manifest
+from ccc_w2v.data.labels import read_labels
+from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.errors import InputError
 from tests.fake_corpora import RATE, speech_like, write_corpus, write_labels
 

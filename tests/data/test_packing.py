@@ -11,7 +11,8 @@ from fairseq.data.audio.audio_utils import is_sf_audio_data, parse_path, read_fr
 
 from ccc_w2v.augment.pipeline import load_pipeline
 from ccc_w2v.data.audio import read_audio
-from ccc_w2v.data.manifest import read_labels, read_manifest, write_manifest
+from ccc_w2v.data.labels import read_labels
+from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.data.packing import pack, write_zip, zip_slices
 from ccc_w2v.dataset.two_view import TwoViewDataset
 from ccc_w2v.errors import InputError

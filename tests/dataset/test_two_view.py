@@ -129,3 +129,13 @@ def test_sizes_are_what_fairseq_batches_by(manifest, pipeline):
     assert np.array_equal(dataset.sizes, LENGTHS)
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_tokens=60000, required_batch_size_multiple=1)
     assert sorted(index for one in batches for index in one) == [0, 1, 2, 3]
+
+
+def test_left_out_audio_is_a_warning_with_its_setting_share_and_hours(manifest, pipeline, caplog):
+    caplog.set_level("WARNING")
+    TwoViewDataset(manifest, pipeline, RATE, seed=1, min_sample_size=17000)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "1 of 4 utterances (25.0%; 0.00 of 0.00 h) are shorter than task.min_sample_size=17000 (1.0625 s)" in warning
+    with pytest.raises(InputError, match=r"3 of 4 utterances \(75.0%.*or say yes with task\.accept_left_out=true"):
+        TwoViewDataset(manifest, pipeline, RATE, seed=1, min_sample_size=25000)
+    assert len(TwoViewDataset(manifest, pipeline, RATE, seed=1, min_sample_size=25000, accept_left_out=True)) == 1

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from ccc_w2v.data.trn import read_trn
 from ccc_w2v.decode.beam import FILES, BeamSettings, beam_search, settings_from
 from ccc_w2v.decode.ctc_model import CtcModel, load_ctc
-from ccc_w2v.decode.greedy import emit, greedy_search
+from ccc_w2v.decode.greedy import greedy_search
+from ccc_w2v.decode.network import emit
 from ccc_w2v.errors import InputError
-from ccc_w2v.score.wer import read_trn
 from tests.run_tool import run_tool
 from tests.tiny_ctc import read_waves
 

@@ -15,7 +15,7 @@ import torch
 from fairseq.data.dictionary import Dictionary
 
 from ccc_w2v.decode.ctc_model import average_tensors, checkpoint_files, load_ctc
-from ccc_w2v.decode.greedy import emit
+from ccc_w2v.decode.network import emit
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.huggingface import export_huggingface
 from tests.tiny_ctc import raw_state, read_waves, save

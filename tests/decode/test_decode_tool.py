@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import torch
 
+from ccc_w2v.data.decoding import read_settings
 from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.data.trn import read_trn
 from ccc_w2v.decode import greedy as decode
 from ccc_w2v.decode import log_probs as emissions
 from ccc_w2v.decode import transcribe
 from ccc_w2v.decode.ctc_model import load_ctc
 from ccc_w2v.decode.long_windows import Windows
-from ccc_w2v.decode.outputs import read_settings
-from ccc_w2v.run_folder import sha256
-from ccc_w2v.score.wer import Counts, read_trn, score
+from ccc_w2v.files import sha256
+from ccc_w2v.score.wer import Counts, score
 from tests.run_tool import TOOLS, as_arguments, run_tool, run_with
 from tests.score.nist import SCLITE, needs_sclite
 from tests.tiny_ctc import SAMPLES, WORDS, raw_state, save

@@ -18,17 +18,10 @@ from hypothesis import strategies as st
 
 from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.decode.batching import MAX_PADDING, equal_length_batches, padded_batches
 from ccc_w2v.decode.ctc_model import CtcModel, load_ctc
-from ccc_w2v.decode.greedy import (
-    MAX_PADDING,
-    best_path,
-    emit,
-    equal_length_batches,
-    greedy,
-    padded_batches,
-    timed_words,
-    to_words,
-)
+from ccc_w2v.decode.greedy import best_path, greedy, timed_words, to_words
+from ccc_w2v.decode.network import emit
 from ccc_w2v.decode.transcribe import decoding_identity
 from ccc_w2v.decode.transcribe import transcribe as transcribe_manifest
 from ccc_w2v.errors import InputError

@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.data.audio import open_parts
 from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.data.trn import read_trn
 from ccc_w2v.decode.ctc_model import CtcModel, load_ctc
-from ccc_w2v.decode.greedy import Hypothesis, Word, emit, greedy_search
+from ccc_w2v.decode.greedy import greedy_search
+from ccc_w2v.decode.hypothesis import Hypothesis, Word
 from ccc_w2v.decode.long_segments import MOST, joined, pieces_of
 from ccc_w2v.decode.long_windows import Windows, emit_long, spans, windows_of
+from ccc_w2v.decode.network import emit
 from ccc_w2v.decode.transcribe import transcribe
 from ccc_w2v.errors import InputError
-from ccc_w2v.score.wer import read_trn
 from tests.fake_corpora import write_corpus
 from tests.run_tool import run_tool, run_with
 from tests.tiny_ctc import build_ctc, read_waves, save, write_test_set

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import runpy
 from pathlib import Path
 
 import pytest
 import soundfile
 
+from ccc_w2v.cli import plan
 from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.data.trn import write_trn
 from ccc_w2v.errors import exit_on_input_error
-from ccc_w2v.score.wer import write_trn
 from tests.fake_corpora import RATE, write_corpus, write_labels
-from tests.run_tool import TOOLS, as_arguments, one_line_error, run_tool, run_with
+from tests.run_tool import as_arguments, one_line_error, run_tool, run_with
 from tests.tiny_ctc import raw_state, save
 
 
@@ -213,7 +213,7 @@ def test_a_plan_replaces_neither_its_recipe_nor_another_plan(
 ) -> None:
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "plan.yaml"
     recipe.write_text("model: {}\n")
-    write_plan = exit_on_input_error(runpy.run_path(str(TOOLS / "plan.py"))["write_plan"])
+    write_plan = exit_on_input_error(plan.write_plan)
 
     def written(text: str, path: Path, *, overwrite: bool = False) -> int:
         return write_plan(argparse.Namespace(config=recipe, out=path, overwrite=overwrite), text)

@@ -20,7 +20,8 @@ from ccc_w2v.decode import log_probs as emissions
 from ccc_w2v.decode import transcribe
 from ccc_w2v.decode.beam import BeamSettings, beam_search, search_processes
 from ccc_w2v.decode.ctc_model import load_ctc
-from ccc_w2v.decode.greedy import Hypothesis, greedy_search
+from ccc_w2v.decode.greedy import greedy_search
+from ccc_w2v.decode.hypothesis import Hypothesis
 from ccc_w2v.decode.search_pool import in_order, searching, usable_cores
 from ccc_w2v.errors import InputError
 from tests.run_tool import run_with

@@ -13,8 +13,9 @@ from sentencepiece import SentencePieceProcessor
 from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.decode.beam import BeamSettings, beam_search
 from ccc_w2v.decode.ctc_model import load_ctc
-from ccc_w2v.decode.greedy import emit, greedy, greedy_search
+from ccc_w2v.decode.greedy import greedy, greedy_search
 from ccc_w2v.decode.lexicon import read_lexicon
+from ccc_w2v.decode.network import emit
 from ccc_w2v.errors import InputError
 from tests.fake_corpora import write_corpus
 from tests.run_tool import run_tool

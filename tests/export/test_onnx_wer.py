@@ -13,13 +13,15 @@ from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.checkpoint import huggingface_tensors
 from ccc_w2v.checkpoint.parity import fairseq_outputs
 from ccc_w2v.checkpoint.plain import load_plain, to_plain
-from ccc_w2v.compat import load_checkpoint
+from ccc_w2v.checkpoint.read import load_checkpoint
+from ccc_w2v.data.labels import read_references
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.decode.ctc_model import load_ctc
 from ccc_w2v.decode.transcribe import transcribe
 from ccc_w2v.errors import InputError
 from ccc_w2v.export import onnx_graph, onnx_wer
-from ccc_w2v.score.wer import read_references, score, utterance_ids
+from ccc_w2v.score.wer import score
 from tests.tiny_ctc import build_ctc, save
 
 TOOL = Path(__file__).parents[2] / "tools" / "export.py"

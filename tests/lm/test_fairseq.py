@@ -18,12 +18,12 @@ from fairseq.tasks.language_modeling import LanguageModelingTask
 from omegaconf import OmegaConf
 from sentencepiece import SentencePieceProcessor
 
+from ccc_w2v.data.trn import read_trn
 from ccc_w2v.errors import InputError
 from ccc_w2v.lm import causal as language_model
 from ccc_w2v.lm.causal import log_probabilities
 from ccc_w2v.lm.fairseq import load_fairseq_lm
 from ccc_w2v.lm.rescore import load_language_model
-from ccc_w2v.score.wer import read_trn
 from tests.run_tool import as_arguments, run_tool, run_with
 from tests.tiny_ctc import save
 from tests.tiny_pieces import TEXTS as PIECE_TEXTS

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ccc_w2v.data.trn import read_trn
 from ccc_w2v.errors import InputError
 from ccc_w2v.lm.causal import LanguageModel, log_probabilities
 from ccc_w2v.lm.rescore import load_language_model, read_nbest, rescore
-from ccc_w2v.score.wer import read_trn
 from tests.run_tool import run_tool, run_with
 
 WORDS = ["<end>", "<unk>", "the", "cat", "sat", "mat", "on"]

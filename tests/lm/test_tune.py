@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.data.trn import read_trn
 from ccc_w2v.decode.beam import BeamSettings, beam_search
 from ccc_w2v.decode.ctc_model import CtcModel
 from ccc_w2v.decode.long_windows import Windows
@@ -19,7 +20,7 @@ from ccc_w2v.errors import InputError
 from ccc_w2v.lm import tune
 from ccc_w2v.lm.tune import COLUMNS, Dev, Ranges, Trial, best_of, dev_set, read_table
 from ccc_w2v.lm.tune_plot import plot_trials
-from ccc_w2v.score.wer import Counts, read_trn, score
+from ccc_w2v.score.wer import Counts, score
 from tests.run_tool import run_with
 
 pytest.importorskip("flashlight.lib.text", reason="flashlight-text has no wheel for Python 3.13")

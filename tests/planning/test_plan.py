@@ -1,6 +1,9 @@
 """The planner's arithmetic: against the paper's own run, closed forms, and properties over any number of GPUs."""
 
 import math
+import shlex
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,8 +11,10 @@ from hypothesis import strategies as st
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import BEST_LR, Recipe, best_lr, make_plan, memory_needed, tokens_that_fit, with_batches
+from ccc_w2v.planning.recipe import missing_settings
 from ccc_w2v.planning.table import command, table
 
+ROOT = Path(__file__).parents[2]
 PAPER = {
     **{"name": "ccc_base_960h", "views": 2, "parameters": 95_044_608, "precision": "fp16", "max_tokens": 1_400_000},
     **{"longest": 250_000, "gpus": 64, "update_freq": 1, "updates": 400_000, "lr": 5e-4, "warmup_updates": 32_000},
@@ -132,7 +137,34 @@ def test_batches_that_are_less_full_are_warned_about_until_they_are_made_up_for(
 def test_the_command_carries_the_plan_behind_the_users_overrides(tmp_path):
     words = command(tmp_path / "mine.yaml", make_plan(CCC, 8, memory=32), ["dataset.max_tokens=1400000"]).split()
     assert words[:5] == ["fairseq-hydra-train", "--config-dir", str(tmp_path), "--config-name", "mine"]
+    assert words[5].startswith("common.user_dir=/")
     assert words.index("dataset.max_tokens=1400000") < words.index("dataset.max_tokens=700000")
+
+
+def words_of(line, **variables):
+    """Return what a shell makes of a pasted command, or its error."""
+    names = "".join(f"{name}={shlex.quote(value)}; " for name, value in variables.items())
+    pasted = f"fairseq-hydra-train() {{ printf '%s\\n' \"$@\"; }}; {names}{line}"
+    return subprocess.run(["bash", "-c", pasted], capture_output=True, text=True)
+
+
+def test_the_printed_command_can_be_pasted_in_any_folder(tmp_path, monkeypatch):
+    config = ROOT / "recipes/librispeech/config/pretraining/ccc_base_960h.yaml"
+    missing = missing_settings(config)
+    assert missing == ["task.data", "task.noise_manifest"]
+    assert missing_settings(config, ["task.data=/d"]) == ["task.noise_manifest"]
+    monkeypatch.chdir(config.parent)
+    plan = make_plan(CCC, 8, memory=32)
+    line = command(Path(config.name), plan, ["optimization.update_freq=[2]"], missing)
+    stopped = words_of(line)
+    assert stopped.returncode and "data: set it to what task.data is to be" in stopped.stderr
+    _, folder, _, name, *overrides = words_of(line, data="/my data", noise_manifest="/n.tsv").stdout.splitlines()
+    assert (folder, name) == (str(config.parent), "ccc_base_960h")
+    assert f"common.user_dir={ROOT / 'ccc_w2v'}" in overrides and "task.data=/my data" in overrides
+    assert missing_settings(config, overrides) == []
+    (tmp_path / "speech.tsv").touch()
+    with_data = words_of(command(config, plan, [], missing, str(tmp_path / "speech.tsv")), noise_manifest="/n.tsv")
+    assert f"task.data={tmp_path}\ndataset.train_subset=speech\n" in with_data.stdout
 
 
 @pytest.mark.parametrize("wrong", [{"memory": 0}, {"batch_seconds": -1}, {"updates": 0}, {"step_seconds": math.nan}])

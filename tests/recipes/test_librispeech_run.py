@@ -73,6 +73,8 @@ def test_a_dry_run_of_the_real_configuration_plans_for_1_8_and_64_gpus_and_write
     assert re.search(r"GPUs +8 +1 +64\n", plans[0]) and re.search(r"GPUs +8 +1 +64\n", plans[1])
     assert re.search(r"optimization.update_freq +7 +50 +1\n", plans[0])
     assert "dataset.max_tokens=1600000 optimization.update_freq=\\[7\\]" in found.stdout
+    # The machine that is meant has eight GPUs, this one need not have one.
+    assert "--device cuda" in found.stdout and "--device cpu" not in found.stdout
     assert "--limited" in found.stdout and "train_sentencepiece.py" in found.stdout and "prepare_musan" in found.stdout
 
 
@@ -82,6 +84,9 @@ def test_a_dry_run_of_the_real_configuration_plans_for_1_8_and_64_gpus_and_write
         (["--pretraining", "ccc_base_10h"], "no configuration pretraining/ccc_base_10h.yaml"),
         (["--finetuning", "base_2h"], "no configuration finetuning/base_2h.yaml"),
         (["--lm", "4gram.arpa"], "--lm needs --lexicon"),
+        (["--lm", "/no/4gram.arpa", "--lexicon", "/no/w"], "--lm /no/4gram.arpa: no such language model"),
+        (["--dry-run", "--from", "/no/LibriSpeech"], "--from /no/LibriSpeech: no such folder"),
+        (["--dry-run", "--noise", "/no/noise.tsv"], "--noise /no/noise.tsv: no such manifest"),
         (["--stage", "two"], "--stage two: must be a whole number"),
         (["--sed", "1"], "unknown option --sed"),
         (["--seed"], "--seed needs a value"),

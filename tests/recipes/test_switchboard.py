@@ -135,9 +135,10 @@ def test_all_stages_run_on_the_small_corpus_and_a_second_call_does_nothing(folde
 
 
 def test_a_dry_run_prints_commands_and_writes_nothing(tmp_path):
-    done = run(
-        "--dry-run", "--out", tmp_path / "out", "--pretrained", "ours.pt", "--train", "/ldc/LDC97S62", "--rt03", "/r"
-    )
+    (tmp_path / "ours.pt").touch()
+    (tmp_path / "LDC97S62").mkdir()
+    given = ["--pretrained", tmp_path / "ours.pt", "--train", tmp_path / "LDC97S62", "--rt03", tmp_path]
+    done = run("--dry-run", "--out", tmp_path / "out", *given)
     assert done.returncode == 0, done.stderr
     commands = [shlex.split(line[4:]) for line in done.stdout.splitlines() if line.startswith("  $ ")]
     assert [command[command[0] == "python"] for command in commands] == [
@@ -153,12 +154,13 @@ def test_a_dry_run_prints_commands_and_writes_nothing(tmp_path):
 
 
 def test_without_adaptation_the_checkpoint_is_fine_tuned_as_it_is(tmp_path):
+    (tmp_path / "ours.pt").touch()
     arguments = [
         "--dry-run",
         "--out",
         tmp_path / "out",
         "--pretrained",
-        "ours.pt",
+        tmp_path / "ours.pt",
         "--no-adaptation",
         "--stop-stage",
         "3",
@@ -176,6 +178,9 @@ def test_without_adaptation_the_checkpoint_is_fine_tuned_as_it_is(tmp_path):
         (["--finetuning", "base_3h"], "error: no configuration finetuning/base_3h.yaml"),
         (["--stage", "2"], "error: stages 2 and 3 need --pretrained"),
         (["--lm", "words.arpa"], "error: --lm needs --lexicon"),
+        (["--dry-run", "--pretrained", "/no/ours.pt"], "error: --pretrained /no/ours.pt: no such checkpoint"),
+        (["--dry-run", "--pretrained", "/", "--train", "/no"], "error: --train /no: no such folder"),
+        (["--dry-run", "--pretrained", "/", "--fisher", "/,/no"], "error: --fisher /no: no such folder"),
         (["--hours", "300"], "error: unknown option --hours"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import re
 import shutil
@@ -16,9 +17,9 @@ import soundfile
 
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.data.packing import pack
+from ccc_w2v.data.trn import utterance_ids, write_trn
 from ccc_w2v.errors import InputError
 from ccc_w2v.report.build import Limits, build_report, render
-from ccc_w2v.score.wer import utterance_ids, write_trn
 from tests.fake_corpora import RATE, speech_like
 from tests.run_tool import as_arguments, run_with
 
@@ -182,6 +183,22 @@ def test_a_browser_renders_it_without_errors(page: str, folder: Path, tmp_path: 
     document, console = rendered(tmp_path / "wrong.html", tmp_path / "profile")
     assert "Content Security Policy" in console
     assert "<title>A &amp; B" in document
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian package chromium)")
+def test_a_telephone_scrolls_the_tables_not_the_page(page: str, tmp_path: Path) -> None:
+    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    inner = html.escape(re.sub(r"base64,[A-Za-z0-9+/=]+", "base64,", free))
+    report = "f.contentDocument.documentElement.scrollWidth + ' of ' + f.contentWindow.innerWidth"
+    (tmp_path / "phone.html").write_text(
+        f'<title>-</title><iframe id="f" width="400" height="800" srcdoc="{inner}"></iframe><script>const f = '
+        f"document.getElementById('f'); f.onload = () => {{ document.title = {report}; }};</script>",
+        encoding="utf-8",
+    )
+    document, _ = rendered(tmp_path / "phone.html", tmp_path / "profile")
+    width, shown = map(int, re.search(r"<title>(\d+) of (\d+)</title>", document).groups())
+    assert 380 <= shown <= 400
+    assert width <= shown
 
 
 def test_refusals_are_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

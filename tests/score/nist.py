@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ccc_w2v.data.trn import write_trn
 from ccc_w2v.score.alignment import Pair
 from ccc_w2v.score.hub5.sclite import command, installed
-from ccc_w2v.score.wer import write_trn
 
 SCLITE, SC_STATS = command("sclite"), command("sc_stats")
 needs_sclite = pytest.mark.skipif(not installed(), reason="NIST sclite is not installed (package sctk)")

@@ -10,7 +10,13 @@ import torch
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.score import bootstrap as significance
-from ccc_w2v.score.bootstrap import Difference, bootstrap_interval, holm, paired_bootstrap, read_groups
+from ccc_w2v.score.bootstrap import (
+    bootstrap_interval,
+    holm,
+    paired_bootstrap,
+    read_groups,
+    wilson_interval,
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -135,7 +141,9 @@ def test_groups_errors(tmp_path: Path, content: str, message: str) -> None:
 def test_paired_difference_of_equal_systems_is_nothing() -> None:
     errors, words = draws(100, 1)
     found = paired_bootstrap(errors, errors, words, generator=seeded())
-    assert found == Difference(0.0, (0.0, 0.0), 1.0)
+    assert found and (found.value, found.p) == (0.0, 1.0)
+    # Not of zero width: a difference that no word of so many shows may still be as common as Wilson's bound says.
+    assert found.interval == pytest.approx((-wilson_interval(0, sum(words))[1], wilson_interval(0, sum(words))[1]))
 
 
 def test_pairing_narrows_what_two_intervals_leave_open() -> None:
@@ -176,3 +184,28 @@ def test_holm_against_its_definition() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("errors", "words", "expected"),
+    [
+        # R: prop.test(errors, words, correct=FALSE)
+        (0, 100, (0.0, 0.036994)),
+        (50, 100, (0.403830, 0.596170)),
+        (100, 100, (0.963006, 1.0)),
+        (1, 10, (0.017876, 0.404150)),
+    ],
+)
+def test_wilsons_interval(errors: int, words: int, expected: tuple[float, float]) -> None:
+    assert wilson_interval(errors, words) == pytest.approx(expected, abs=2e-6)
+
+
+def test_wilson_is_near_the_rule_of_three_and_holds_more_errors_than_words() -> None:
+    assert wilson_interval(0, 10_000)[1] == pytest.approx(3 / 10_000, rel=0.3)
+    low, high = wilson_interval(30, 20)
+    assert low < 1.5 == high
+
+
+def test_a_difference_that_never_shows_has_still_a_width() -> None:
+    found = paired_bootstrap([0] * 20, [0] * 20, [10] * 20, generator=seeded())
+    assert found and found.value == 0 and found.interval == pytest.approx((-0.01885, 0.01885), abs=1e-4)

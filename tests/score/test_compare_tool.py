@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ccc_w2v.score.wer import write_trn
+from ccc_w2v.data.trn import write_trn
 from tests.run_tool import as_arguments, run_with
 
 

@@ -133,3 +133,34 @@ def test_refusals_are_one_line(files: dict[str, Path], tmp_path: Path, capsys: p
     assert "hyp.trn:4: utterance 's1-1' was on line 2 already" in refused()
     files["hyp"].write_text("")
     assert "hyp.trn: holds no utterance" in refused()
+
+
+def test_no_error_has_an_interval_by_a_rule_that_is_named(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files["hyp"].write_text(REFERENCE)
+    report = scored(files)
+    assert report["wer"]["interval"] == [0.0, pytest.approx(3.8415 / (6 + 3.8415), abs=1e-4)]
+    assert report["wer"]["interval_rule"] == "Wilson"
+    assert "0.00%   0.00% to 39.03% (Wilson: all err alike)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "hint"),
+    [
+        (REFERENCE.upper().replace("(S", "(s"), "100% of the word errors are differences of case alone"),
+        ("The cat, sat. (s1-1)\nOn mats! (s1-2)\nYes? (s2-1)\n", "are differences of case and punctuation alone"),
+        ("a dog ran (s1-1)\nON carpets (s1-2)\nno (s2-1)\n", None),
+        (REFERENCE, None),
+    ],
+)
+def test_a_difference_of_spelling_is_hinted_at(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str], hypothesis: str, hint: str | None
+) -> None:
+    files["hyp"].write_text(hypothesis)
+    report, printed = scored(files), capsys.readouterr().out
+    if hint:
+        assert hint in report["hint"] and f"hint: {report['hint']}" in printed
+    else:
+        assert "hint" not in report and "hint" not in printed
+    assert "hint" not in scored(files, normalize="librispeech")

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ccc_w2v.data.labels import read_references
 from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.data.trn import read_trn, utterance_ids, write_trn
 from ccc_w2v.errors import InputError
-from ccc_w2v.score.wer import Counts, count_errors, read_references, read_trn, score, utterance_ids, write_trn
+from ccc_w2v.score.wer import Counts, count_errors, score
 from tests.score.nist import SCLITE, needs_sclite, utterance_pairs
 
 SEQUENCE = st.lists(st.sampled_from("ABC"), max_size=12)
@@ -197,5 +199,5 @@ def test_references_beside_the_manifest(tmp_path: Path) -> None:
     (tmp_path / "test.wrd").write_text("A  B \n\n")
     assert read_references(manifest) == ["A B", ""]
     (tmp_path / "test.wrd").write_text("A B\n")
-    with pytest.raises(InputError, match=r"test\.wrd: 1 lines, the manifest lists 2 utterances"):
+    with pytest.raises(InputError, match=r"test\.wrd: 1 lines for 2 utterances"):
         read_references(manifest)

@@ -22,8 +22,8 @@ from typing import Any
 
 from ccc_w2v.corpora.download import DownloadError, digest_of, fetch_from_any, require_space, unpack
 from ccc_w2v.corpora.librispeech.splits import Size, prepare_splits
-from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 from ccc_w2v.shared_files import shared_folder
 
 MIRRORS = (

@@ -17,8 +17,10 @@ from typing import Any
 
 from ccc_w2v.corpora.labels import WORD_END, write_labels
 from ccc_w2v.corpora.librispeech.tree import SAMPLE_RATE, list_utterances, name_of
-from ccc_w2v.data.manifest import Manifest, read_labels, read_manifest, write_manifest, write_whole
+from ccc_w2v.data.labels import read_labels
+from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 from ccc_w2v.shared_files import shared_folder
 
 LABEL_FILES = ("tsv", "wrd", "ltr")

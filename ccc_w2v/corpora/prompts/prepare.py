@@ -18,7 +18,6 @@ What `prepare` writes into a folder, manifests in fairseq's format:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -43,8 +42,9 @@ from ccc_w2v.corpora.prompts.licence import licence_text
 from ccc_w2v.corpora.prompts.sources import LANGUAGES, UPSTREAM, Recordings, find_recordings
 from ccc_w2v.corpora.prompts.splits import LABELLED, MANIFESTS, SAMPLE_RATE, Prompt, check, lists_of, table, write_lists
 from ccc_w2v.corpora.resample import resampled_pcm
-from ccc_w2v.data.manifest import read_manifest, write_whole
+from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import sha256, write_whole
 
 __all__ = ["check", "prepare"]
 
@@ -88,7 +88,7 @@ def prepare(
     done = {
         "options": options,
         "origin": {recordings.language: recordings.origin for recordings in found},
-        "transcripts_sha256": {r.language: hashlib.sha256(r.transcripts.read_bytes()).hexdigest() for r in found},
+        "transcripts_sha256": {r.language: sha256(r.transcripts) for r in found},
         "lists": check(out),
         "unlabelled": {prompt.path: prompt.unlabelled for prompt in prompts if prompt.unlabelled},
         "seconds": round(time.monotonic() - began, 1),

@@ -52,8 +52,9 @@ from ccc_w2v.corpora.small.sources import (
     source_folder,
 )
 from ccc_w2v.data.audio import audio_samples
-from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest, write_whole
+from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 
 DEV_CLEAN = "dev-clean"
 

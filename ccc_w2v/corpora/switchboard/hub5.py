@@ -27,9 +27,10 @@ from ccc_w2v.corpora.switchboard.source import files_below
 from ccc_w2v.corpora.switchboard.sphere import SIDES, Call
 from ccc_w2v.corpora.switchboard.text import label_words
 from ccc_w2v.data.cuts import Cut, write_cuts
-from ccc_w2v.data.manifest import write_manifest, write_whole
+from ccc_w2v.data.manifest import write_manifest
 from ccc_w2v.data.stm import Definition, Segment, read_stm, text_lines, write_stm
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 
 PADDING_SECONDS = 0.1
 # By the first letters of a call's name.

@@ -30,8 +30,9 @@ from ccc_w2v.corpora.switchboard import hub5
 from ccc_w2v.corpora.switchboard.figures import differences, table
 from ccc_w2v.corpora.switchboard.lists import DEV, FIRST
 from ccc_w2v.corpora.switchboard.train import read_corpus, write_corpus
-from ccc_w2v.data.manifest import read_manifest, write_whole
+from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 
 # Raised with every change of the rules, so that a folder of older rules is prepared again.
 RULES = 1

@@ -21,8 +21,9 @@ from ccc_w2v.corpora.switchboard.source import (
 )
 from ccc_w2v.corpora.switchboard.sphere import Call
 from ccc_w2v.corpora.switchboard.text import label_words, unknown_characters
-from ccc_w2v.data.manifest import write_manifest, write_whole
+from ccc_w2v.data.manifest import write_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 
 # Shorter ones hold no masked span of wav2vec 2.0.
 MIN_PRETRAIN_SECONDS = 2.0

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ccc_w2v.compat import pack_linear
-
 
 class PackedLinear(nn.Module):
     """A linear layer in float32 on a CPU, of a weight (out, in) and a bias (out) or none; GELU after it if asked."""
@@ -56,3 +54,27 @@ class PackedAttention(nn.Module):
         seen = None if key_padding_mask is None else ~key_padding_mask[:, None, None, :]
         mixed_BHTD = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen)
         return self.out(mixed_BHTD.permute(2, 0, 1, 3).reshape(frames, batch, channels)), None
+
+
+class _Packed:
+    """A weight in oneDNN's own layout; called, the linear layer of it."""
+
+    def __init__(self, weight: torch.Tensor):
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+
+    def __call__(self, values: torch.Tensor, bias: torch.Tensor | None, gelu: bool) -> torch.Tensor:
+        activation: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(values, self.weight, bias, *activation)
+
+    def add(self, values: torch.Tensor, bias: torch.Tensor | None, added: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise.binary(values, added, self.weight, bias, "add")
+
+
+def pack_linear(weight: torch.Tensor) -> _Packed | None:
+    """Return a linear layer's weight (out, in), float32 on a CPU, in oneDNN's layout; None where torch has no oneDNN.
+
+    The operators are those that torch.compile's CPU code calls; torch has no public name for them, and it is pinned.
+    """
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return None
+    return _Packed(weight)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ccc_w2v.data.cuts import Cut, read_cuts
 from ccc_w2v.data.stm import Segment, Stm, TimedWord, read_ctm
+from ccc_w2v.data.trn import read_trn
 from ccc_w2v.errors import InputError
 from ccc_w2v.score.hub5.align import Side, check_sides, side
-from ccc_w2v.score.wer import read_trn
 
 # A cut may reach so far into the segments beside its own.
 PADDING_SECONDS = 0.25

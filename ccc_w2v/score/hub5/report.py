@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ccc_w2v
+from ccc_w2v.data.decoding import SETTINGS, read_settings
 from ccc_w2v.data.stm import Stm, read_stm, write_ctm
-from ccc_w2v.decode.outputs import SETTINGS, read_settings
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import sha256
 from ccc_w2v.score.hub5 import sclite
 from ccc_w2v.score.hub5.align import ScoredSegment, score_segments
 from ccc_w2v.score.hub5.hypothesis import read_hypothesis
 from ccc_w2v.score.hub5.lattice import Place, total_cost
-from ccc_w2v.score.scorecard import ERROR_KINDS, LEVEL, RESAMPLES, interval_text, natural_order, rate
+from ccc_w2v.score.scorecard import ERROR_KINDS, LEVEL, RESAMPLES, interval_text, natural_order, rate, rule_text
 from ccc_w2v.score.wer import NO_COUNTS, Counts, Score, score_groups
 
 # What the recordings of the Hub5 and RT-03 evaluations begin with.
@@ -72,15 +72,11 @@ def measure_hub5(
             "resamples": RESAMPLES,
             "seed": seed,
         },
-        "files": {name: {"path": str(path), "sha256": _sha256(path)} for name, path in read.items() if path},
+        "files": {name: {"path": str(path), "sha256": sha256(path)} for name, path in read.items() if path},
         "decoding": read_settings(Path(hypothesis_path).parent),
         "version": f"ccc-w2v {ccc_w2v.__version__}",
         "sclite": sclite.version() if judged is not None else None,
     }
-
-
-def _sha256(path: str | Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _parts(stm: Stm, scored: Sequence[ScoredSegment]) -> dict[str, list[dict[str, str]]]:
@@ -175,7 +171,7 @@ def _headings(report: Mapping[str, Any]) -> str:
 
 def _line(name: str, row: Mapping[str, Any]) -> str:
     judge = f"{_numbers(row['sclite'])}   " if row["sclite"] else ""
-    return f"{name:<24}{judge}{_numbers(row)}   {interval_text(row['interval'])}"
+    return f"{name:<24}{judge}{_numbers(row)}   {interval_text(row['interval'])}{rule_text(row)}"
 
 
 def _numbers(row: Mapping[str, Any]) -> str:

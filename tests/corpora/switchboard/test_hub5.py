@@ -13,7 +13,7 @@ from ccc_w2v.corpora.switchboard.prepare import Options, prepare
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.stm import Segment, read_stm
-from ccc_w2v.score.wer import utterance_ids
+from ccc_w2v.data.trn import utterance_ids
 from tests.corpora.switchboard.fake_switchboard import GLM, call_audio, write_eval2000, write_rt03, write_sphere
 from tests.run_tool import run_with
 

@@ -18,8 +18,8 @@ from ccc_w2v.decode.cpu import network as folded
 from ccc_w2v.decode.cpu.linear import PackedAttention
 from ccc_w2v.decode.cpu.network import FoldedFeatures, FourierConvolution, StridedConvolution, fold
 from ccc_w2v.decode.ctc_model import CtcModel, load_ctc
-from ccc_w2v.decode.greedy import emit
 from ccc_w2v.decode.long_windows import Windows, emit_long
+from ccc_w2v.decode.network import emit
 from tests.tiny_ctc import build_ctc, read_waves, save
 
 LAYERS = [(16, 10, 5)] + [(16, 3, 2)] * 4 + [(16, 2, 2)] * 2

@@ -10,11 +10,12 @@ from unittest import mock
 import pytest
 
 from ccc_w2v.data.cuts import Cut, write_cuts
+from ccc_w2v.data.decoding import SETTINGS
 from ccc_w2v.data.stm import read_ctm, read_stm
-from ccc_w2v.decode.outputs import SETTINGS
+from ccc_w2v.data.trn import write_trn
 from ccc_w2v.score.hub5 import sclite
 from ccc_w2v.score.hub5.align import side
-from ccc_w2v.score.wer import Counts, write_trn
+from ccc_w2v.score.wer import Counts
 from tests.run_tool import one_line_error, run_tool
 from tests.score.hub5.pairs import GLM, STORED, stored_pairs
 from tests.score.nist import needs_sclite

@@ -8,9 +8,9 @@ import pytest
 
 from ccc_w2v.data.cuts import Cut, write_cuts
 from ccc_w2v.data.stm import IGNORED, Segment, Stm, TimedWord, write_ctm
+from ccc_w2v.data.trn import write_trn
 from ccc_w2v.errors import InputError
 from ccc_w2v.score.hub5.hypothesis import read_hypothesis
-from ccc_w2v.score.wer import write_trn
 
 SEGMENTS = (
     Segment("sw_1", "A", "sw_1_A", 1.0, 3.0, (), "a b c d", 1),

@@ -1,0 +1,71 @@
+"""Decode a manifest, into OUT/hyp.trn and OUT/hyp.ctm (and OUT/ref.trn where <split>.wrd exists).
+
+    python tools/decode.py --checkpoint finetuned/checkpoint_best.pt --manifest data/test.tsv --out decoded/test
+    python tools/decode.py --checkpoint finetuned --average-last 5 --manifest data/test.tsv --out decoded/average
+    python tools/decode.py --checkpoint transformers-folder --dtype bfloat16 --manifest data/test.tsv --out decoded/hf
+    python tools/decode.py --checkpoint ... --manifest ... --out ... --beam 50 --lm words.arpa --lexicon words.txt
+
+A decoding that was stopped continues when the same command runs again. Score it with tools/score.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def arguments() -> argparse.Namespace:
+    from ccc_w2v.decode.options import add_beam_options, add_model_options
+    from ccc_w2v.run_folder import add_overwrite_option
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_options(parser)
+    parser.add_argument("--manifest", required=True, help=".tsv manifest of the audio to decode")
+    parser.add_argument("--out", required=True, type=Path, help="folder for hyp.trn, hyp.ctm and ref.trn")
+    parser.add_argument(
+        "--logits", action="store_true", help="also write OUT/logits/<id>.npy: log-probabilities (T, V)"
+    )
+    add_overwrite_option(parser)
+    beam = add_beam_options(parser)
+    beam.add_argument("--nbest", type=int, help="also write OUT/nbest.jsonl: so many texts with scores")
+    beam.add_argument("--lm-weight", type=float, help="weight of the language model (default 2)")
+    beam.add_argument("--word-score", type=float, help="added for each word of the lexicon (default 0)")
+    return parser.parse_args()
+
+
+def decode(options: argparse.Namespace) -> None:
+    from ccc_w2v.decode.beam import beam_search, search_processes
+    from ccc_w2v.decode.load import prepare_decoding
+    from ccc_w2v.decode.transcribe import decode_into, decoding_identity
+
+    prepared = prepare_decoding(vars(options))
+    model, manifest, settings = prepared.model, prepared.manifest, prepared.settings
+    result = decode_into(
+        options.out,
+        model,
+        manifest,
+        decoding_identity(model, prepared.files, manifest, settings),
+        search=beam_search(model, settings) if settings else None,
+        search_processes=search_processes(vars(options), settings),
+        max_samples=prepared.max_samples,
+        windows=prepared.windows,
+        logits=options.logits,
+        nbest=options.nbest is not None,
+        overwrite=options.overwrite,
+        names={"checkpoint files": ", ".join(map(str, prepared.files)), "manifest file": options.manifest},
+    )
+    if result is None:
+        print(f"{options.out / 'hyp.trn'}: {len(manifest)} utterances, decoded before with the same settings")
+        return
+    print(f"{options.out / 'hyp.trn'}: {len(manifest)} utterances, {result.resumed} of them from an earlier run")
+    if result.audio_seconds:
+        factor = result.wall_seconds / result.audio_seconds
+        print(f"{result.audio_seconds:.1f} s of audio in {result.wall_seconds:.1f} s on {options.device}")
+        print(f"real-time factor {factor:.4f} (reading included, loading the model excluded)")
+
+
+def main() -> int:
+    options = arguments()
+    from ccc_w2v.errors import exit_on_input_error
+
+    return exit_on_input_error(decode)(options)

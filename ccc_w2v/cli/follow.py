@@ -1,0 +1,71 @@
+"""Run a training command with one progress bar over its updates; everything it prints goes to a log file.
+
+Example: tools/follow.py --log pretrain.log -- fairseq-hydra-train ... common.log_format=json
+"""
+
+import argparse
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ccc_w2v.errors import InputError
+from ccc_w2v.training.log import parse_line
+
+# fairseq prints its whole configuration before it trains.
+MAX_UPDATE = re.compile(r"'max_update': (\d+)")
+SHOWN = ("loss", "accuracy_contrastive", "wer")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--log", type=Path, required=True, help="file that the output is appended to")
+    parser.add_argument("--title", default="training", help="what stands before the bar")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command to run")
+    arguments = parser.parse_args()
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        parser.error("no command after --")
+    if shutil.which(command[0]) is None:
+        raise InputError(f"{command[0]}: no such command; expected -- and a program on the PATH, or the path of one")
+    arguments.log.parent.mkdir(parents=True, exist_ok=True)
+    last_lines: deque[str] = deque(maxlen=20)
+    with (
+        open(arguments.log, "a", encoding="utf-8") as log,
+        tqdm(desc=arguments.title, unit=" updates", mininterval=1, dynamic_ncols=True) as bar,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+    ):
+        # A kill of this program must not leave the training running behind it.
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        for line in process.stdout or ():
+            log.write(line)
+            log.flush()
+            last_lines.append(line.rstrip())
+            _advance(bar, line)
+    if process.returncode:
+        errors = [line for line in last_lines if line.startswith("error: ")]
+        print("\n".join(errors or last_lines), file=sys.stderr)
+        print(f"{command[0]}: exit code {process.returncode}; all it printed is in {arguments.log}", file=sys.stderr)
+    return process.returncode
+
+
+def _advance(bar: tqdm, line: str) -> None:
+    if bar.total is None and (found := MAX_UPDATE.search(line)):
+        bar.total = int(found[1])
+        bar.refresh()
+    parsed = parse_line(line)
+    if parsed is None:
+        return
+    values = parsed[1]
+    done = int(values.get("num_updates", bar.n))
+    if done > bar.n and bar.n == 0 and parsed[0] != "train_inner":
+        bar.initial = done
+    bar.update(max(0, done - bar.n))
+    shown = {name: values[name] for name in SHOWN if name in values}
+    if shown:
+        bar.set_postfix(shown, refresh=False)

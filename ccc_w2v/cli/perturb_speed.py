@@ -1,0 +1,35 @@
+"""Add speed-perturbed copies of a labelled set, for fine-tuning on little data.
+
+    python tools/perturb_speed.py --manifest data/train.tsv --factors 0.9,1,1.1 --out data/train_speed.tsv
+
+Fine-tune with dataset.train_subset=train_speed. Labels beside the manifest, and their dictionaries, are copied along.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from ccc_w2v.errors import InputError, exit_on_input_error
+from ccc_w2v.run_folder import add_overwrite_option
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", required=True, help=".tsv manifest to copy")
+    parser.add_argument("--factors", default="0.9,1,1.1", help="comma-separated; 1.1 is faster (default: %(default)s)")
+    parser.add_argument("--out", required=True, help=".tsv manifest to write; audio goes into a folder of its name")
+    add_overwrite_option(parser)
+    return parser.parse_args()
+
+
+@exit_on_input_error
+def main() -> None:
+    options = arguments()
+    try:
+        factors = tuple(float(factor) for factor in options.factors.split(","))
+    except ValueError as error:
+        raise InputError(f"--factors {options.factors}: expected numbers like 0.9,1,1.1") from error
+    from ccc_w2v.corpora.speed import perturb_speed
+
+    count = perturb_speed(options.manifest, factors, options.out, overwrite=options.overwrite)
+    print(f"{options.out}: {count} utterances")

@@ -1,0 +1,65 @@
+"""Fetch LibriSpeech (61 GB, half as much again for a moment) or take a tree, and write manifests and labels.
+
+    python tools/prepare_librispeech.py --out data/librispeech
+    python tools/prepare_librispeech.py --out data/librispeech --from /corpora/LibriSpeech --parts dev-clean,dev-other
+    python tools/prepare_librispeech.py --out data/librispeech --limited
+
+Then pre-train with task.data=data/librispeech/manifests dataset.train_subset=train_960 dataset.valid_subset=dev_other,
+and fine-tune with dataset.train_subset=train_100, or with --limited train_10m, train_1h, train_10h. A call that was
+stopped goes on, parts may come one after the other, and what is done is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ccc_w2v.errors import InputError, exit_on_input_error
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--out", required=True, help="folder to write manifests, and what is fetched, into")
+    add("--parts", help="comma-separated, train-clean-100,dev-other say; default: all seven, none with --limited alone")
+    add("--from", dest="source", metavar="TREE", help="folder with the extracted archives; else they are fetched")
+    add(
+        "--limited", action="store_true", help="fetch Libri-light's 10 minutes, 1 and 10 hours for fine-tuning (0.6 GB)"
+    )
+    add("--limited-from", metavar="TREE", help="take them from a folder librispeech_finetuning")
+    add("--mirrors", help="addresses to fetch from, comma-separated, in order; default: OpenSLR's four")
+    add("--keep-archives", action="store_true", help="keep what is fetched in OUT/download")
+    add("--leave-out-bad", action="store_true", help="go on without recordings that are damaged or have no transcript")
+    add("--strict", action="store_true", help="end with exit code 2 when anything differs from what is published")
+    add("--workers", type=int, help="threads that read recordings (default: one for each core)")
+    return parser.parse_args()
+
+
+@exit_on_input_error
+def main() -> None:
+    options = arguments()
+    from ccc_w2v.corpora.librispeech import librilight
+    from ccc_w2v.corpora.librispeech import prepare as librispeech
+
+    common = {"leave_out_bad": options.leave_out_bad, "workers": options.workers}
+    limited = options.limited or options.limited_from
+    parts = librispeech.PARTS if options.parts is None and not (limited and not options.source) else ()
+    if options.parts:
+        parts = [part for part in options.parts.replace(" ", "").split(",") if part]
+    done = []
+    if parts:
+        mirrors = options.mirrors.replace(" ", "").split(",") if options.mirrors else librispeech.MIRRORS
+        fetching = {"source": options.source, "mirrors": mirrors, "keep_archives": options.keep_archives}
+        done.append(librispeech.prepare(options.out, parts, **fetching, **common))
+    if limited:
+        done.append(librilight.prepare(options.out, source=options.limited_from, **common))
+    print(f"{'split':<12}{'utterances':>12}{'hours':>10}{'speakers':>10}")
+    for split, size in ((split, size) for one in done for split, size in one["splits"].items()):
+        print(f"{split:<12}{size['utterances']:>12}{size['hours']:>10.2f}{size['speakers']:>10}")
+    for split, lacking in ((split, lacking) for one in done for split, lacking in one["waiting"].items()):
+        print(f"{split} is not written: it needs {', '.join(lacking)} too")
+    found = [difference for one in done for difference in one["differences"]]
+    for difference in found:
+        print(f"differs: {difference}", file=sys.stderr)
+    if found and options.strict:
+        raise InputError(f"{len(found)} differences from what is published; see above")

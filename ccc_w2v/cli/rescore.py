@@ -1,0 +1,58 @@
+"""Rescore n-best lists with a neural language model, of transformers or fairseq, into OUT/hyp.trn and OUT/nbest.jsonl.
+
+python tools/decode.py --checkpoint ... --manifest ... --out decoded --beam 50 --lexicon words.txt --nbest 20
+python tools/rescore.py --nbest decoded/nbest.jsonl --lm gpt2-folder --weight 0.5 --lower --out rescored
+python tools/rescore.py --nbest decoded/nbest.jsonl --lm lm/checkpoint_best.pt --lm-dict lm/dict.txt --out rescored
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from ccc_w2v.run_folder import add_overwrite_option
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nbest", required=True, help="nbest.jsonl of tools/decode.py")
+    parser.add_argument(
+        "--lm", required=True, help="folder of a causal model of transformers, or checkpoint of fairseq"
+    )
+    parser.add_argument("--lm-dict", help="dict.txt of a fairseq model (default: the one beside it)")
+    parser.add_argument("--lm-sentencepiece", help="model of pieces, where a fairseq model's units are pieces")
+    parser.add_argument("--out", required=True, type=Path, help="folder for hyp.trn, nbest.jsonl and ref.trn")
+    parser.add_argument("--weight", type=float, default=0.5, help="of its log-probability beside the search's total")
+    parser.add_argument("--lower", action="store_true", help="show the model the texts in lower case")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs")
+    add_overwrite_option(parser)
+    return parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import torch
+
+    from ccc_w2v.errors import InputError
+    from ccc_w2v.lm.rescore import claim_rescoring, load_language_model, read_nbest, rescore, write_rescored
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
+    nbest = read_nbest(options.nbest)
+    languages = {"lm": options.lm, "lm-dict": options.lm_dict, "lm-sentencepiece": options.lm_sentencepiece}
+    settings = {"weight": options.weight, "lower": options.lower}
+    output = claim_rescoring(options.out, options.nbest, languages, settings, overwrite=options.overwrite)
+    model = load_language_model(options.lm, options.lm_dict, options.lm_sentencepiece)
+    model.network.to(options.device)
+    rescored = rescore(model, nbest, options.weight, lower=options.lower)
+    changed = sum(found[0]["text"] != nbest[utterance][0]["text"] for utterance, found in rescored.items())
+    write_rescored(output, options.nbest, rescored)
+    print(f"{options.out / 'hyp.trn'}: {len(rescored)} utterances, {changed} of them with another text than before")
+
+
+def main() -> int:
+    options = arguments()
+    from ccc_w2v.errors import exit_on_input_error
+
+    return exit_on_input_error(run)(options)

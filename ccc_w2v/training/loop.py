@@ -1,0 +1,19 @@
+"""What this project adds to fairseq's training loop, whichever fairseq it is: put in once, as the plugin registers."""
+
+from __future__ import annotations
+
+from ccc_w2v.training.finetuning_labels import check_finetuning_labels
+from ccc_w2v.training.ranks import leave_process_group
+from ccc_w2v.training.resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
+
+
+def extend_training_loop() -> None:
+    """Keep checkpoints whole, resume within an epoch, stop on signals, leave process groups, check labels.
+
+    Harmless when repeated.
+    """
+    keep_checkpoints_whole()
+    keep_place_in_epoch()
+    stop_when_told()
+    leave_process_group()
+    check_finetuning_labels()

@@ -1,0 +1,102 @@
+"""The command: its page, its subcommands without torch before their arguments are read, and one line on a mistake."""
+
+from __future__ import annotations
+
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ccc_w2v
+from ccc_w2v.cli import main as command
+from ccc_w2v.cli.main import COMMANDS, main
+
+ROOT = Path(__file__).parents[2]
+# Modules of ccc_w2v/cli that several subcommands share.
+SHARED = {"__init__", "main", "parser"}
+
+
+def test_page_names_every_subcommand_and_the_road(capsys):
+    assert main([]) == main(["--help"]) == 0
+    page = capsys.readouterr().out
+    assert all(f"  {words} " in page for words in COMMANDS)
+    assert page.index("ccc-w2v decode") < page.index("ccc-w2v score")
+
+
+def test_every_step_of_the_road_is_a_command():
+    steps = [line.split("ccc-w2v ")[1].split()[0] for line in command.ROAD.splitlines() if line.startswith("  ")]
+    assert steps
+    assert set(steps) <= set(COMMANDS)
+
+
+def test_every_module_is_a_subcommand_and_has_its_launcher():
+    modules = {path.stem for path in (ROOT / "ccc_w2v" / "cli").glob("*.py")} - SHARED
+    assert modules == {entry.module for entry in COMMANDS.values()}
+    for launcher in (ROOT / "tools").glob("*.py"):
+        module = launcher.read_text(encoding="utf-8").split('launcher("')[1].split('"')[0]
+        assert module in modules
+
+
+def test_help_of_every_subcommand_without_torch():
+    """In one fresh interpreter, since this one has torch already."""
+    code = """
+import contextlib, io, sys
+from ccc_w2v.cli.main import COMMANDS, main
+for words in COMMANDS:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        try:
+            code = main([*words.split(), "--help"])
+        except SystemExit as leaving:
+            code = leaving.code
+    heavy = [name for name in ("torch", "fairseq", "transformers", "matplotlib") if name in sys.modules]
+    assert code == 0 and f"ccc-w2v {words}" in out.getvalue() and not heavy, (words, code, heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["decod"], "error: no command 'decod'; did you mean 'decode'?\n"),
+        (["prepare", "librispech"], "error: no command 'prepare librispech'; did you mean 'prepare librispeech'?\n"),
+        (["zzz"], "error: no command 'zzz'; `ccc-w2v --help` lists them\n"),
+    ],
+)
+def test_unknown_command_is_one_line(words, expected, capsys):
+    assert main(words) == 2
+    assert capsys.readouterr() == ("", expected)
+
+
+def test_first_word_of_several_commands_lists_them(capsys):
+    assert main(["prepare", "--help"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == sum(words.startswith("prepare ") for words in COMMANDS)
+
+
+def test_a_users_mistake_is_one_line(capsys, tmp_path):
+    assert main(["check", str(tmp_path / "none.tsv")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {tmp_path / 'none.tsv'}: no such manifest")
+    assert err.count("\n") == 1
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ccc-w2v {ccc_w2v.__version__}\n"
+
+
+def test_console_script_is_declared():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert "ccc-w2v = ccc_w2v.cli.main:main" in setup["options.entry_points"]["console_scripts"]
+
+
+def test_python_m_is_the_same_command_and_alone_names_the_plugin():
+    alone = subprocess.run([sys.executable, "-m", "ccc_w2v"], cwd=ROOT, capture_output=True, text=True)
+    assert Path(alone.stdout.strip()) == ROOT / "ccc_w2v"
+    page = subprocess.run([sys.executable, "-m", "ccc_w2v", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert page.stdout.startswith("ccc-w2v: from audio")
