@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ccc_w2v.comparison.settings import BEAM, GREEDY, PROBE, Arm, Settings, key_overrides
-from ccc_w2v.data.manifest import read_manifest, write_whole
+from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 from ccc_w2v.training.log import parse_line
 
 Progress = Callable[[int], None]  # is told how many updates of a chain are done
@@ -201,7 +202,7 @@ def die_with_parent() -> None:
 
 def _training_seconds(checkpoint: Path) -> float:
     """Return the seconds that a training has run, resumptions together, without what a kill lost."""
-    from ccc_w2v.compat import load_checkpoint
+    from ccc_w2v.checkpoint.read import load_checkpoint
 
     state: dict[str, Any] = load_checkpoint(checkpoint)
     return round(float(state["extra_state"]["previous_training_time"]), 1)

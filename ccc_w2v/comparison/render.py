@@ -8,9 +8,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import whole
+from ccc_w2v.files import whole, write_whole
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 MEASURES = {"cer": "CER", "wer": "WER"}

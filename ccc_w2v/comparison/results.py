@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ccc_w2v.comparison.settings import BEAM, GREEDY, PROBE, Arm, Settings
-from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.data.trn import read_trn
+from ccc_w2v.files import write_whole
 from ccc_w2v.score.bootstrap import holm, paired_bootstrap
 from ccc_w2v.score.compare import compare_texts
 from ccc_w2v.score.scorecard import LEVEL, RESAMPLES, measure_texts
-from ccc_w2v.score.wer import read_trn, score
+from ccc_w2v.score.wer import score
 
 SPEAKERS = "librispeech"
 # What every other arm is compared with.

@@ -19,10 +19,12 @@ from tqdm import tqdm
 
 from ccc_w2v.augment.pipeline import Pipeline, load_pipeline
 from ccc_w2v.data.audio import read_audio
-from ccc_w2v.data.manifest import Entry, Manifest, all_labels, read_manifest, write_all_labels, write_manifest
+from ccc_w2v.data.labels import all_labels, write_all_labels
+from ccc_w2v.data.manifest import Entry, Manifest, read_manifest, write_manifest
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
-from ccc_w2v.run_folder import Output, claim, content_of, keep_record, sha256
+from ccc_w2v.files import sha256
+from ccc_w2v.run_folder import Output, claim, content_of, keep_record
 
 SAMPLE_RATE = 16_000
 PEAK = 0.99  # of full scale

@@ -10,9 +10,9 @@ import soundfile
 
 from ccc_w2v.augment.pipeline import load_pipeline
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.dataset.conditions import write_conditions
 from ccc_w2v.errors import InputError
-from ccc_w2v.score.wer import utterance_ids
 from tests.corpora.killed import killed_after
 from tests.fake_corpora import RATE, write_corpus, write_labels
 from tests.run_tool import run_tool, run_with
