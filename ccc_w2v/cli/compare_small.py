@@ -84,7 +84,8 @@ def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
         from ccc_w2v.corpora.small.prepare import prepare
 
         prepare(settings.data, source=options.source)
-    run_comparison(settings, options.jobs or (1 if options.device == "cuda" else len(os.sched_getaffinity(0))))
+    side_by_side = 1 if options.device == "cuda" else len(os.sched_getaffinity(0))
+    run_comparison(settings, side_by_side if options.jobs is None else options.jobs)
     write_results(settings, results)
 
 

@@ -33,11 +33,16 @@ def main() -> int:
         parser.error("no command after --")
     if shutil.which(command[0]) is None:
         raise InputError(f"{command[0]}: no such command; expected -- and a program on the PATH, or the path of one")
-    arguments.log.parent.mkdir(parents=True, exist_ok=True)
+    return follow(command, arguments.log, arguments.title)
+
+
+def follow(command: list[str], path: Path, title: str) -> int:
+    """Run a command with a progress bar, append what it prints to ``path``, and return its exit code."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     last_lines: deque[str] = deque(maxlen=20)
     with (
-        open(arguments.log, "a", encoding="utf-8") as log,
-        tqdm(desc=arguments.title, unit=" updates", mininterval=1, dynamic_ncols=True) as bar,
+        open(path, "a", encoding="utf-8") as log,
+        tqdm(desc=title, unit=" updates", mininterval=1, dynamic_ncols=True) as bar,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
     ):
         # A kill of this program must not leave the training running behind it.
@@ -50,7 +55,7 @@ def main() -> int:
     if process.returncode:
         errors = [line for line in last_lines if line.startswith("error: ")]
         print("\n".join(errors or last_lines), file=sys.stderr)
-        print(f"{command[0]}: exit code {process.returncode}; all it printed is in {arguments.log}", file=sys.stderr)
+        print(f"{command[0]}: exit code {process.returncode}; all it printed is in {path}", file=sys.stderr)
     return process.returncode
 
 

@@ -24,10 +24,15 @@ class Command:
 ROAD = """\
 ccc-w2v: from audio to word error rate with ccc-wav2vec 2.0
 
+  your recordings     ccc-w2v manifest recordings --out data --transcripts transcripts.tsv
   are they sound?     ccc-w2v check data/train.tsv
-  transcribe          ccc-w2v decode --checkpoint exp/finetune --manifest data/test.tsv --out exp/test
+  pre-train           ccc-w2v pretrain --data data --out exp/pretrain
+  fine-tune           ccc-w2v finetune --data data --from exp/pretrain --out exp/finetune
+  transcribe          ccc-w2v decode --checkpoint exp/finetune/checkpoints/checkpoint_best.pt \\
+                        --manifest data/test.tsv --out exp/test
   word error rate     ccc-w2v score --ref exp/test/ref.trn --hyp exp/test/hyp.trn
-  to transformers     ccc-w2v export --to huggingface --checkpoint exp/finetune/checkpoint_best.pt --out my-model
+  to transformers     ccc-w2v export --to huggingface --checkpoint exp/finetune/checkpoints/checkpoint_best.pt \\
+                        --manifest data/test.tsv --out my-model
 """
 GROUPS = {
     "Data": [
@@ -38,6 +43,7 @@ GROUPS = {
         Command("prepare musan", "prepare_musan", "noises, music and speech for the augmentation"),
         Command("prepare rirs", "prepare_rirs", "impulse responses of rooms for the augmentation"),
         Command("prepare conditions", "prepare_conditions", "a test set under fixed noise, rooms, telephone"),
+        Command("manifest", "manifest", "a folder of your own recordings: manifests, splits, labels"),
         Command("check", "check_manifest", "read every recording of a manifest and name what is wrong"),
         Command("speed", "perturb_speed", "copies of a corpus at other speeds"),
         Command("pack", "pack_zip", "a corpus in a few uncompressed zips"),
@@ -46,6 +52,9 @@ GROUPS = {
     ],
     "Training": [
         Command("plan", "plan", "spread a recipe over GPUs: batch, time, memory, disk"),
+        Command("pretrain", "pretrain", "train wav2vec 2.0 with two views on audio"),
+        Command("finetune", "finetune", "train a pre-trained model to transcribe"),
+        Command("resume", "resume", "continue a run"),
         Command("follow", "follow", "run a training with a progress bar"),
         Command("summarize", "summarize", "what a demo run came to"),
     ],

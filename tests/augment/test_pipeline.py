@@ -44,7 +44,13 @@ def test_every_preset_builds_and_pickles(preset, noise_manifest):
 
 
 def test_the_presets_are_the_documented_ones():
-    assert {path.stem for path in presets_folder().glob("*.yaml")} == {"none", "noise_reverb", "paper", "telephone"}
+    assert {path.stem for path in presets_folder().glob("*.yaml")} == {
+        "none",
+        "noise_reverb",
+        "paper",
+        "rooms",
+        "telephone",
+    }
 
 
 def test_the_paper_preset_leaves_2_4_percent_untouched(noise_manifest):
@@ -214,7 +220,7 @@ def test_a_file_that_is_no_yaml_is_an_error(tmp_path):
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(InputError, match="papper: neither .* presets: noise_reverb, none, paper, telephone"):
+    with pytest.raises(InputError, match="papper: neither .* presets: noise_reverb, none, paper, rooms, telephone"):
         load_pipeline("papper", RATE)
 
 

@@ -1,0 +1,77 @@
+"""Make a corpus of a folder of recordings: one format, splits by speaker, labels and dictionary.
+
+    ccc-w2v manifest recordings --out data                                    words in NAME.txt beside NAME.wav
+    ccc-w2v manifest recordings --out data --transcripts transcripts.tsv
+    ccc-w2v manifest recordings --out data --transcripts validated.tsv --speakers '^(\\w+)_'
+
+Any format that libsndfile reads, of any rate and number of channels. A table (.tsv or .csv) names its columns in the
+first line: path and text, and if you like speaker, split, start and end (seconds). Recordings without a transcript
+serve pre-training. Longer ones than --max-seconds are cut at their pauses. Writes OUT/{pretrain,train,dev,test}.tsv
+with their labels and OUT/audio, and says at the end what it made. A call that was stopped continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from ccc_w2v.run_folder import add_overwrite_option
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("folder", type=Path, help="your recordings, in folders below it or not")
+    add("--out", required=True, type=Path, help="folder for manifests, labels and converted audio")
+    add("--transcripts", default="", metavar="TABLE", help=".tsv or .csv; default: a .txt beside each recording")
+    add(
+        "--speakers",
+        default="folder",
+        metavar="RULE",
+        help="whose a recording is, without a column speaker: folder (the first below FOLDER), recording (each its "
+        "own), or a regular expression on the path, its first group the speaker (default: folder)",
+    )
+    add("--dev", type=float, default=0.1, help="share of the audio for dev (default: %(default)s)")
+    add("--test", type=float, default=0.1, help="share of the audio for test (default: %(default)s)")
+    add("--sample-rate", type=int, default=16_000, metavar="HZ", help="to convert to (default: %(default)s)")
+    add("--max-seconds", type=float, default=30.0, metavar="S", help="longer ones are cut (default: %(default)s)")
+    add(
+        "--text",
+        default="simple",
+        choices=("simple", "as-is"),
+        help="simple: upper case, no marks but apostrophes within words (default); as-is: every character is a label",
+    )
+    add("--seed", type=int, default=0, help="of the splits (default: %(default)s)")
+    add("--leave-out-bad", action="store_true", help="go on without recordings that cannot be read")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: one for each core)")
+    add_overwrite_option(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    from ccc_w2v.corpora.own.prepare import Options, prepare
+
+    prepared = prepare(
+        options.folder,
+        options.out,
+        Options(
+            options.transcripts,
+            options.sample_rate,
+            options.speakers,
+            options.dev,
+            options.test,
+            options.max_seconds,
+            options.text,
+            options.seed,
+        ),
+        leave_out_bad=options.leave_out_bad,
+        overwrite=options.overwrite,
+        workers=options.workers,
+    )
+    print(f"{'list':<10}{'utterances':>12}{'hours':>10}{'speakers':>10}")
+    for name, size in prepared.lists.items():
+        print(f"{name:<10}{size['utterances']:>12}{size['hours']:>10.3f}{size['speakers']:>10}")
+    for note in prepared.notes:
+        print(f"note: {note}")
