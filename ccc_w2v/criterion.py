@@ -1,4 +1,4 @@
-"""`ccc`: alpha L_c + beta L_cross + gamma L'_cross + diversity + penalty (METHOD.md section 5), and one log line."""
+"""`ccc`: alpha L_c + beta L_cross + gamma L'_cross + diversity + penalty (docs/method.md, section 5), one log line."""
 
 import math
 from collections.abc import Iterable
@@ -15,10 +15,12 @@ from torch.profiler import record_function
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.losses.bank import POINTS_PER_CENTROID, TargetBank, empty_bank, require_faiss
+from ccc_w2v.losses.batch_signals import SLOW_EVERY, batch_signals
 from ccc_w2v.losses.contrastive import NEAR_POSITIVE_MODES, contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.kmeans import cluster_count, cosine_kmeans, draw_starts, nearest
 from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negatives
 from ccc_w2v.model import AUGMENTED, ORIGINAL, VIEWS
+from ccc_w2v.training.signal_log import SIGNAL, USAGE, log_signals
 
 CLUSTER_SCOPES = ("batch", "utterance", "global")
 CONTEXTS = ("both", "original", "augmented", "alternate")
@@ -95,7 +97,9 @@ class CccCriterion(FairseqCriterion):
         terms = objective["terms"]
         extra = VIEWS if str(self.cfg.extra_losses_on) == "both" else (ORIGINAL,)
         diversity, penalty = (
-            weight * sample_size * sum(value(output, view) for view in extra).float() / len(extra)
+            _weighted(
+                weight * sample_size, torch.as_tensor(sum(value(output, view) for view in extra)).float() / len(extra)
+            )
             for weight, value in (
                 (self.cfg.diversity_weight, _diversity),
                 (self.cfg.penalty_weight, lambda output, view: output["features_pen" + view]),
@@ -122,7 +126,27 @@ class CccCriterion(FairseqCriterion):
             logged[f"loss_{name}"] = term.loss.detach()
             logged[f"correct_{name}"] = term.correct
             logged[f"frames_{name}"] = sample_size
+        with record_function("ccc.signals"):
+            logged |= self._signals(model, output, objective, sample["net_input"])
         return loss, sample_size, logged
+
+    def _signals(
+        self, model: Any, output: dict[str, Any], objective: dict[str, Any], waves: dict[str, Any]
+    ) -> dict[str, torch.Tensor]:
+        """Return the signals of health and each view's use of its codes, under names that reduce_metrics knows."""
+        # Scaled similarities can be gamed: with all vectors the same, a near positive's logit is lower all the same.
+        factor, temperature = self.cfg.scale_factor, model.logit_temp
+        gamed = str(self.cfg.near_positives) == "scale_similarity"
+        signals = batch_signals(
+            output,
+            objective,
+            waves,
+            temperature=temperature,
+            near_weight=math.exp((factor - 1) / temperature) if gamed else factor,
+            slow=not model.training or model.num_updates % SLOW_EVERY == 0,
+        )
+        usage = {USAGE + view: output["usage" + view].detach().clone() for view in VIEWS if "usage" + view in output}
+        return {SIGNAL + name: value for name, value in signals.items()} | usage
 
     def term_weights(self, model: Any) -> dict[str, float]:
         """Return the terms that this batch computes, with their weights; terms of weight 0 are left out.
@@ -158,8 +182,10 @@ class CccCriterion(FairseqCriterion):
     ) -> dict[str, Any]:
         """Draw negatives, cluster the targets and compute the terms that ``weights`` names (default: all three).
 
-        Returns ``terms`` and their ``logits`` (B, M, 1 + N) by name, ``labels`` and ``labels_aug`` (B, M), ``near``
-        (B, M, N) of the original view, its ``negatives`` (B, M, N) and the number of ``clusters``.
+        Returns by the term's name ``terms``, ``logits`` (B, M, 1 + N) and their ``raw`` values before anything is
+        weakened, and ``near_of`` (B, M, N); ``labels`` and ``labels_aug`` (B, M), ``near`` (B, M, N) of the original
+        view, its ``negatives`` (B, M, N), ``equal`` codes (B, M, N) by view, and the number of ``clusters`` in each of
+        the ``problems``.
         """
         seed = sample["net_input"].get("seed", 0)
         views = [view for view in VIEWS if "target" + view in output]
@@ -171,6 +197,7 @@ class CccCriterion(FairseqCriterion):
             self._bank().refit(model.num_updates)
         with record_function("ccc.clustering"):
             # Without the other view's targets nothing is weakened: there is nothing to cluster for.
+            problems = output["target"].size(0) if self._scope == "utterance" else 1
             labels, clusters = ({}, 0) if len(views) < 2 else self._cluster(output, seed, sample.get("kmeans_starts"))
         with record_function("ccc.negatives_and_logits"):
             for view in views:
@@ -184,18 +211,23 @@ class CccCriterion(FairseqCriterion):
                     near_positives(labels[view], drawn) if labels else torch.zeros_like(drawn, dtype=torch.bool)
                 )
                 equal[view] = equal_codes(codes, drawn)
-            logits = {}
+            logits, raw_logits, near_of = {}, {}, {}
             for name in TERMS if weights is None else weights:
                 context, target = TERMS[name]
                 raw = cosine_logits(
                     output["context" + context], output["target" + target], negatives[target], model.logit_temp
                 )
+                raw_logits[name], near_of[name] = raw, near[target]
                 mode, factor = str(self.cfg.near_positives), self.cfg.scale_factor
                 logits[name] = weigh_negatives(raw, near[target], equal[target], mode, factor)
             terms = {name: contrastive_term(values) for name, values in logits.items()}
         return {
             "terms": terms,
             "logits": logits,
+            "raw": raw_logits,
+            "near_of": near_of,
+            "equal": equal,
+            "problems": problems,
             **{"labels" + view: values for view, values in labels.items()},
             **{"near" + view: values for view, values in near.items()},
             "negatives": negatives[""],
@@ -263,10 +295,16 @@ class CccCriterion(FairseqCriterion):
                 metrics.log_scalar(f"accuracy_{name}", total(f"correct_{name}") / computed, computed, round=4)
         for key in ("code_perplexity", "prob_perplexity", "temp", "clusters"):
             metrics.log_scalar(key, total(key) / batches, batches, round=3)
+        log_signals(logs)
         share = total("near_positives") / max(total("negatives"), 1)
         metrics.log_scalar("near_positive_share", share, total("negatives"), round=4)
         metrics.log_scalar("ntokens", total("ntokens"))
         metrics.log_scalar("nsentences", total("nsentences"))
+
+
+def _weighted(weight: float, value: torch.Tensor) -> torch.Tensor:
+    """Multiply; a value of weight 0 is left out, for in fp16 it may be infinite, and 0 x inf is not a number."""
+    return weight * value if weight else value.new_zeros(())
 
 
 def _diversity(output: dict[str, Any], suffix: str) -> torch.Tensor:
@@ -294,10 +332,10 @@ def _check(cfg: CccCriterionConfig) -> None:
         raise InputError(f"criterion.scale_factor={cfg.scale_factor}: must be between 0 (remove) and 1 (no influence)")
     if cfg.bank_clusters < 2:
         raise InputError(f"criterion.bank_clusters={cfg.bank_clusters}: must be a whole number of at least 2")
-    needed = POINTS_PER_CENTROID * cfg.bank_clusters
-    if cfg.bank_size < needed:
+    least = POINTS_PER_CENTROID * cfg.bank_clusters
+    if cfg.bank_size < least:
         raise InputError(
-            f"criterion.bank_size={cfg.bank_size}: {cfg.bank_clusters} clusters need at least {needed} targets "
+            f"criterion.bank_size={cfg.bank_size}: {cfg.bank_clusters} clusters need at least {least} targets "
             f"({POINTS_PER_CENTROID} each); raise bank_size or lower bank_clusters"
         )
     if str(cfg.cluster_scope) == "global":

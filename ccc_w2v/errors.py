@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -57,6 +58,18 @@ def ctrl_c_is_heard() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def explain(error: BaseException) -> str | None:
+    """Return the line for an error that a user can mend; None for every other, which keeps its traceback."""
+    message = None
+    if isinstance(error, InputError):
+        message = str(error)
+    elif isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
+        message = f"{error.filename}: {error.strerror}"
+    elif isinstance(error, OSError) and error.errno in (*DISK_FULL, errno.EROFS):
+        message = str(cannot_write(error.filename or "the output", error))
+    return None if message is None else " ".join(message.split())
+
+
 def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap a tool's ``main``: an InputError or an OS error about a file is one line on stderr and exit code 2."""
 
@@ -71,21 +84,40 @@ def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
             # `| head` has seen enough. Python would complain once more when it closes the pipe at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
-        except InputError as error:
-            message = str(error)
-        except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-            message = f"{error.filename}: {error.strerror}"
-        except OSError as error:
-            if error.errno not in (*DISK_FULL, errno.EROFS):
-                raise
-            message = str(cannot_write(error.filename or "the output", error))
         except KeyboardInterrupt:
             print(f"\n{INTERRUPTED}", file=sys.stderr)
             return 130
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        except Exception as error:
+            message = explain(error)
+            if message is None:
+                raise
+        print(f"error: {message}", file=sys.stderr)
         return 2
 
     return wrapped
+
+
+def end_training(message: str, code: int = 2) -> NoReturn:
+    """End this process of a training with one line, which names its rank, and an exit code.
+
+    recipes/launch/ranks.sh repeats the first rank's line after torchrun's report and ends with its code: it names a
+    file for that in CCC_W2V_FAILURE.
+    """
+    rank, world = _rank()
+    line = f"error: {f'rank {rank}: ' if world > 1 else ''}{' '.join(message.split())}"
+    print(line, file=sys.stderr, flush=True)
+    if failure := os.environ.get("CCC_W2V_FAILURE"):
+        with open(failure, "a") as file:
+            file.write(f"{code} {line}\n")
+    raise SystemExit(code)
+
+
+def _rank() -> tuple[int, int]:
+    """Return this process's rank and the number of processes: torch's, else what torchrun has announced."""
+    distributed = sys.modules.get("torch.distributed")  # tools start without torch
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 @contextmanager
@@ -94,5 +126,4 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(2) from None
+        end_training(str(error))

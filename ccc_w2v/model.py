@@ -82,7 +82,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         ``seed`` starts the generators of this batch's mask, Gumbel noise and layer drop; ``mask_indices`` (B, T),
         ``gumbel`` and ``gumbel_aug`` (B, M, G, V) replace the draws. With two views the result holds, for the
         original view and (``_aug``) for the other: context (B, M, D), target (B, M, D), codes (B, M, G), code and
-        prob perplexity, features_pen, and mask_indices (B, T).
+        prob perplexity, usage and probability of the codes (G, V), features_pen, and mask_indices (B, T).
 
         Only the Transformer's passes that ``contexts`` names are made, and only the views that ``contexts`` or
         ``targets`` name are encoded: "" is the original, "_aug" the other view; the rest is missing from the result.
@@ -110,6 +110,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             result["codes" + view] = target.codes_BMG
             result["code_perplexity" + view] = target.code_perplexity
             result["prob_perplexity" + view] = target.prob_perplexity
+            result["usage" + view], result["probability" + view] = target.usage_GV, target.probability_GV
             result["features_pen" + view] = raw.float().pow(2).mean()
         return result
 

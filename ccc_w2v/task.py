@@ -2,7 +2,6 @@
 
 import fcntl
 import logging
-import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,22 +14,29 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from fairseq.tasks.audio_pretraining import AudioPretrainingConfig, AudioPretrainingTask
-from omegaconf import II
+from omegaconf import II, ListConfig
 from torch.utils.tensorboard import SummaryWriter
 
 from ccc_w2v.augment.pipeline import Pipeline, load_pipeline, manifest_settings
 from ccc_w2v.augment.preview import log_pairs
+from ccc_w2v.capacity import check_lengths
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.dataset.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
 from ccc_w2v.dataset.views import AUGMENT_DEVICES, two_views
 from ccc_w2v.errors import InputError, one_line_errors
+from ccc_w2v.ignored_settings import refuse_ignored
 from ccc_w2v.model import refuse_unsupported, uses_bf16
 from ccc_w2v.training.data_wait import WaitClock, watch_batches
+from ccc_w2v.training.health.history import folder_of_run
+from ccc_w2v.training.health.monitor import HealthMonitor
+from ccc_w2v.training.health.rules import load_rules
+from ccc_w2v.training.health.updates import UpdateWatch, trainer_values
 
 logger = logging.getLogger(__name__)
 
 VIEWS = ("both", "original", "augmented")
+NOT_KEPT = ("wps", "wpb", "bsz")  # fairseq's speeds over an interval, which a single update does not have
 DATA_TIMES = ("data_wait", "data_passed")  # seconds waited for data, of how many seconds
 
 
@@ -80,7 +86,15 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     tensorboard_pairs: int = field(
         default=3, metadata={"help": "pairs of views shown in TensorBoard at each validation, >= 0"}
     )
+    stop_on_collapse: bool = field(
+        default=False,
+        metadata={"help": "end the run, exit code 3, when a validation finds it collapsed; see `ccc-w2v health`"},
+    )
+    health_bands: Optional[str] = field(
+        default=None, metadata={"help": "YAML of what is healthy, in place of manifests/health_bands.yaml"}
+    )
     tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
+    log_interval: int = II("common.log_interval")
     # fairseq 0.12.2 has no such field in its own task configuration.
     seed: int = II("common.seed")
     # What the plan line is made of.
@@ -88,6 +102,10 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     num_workers: int = II("dataset.num_workers")
     train_subset: str = II("dataset.train_subset")
     max_tokens: Optional[int] = II("dataset.max_tokens")
+    batch_size: Optional[int] = II("dataset.batch_size")
+    cpu: bool = II("common.cpu")
+    fp16: bool = II("common.fp16")
+    bf16: bool = II("common.bf16")
     update_freq: Any = II("optimization.update_freq")
     max_update: int = II("optimization.max_update")
     world_size: int = II("distributed_training.distributed_world_size")
@@ -102,8 +120,14 @@ class CccPretrainingTask(AudioPretrainingTask):
     def __init__(self, cfg: CccPretrainingConfig):
         super().__init__(cfg)
         self._pipeline: Optional[Pipeline] = None
+        self._model: Any = None  # what load_dataset asks about its needs; None where there is only data
         self._clock = WaitClock()
         self._updates = 0
+        self._training = False
+        self._watch = UpdateWatch()
+        self._skipped = 0
+        self._monitor: Optional[HealthMonitor] = None
+        self.collapse: Optional[str] = None  # why the run ends, once a validation has found it collapsed
         # In the task's state: see get_checkpoint_dict.
         self.state.add_factory("counts", lambda: {"audio_samples": 0, "bad_audio": 0})
 
@@ -133,6 +157,8 @@ class CccPretrainingTask(AudioPretrainingTask):
                 resample=cfg.resample,
                 accept_left_out=cfg.accept_left_out,
             )
+            if self._model is not None:
+                check_lengths(dataset, self._model, cfg, training=split == cfg.train_subset)
             if _rank() == 0:
                 dataset.check_headers(cfg.check_headers)
                 if split == cfg.train_subset:
@@ -159,9 +185,13 @@ class CccPretrainingTask(AudioPretrainingTask):
         return iterator
 
     def begin_valid_epoch(self, epoch: int, model: Any) -> None:
-        """Show a few pairs of views of the training set in TensorBoard."""
+        """Judge the run's health so far; show a few pairs of views of the training set in TensorBoard."""
         super().begin_valid_epoch(epoch, model)
         cfg = self.cfg
+        if self._monitor is not None:
+            verdict = self._monitor.verdict()
+            if verdict.status == "collapsed" and cfg.stop_on_collapse:
+                self.collapse = verdict.sentence()
         dataset = self.datasets.get(cfg.train_subset)
         if dataset is None or not cfg.tensorboard_logdir or cfg.tensorboard_pairs < 1 or _rank() != 0:
             return
@@ -178,9 +208,11 @@ class CccPretrainingTask(AudioPretrainingTask):
         """Build the model; for training, refuse settings that two views cannot share or replay."""
         if not from_checkpoint:
             with one_line_errors():
+                refuse_ignored(self.cfg)
                 refuse_unsupported(cfg)
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint:
+            self._model = model
             logger.info(self.plan(cfg))
         return model
 
@@ -193,21 +225,25 @@ class CccPretrainingTask(AudioPretrainingTask):
                     f"criterion {cfg._name} does not take task.views={self.cfg.views}; ccc takes both, fairseq's "
                     "wav2vec original or augmented"
                 )
+            self._rules = load_rules(self.cfg.health_bands)
             return super().build_criterion(cfg)
 
     def plan(self, model_cfg: Any) -> str:
         """Say what the run is about to do: processes, audio per update, hours, views, masking, where it is saved."""
         cfg = self.cfg
         accumulated = cfg.update_freq[0] if isinstance(cfg.update_freq, list) or cfg.update_freq else 1
-        seconds = (cfg.max_tokens or math.nan) * cfg.world_size * accumulated / cfg.sample_rate
-        hours = seconds * cfg.max_update / 3600
         views = "2 views" if str(cfg.views) == "both" else f"the {cfg.views} view alone"
+        batches = cfg.world_size * accumulated
+        seconds = (cfg.max_tokens or 0) * batches / cfg.sample_rate
+        audio = f"up to {seconds:.0f} s of audio per update, {cfg.max_update} updates"
+        audio += f" = up to {seconds * cfg.max_update / 3600:.1f} h heard"
+        if not cfg.max_tokens:
+            audio = f"up to {(cfg.batch_size or 0) * batches} utterances per update, {cfg.max_update} updates"
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         bf16 = uses_bf16(str(getattr(model_cfg, "autocast", "none")), device)
         precision = ", matrix products in bfloat16" if bf16 else ""
         return (
-            f"plan: {cfg.world_size} process(es), up to {seconds:.0f} s of audio per update, {cfg.max_update} updates "
-            f"= up to {hours:.1f} h heard, {views}{precision}, augmentation {cfg.augment}, mask_prob "
+            f"plan: {cfg.world_size} process(es), {audio}, {views}{precision}, augmentation {cfg.augment}, mask_prob "
             f"{model_cfg.mask_prob} in spans of {model_cfg.mask_length} frames, checkpoints in "
             f"{os.path.abspath(cfg.save_dir)}"
         )
@@ -234,7 +270,10 @@ class CccPretrainingTask(AudioPretrainingTask):
             ignore_grad or sample.get("lost", False),
         )
         loss, sample_size, logged = _nothing(stepped) if sample.get("lost") else stepped
-        self._updates = update_num
+        if not self._training:
+            self._clock.restart()
+        self._updates, self._training = update_num, True
+        self._watch.batch()
         waited, passed = self._clock.lap()
         if hint := self._clock.hint(str(self.cfg.augment_device), self.cfg.num_workers):
             logger.warning(hint)
@@ -244,9 +283,20 @@ class CccPretrainingTask(AudioPretrainingTask):
             logged = {**logged, "audio_samples": sample["net_input"]["source"].numel()}
         return loss, sample_size, {**logged, **times, "bad_audio": bad_audio}
 
+    def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
+        """Look at the gradients now and then, and make the optimiser's step."""
+        self._skipped = self._watch.stepped(model, update_num, self._accumulated())
+        super().optimizer_step(optimizer, model, update_num)
+
+    def _accumulated(self) -> int:
+        """Return how many batches make an update."""
+        update_freq = self.cfg.update_freq
+        return max(update_freq) if isinstance(update_freq, (list, ListConfig)) else update_freq or 1
+
     def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> tuple[Any, Any, dict[str, Any]]:
         """Run fairseq's validation step; end the run if the batch holds an unreadable utterance that must end it."""
         _end_on_bad_audio(sample)
+        self._training = False
         stepped = super().valid_step(self._with_views(sample, model), model, criterion)
         return _nothing(stepped) if sample.get("lost") else stepped
 
@@ -277,8 +327,29 @@ class CccPretrainingTask(AudioPretrainingTask):
         return {**sample, "net_input": sample["net_input"] | {k: v.to(parameter.dtype) for k, v in views.items()}}
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
-        """Log the criterion's values and the running totals: seconds of audio heard, unreadable utterances."""
-        super().reduce_metrics(logging_outputs, criterion)
+        """Log the criterion's values, the running totals and the update's speed; keep them as the run's history."""
+        with metrics.aggregate() as logged:
+            super().reduce_metrics(logging_outputs, criterion)
+            seconds = self._log_totals(logging_outputs)
+            if self._training:
+                self._watch.log(self._skipped)
+        if self._training:
+            values = {name: value for name, value in logged.get_smoothed_values().items() if name not in NOT_KEPT}
+            self._watch.repeat_slow(values)
+            self._keep(values | trainer_values(), seconds)
+
+    def _keep(self, values: dict[str, float], seconds: float) -> None:
+        """Add the values of an update, which took some seconds, to the run's history."""
+        if _rank() != 0:
+            return
+        if self._monitor is None:
+            folder = folder_of_run(self.cfg.save_dir)
+            self._monitor = HealthMonitor(folder, self._rules, self.cfg.log_interval, self._updates)
+        self._monitor.add(self._updates + 1, values, seconds)
+
+    def _log_totals(self, logging_outputs: list[dict[str, Any]]) -> float:
+        """Log what is counted over the run, and the speed; returns how long the update took [s]."""
+        audio = float(sum(log.get("audio_samples", 0) for log in logging_outputs)) / self.cfg.sample_rate
         counts = self.state.counts
         for key in counts:
             counts[key] += int(sum(log.get(key, 0) for log in logging_outputs))
@@ -287,9 +358,20 @@ class CccPretrainingTask(AudioPretrainingTask):
         )
         if passed:
             metrics.log_scalar("data_wait_share", waited / passed, weight=passed, round=4)
+        seconds = passed / self.cfg.world_size
+        if self._training and seconds:
+            metrics.log_scalar("audio_per_update", audio, round=1)
+            metrics.log_scalar("times_real_time", audio / seconds, weight=seconds, round=2)
         # Weight 0: a total is shown as it stands, not averaged over the logging interval.
         metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)
         metrics.log_scalar("bad_audio", counts["bad_audio"], weight=0)
+        return seconds
+
+    def report_end(self) -> None:
+        """Say at the end of a training how often an unreadable utterance was left out."""
+        if str(self.cfg.on_bad_audio) == "skip":
+            times = self.state.counts["bad_audio"]
+            logger.warning(f"on_bad_audio=skip: unreadable utterances were left out {times} times in all epochs")
 
 
 def _nothing(stepped: tuple[Any, Any, dict[str, Any]]) -> tuple[Any, Any, dict[str, Any]]:

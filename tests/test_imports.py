@@ -17,10 +17,11 @@ ROWS = [
     ["checkpoint"],
     ["planning"],
     ["task", "model", "criterion"],
+    ["ignored_settings"],
     ["dataset", "training"],
     ["augment", "losses", "corpora"],
     ["data"],
-    ["compat", "compat_half", "errors", "files", "run_folder", "shared_files", "text_files"],
+    ["capacity", "compat", "compat_half", "errors", "files", "run_folder", "shared_files", "text_files"],
 ]
 HEIGHT = {room: -row for row, rooms in enumerate(ROWS) for room in rooms}
 # What `import` of it would load fairseq.

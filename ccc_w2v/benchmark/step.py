@@ -23,7 +23,7 @@ from ccc_w2v.model import CccWav2Vec2Config, CccWav2Vec2Model
 
 RATE = 16000
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# METHOD.md section 7, with layer drop off: it would give every step another number of layers.
+# docs/method.md, section 7, with layer drop off: it would give every step another number of layers.
 BASE = {
     "quantize_targets": True,
     "final_dim": 256,
@@ -109,7 +109,7 @@ class Bench:
         source_BS = torch.randn(args.utterances, int(args.seconds * RATE), generator=generator)
         noise_BS = torch.randn(source_BS.shape, generator=generator)
         views = [view.to(self.device, self.dtype) for view in (source_BS, source_BS + 0.1 * noise_BS)]
-        self.sample = {
+        self.sample: dict[str, Any] = {
             "id": torch.arange(args.utterances),
             "net_input": {"source": views[0], "source_aug": views[1], "seed": 1},
         }
@@ -141,7 +141,8 @@ class Bench:
         context, features, raw = model.encode(source, None, mask, None, seed)
         target = model.quantize(features, None, generator_for(seed, "gumbel", device=self.device))
         drawn = generator_for(seed, "negatives", device=self.device)
-        negatives = sample_negatives(*context.shape[:2], model.n_negatives, drawn)
+        utterances, frames = context.shape[:2]
+        negatives = sample_negatives(utterances, frames, model.n_negatives, drawn)
         logits = cosine_logits(context, model.project_q(target.vectors_BMD), negatives, model.logit_temp)
         equal = equal_codes(target.codes_BMG, negatives)
         loss = contrastive_term(weigh_negatives(logits, equal, equal, "scale_similarity", 1.0)).loss
@@ -164,7 +165,14 @@ class Bench:
         handles = []
         for name, module in (("feature encoder", self.model.feature_extractor), ("Transformer", self.model.encoder)):
             handles += _ranged(module, name)
-        names = ["feature encoder", "Transformer", "ccc.quantizer", "ccc.clustering", "ccc.negatives_and_logits"]
+        names = [
+            "feature encoder",
+            "Transformer",
+            "ccc.quantizer",
+            "ccc.clustering",
+            "ccc.negatives_and_logits",
+            "ccc.signals",
+        ]
 
         def step() -> None:
             with torch.profiler.record_function("step"):

@@ -56,6 +56,8 @@ GROUPS = {
         Command("finetune", "finetune", "train a pre-trained model to transcribe"),
         Command("resume", "resume", "continue a run"),
         Command("follow", "follow", "run a training with a progress bar"),
+        Command("health", "health", "is a pre-training healthy, and what to change if not"),
+        Command("plot", "plot", "curves of pre-trainings with the bands of health, one picture and one page"),
         Command("summarize", "summarize", "what a demo run came to"),
     ],
     "Decoding and scoring": [

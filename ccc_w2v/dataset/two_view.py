@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ccc_w2v.augment.pipeline import Drawn, Pipeline
 from ccc_w2v.data.audio import audio_samples, read_audio, resampled_length
-from ccc_w2v.data.manifest import Manifest
+from ccc_w2v.data.manifest import Entry, Manifest
 from ccc_w2v.data.randomness import generator_for, seed_for
 from ccc_w2v.data.rates import sample_rates
 from ccc_w2v.dataset.views import Crops, two_views
@@ -52,8 +52,8 @@ class TwoViewDataset(RawAudioDataset):
 
     Batches are cut as fairseq cuts them: by audio length, all utterances cropped to the shortest (or padded to the
     longest with ``pad``). The crop is drawn before the augmentation, so nothing is augmented to be thrown away, and
-    both views share it. An utterance that turns out unreadable in the middle of an epoch, or whose noise does, follows
-    ``on_bad_audio``: "raise" hands the message on in its batch, for the task to end the run with; "skip" leaves the
+    both views share it. An utterance that is missing, damaged or otherwise unusable follows ``on_bad_audio``, as does
+    one whose noise is: "raise" hands the message on in its batch, for the task to end the run with; "skip" leaves the
     utterance out of its batch, logs it and counts it; a batch that is lost whole becomes noise, marked as "lost".
 
     With ``augment_device`` "gpu" a batch holds "crops" in place of the views, for the task to make them on the model's
@@ -79,9 +79,9 @@ class TwoViewDataset(RawAudioDataset):
     ):
         super().__init__(sample_rate, max_sample_size, min_sample_size, shuffle, pad, normalize)
         self.manifest = manifest
-        rates = sample_rates(manifest) if resample else [sample_rate] * len(manifest)
+        rates = sample_rates(manifest, skip=on_bad_audio == "skip") if resample else [sample_rate] * len(manifest)
         lengths = [
-            resampled_length(entry.samples, rate, sample_rate)
+            resampled_length(entry.samples, rate or sample_rate, sample_rate)
             for entry, rate in zip(manifest.entries, rates, strict=True)
         ]
         long_enough = [index for index, length in enumerate(lengths) if length >= min_sample_size]
@@ -105,20 +105,55 @@ class TwoViewDataset(RawAudioDataset):
         self._at_work = threading.Lock()
         atexit.register(self._at_work.acquire)
 
+    def shortest_crop(self) -> int:
+        """Return the samples of the shortest crop that an epoch may hold."""
+        return min(int(self.sizes.min()), self.max_sample_size)
+
+    def longest_crop(self, max_tokens: int | None, batch_size: int | None) -> int:
+        """Return the samples of the longest crop that an epoch is sure to hold.
+
+        fairseq leaves out what is longer than ``max_tokens``; a batch without padding is cropped to its shortest.
+        """
+        sizes = np.sort(np.minimum(self.sizes, self.max_sample_size))
+        if max_tokens:
+            sizes = sizes[sizes <= max_tokens]
+        if not len(sizes):
+            return 0
+        together = min(batch_size or len(sizes), max_tokens // int(sizes[-1]) if max_tokens else len(sizes), len(sizes))
+        return int(sizes[-1 if self.pad else -max(together, 1)])
+
     def check_headers(self, most: int) -> None:
         """Open up to ``most`` files, evenly spread over the manifest, and compare their headers with it.
 
         Raises InputError for the first that is missing, unreadable, of another rate, not mono or of another length.
+        With ``on_bad_audio`` "skip" a warning counts them; it raises where they are all of the files looked at.
         """
         step = max(1, len(self.entries) // max(most, 1))
-        for entry in self.entries[::step] if most > 0 else ():
-            path, where = self.manifest.audio_path(entry), self.manifest.where(entry)
-            found = audio_samples(path, None if self.resample else self.sample_rate, where=where)
-            if found != entry.samples:
-                raise InputError(
-                    f"{where}: {path}: {found} samples, the manifest declares {entry.samples}; "
-                    "the file is truncated or was replaced, write the manifest again"
-                )
+        looked_at = self.entries[::step] if most > 0 else []
+        bad: list[str] = []
+        for entry in looked_at:
+            try:
+                self._check_header(entry)
+            except InputError as error:
+                if self.on_bad_audio == "raise":
+                    raise InputError(f"{error}; or set on_bad_audio: skip under task") from error
+                bad.append(str(error))
+        if bad and len(bad) == len(looked_at):
+            raise InputError(f"{self.manifest.source}: none of {len(bad)} files can be used; the first: {bad[0]}")
+        if bad:
+            logger.warning(
+                "%s: %d of %d files looked at cannot be used and are skipped, among them: %s",
+                *(self.manifest.source, len(bad), len(looked_at), " | ".join(bad[:3])),
+            )
+
+    def _check_header(self, entry: Entry) -> None:
+        path, where = self.manifest.audio_path(entry), self.manifest.where(entry)
+        samples = audio_samples(path, None if self.resample else self.sample_rate, where=where)
+        if samples != entry.samples:
+            raise InputError(
+                f"{where}: {path}: {samples} samples, the manifest declares {entry.samples}; "
+                "the file is truncated or was replaced, write the manifest again"
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Let crops, masks and augmentation of this epoch differ from those of the last."""

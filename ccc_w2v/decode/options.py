@@ -21,7 +21,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="average the last N checkpoints of --checkpoint's folder",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="its precision")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="its precision on a GPU; on a CPU it is float32, where half precision is slower",
+    )
     parser.add_argument("--batch-seconds", type=float, default=250, help="audio in a batch, padding included [s]")
     parser.add_argument(
         "--window",

@@ -12,12 +12,17 @@ import torch
 
 @dataclass(frozen=True)
 class Quantized:
-    """Quantised vectors (B, M, D), the codes (B, M, G) they stand for, and the two perplexities, summed over groups."""
+    """Quantised vectors (B, M, D), the codes (B, M, G) they stand for, and the two perplexities, summed over groups.
+
+    ``usage_GV`` is how often a code is the likeliest of its group, ``probability_GV`` its mean probability.
+    """
 
     vectors_BMD: torch.Tensor
     codes_BMG: torch.Tensor
     code_perplexity: torch.Tensor
     prob_perplexity: torch.Tensor
+    usage_GV: torch.Tensor
+    probability_GV: torch.Tensor
 
 
 def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -45,7 +50,8 @@ def gumbel_quantize(
     vectors = torch.einsum("bmgv,gvd->bmgd", choice_BMGV.to(codebook_GVd.dtype), codebook_GVd)
     usage_GV = _one_hot(likely_BMG, logits_BMGV).mean(dim=(0, 1))
     probability_GV = torch.softmax(logits_BMGV, dim=-1).mean(dim=(0, 1))
-    return Quantized(vectors.flatten(2), codes_BMG, _perplexity(usage_GV), _perplexity(probability_GV))
+    perplexities = (_perplexity(usage_GV), _perplexity(probability_GV))
+    return Quantized(vectors.flatten(2), codes_BMG, *perplexities, usage_GV, probability_GV.detach())
 
 
 def _one_hot(codes: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,10 @@ class WaitClock:
         """Return an iterator of the same items, and with the same further methods, whose waiting counts."""
         return _Watched(iterator, self)
 
+    def restart(self) -> None:
+        """Leave out the time since the last lap, which was no training: the start, a validation."""
+        self.waited, self.began = 0.0, self.now()
+
     def lap(self) -> tuple[float, float]:
         """Return the seconds waited and the seconds passed since the last call."""
         now = self.now()

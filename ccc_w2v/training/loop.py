@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from ccc_w2v.training.finetuning_labels import check_finetuning_labels
+from ccc_w2v.training.health.stop import stop_when_collapsed
 from ccc_w2v.training.ranks import leave_process_group
-from ccc_w2v.training.resume import keep_checkpoints_whole, keep_place_in_epoch, stop_when_told
+from ccc_w2v.training.resume import (
+    end_where_finished,
+    keep_checkpoints_whole,
+    keep_place_in_epoch,
+    keep_schedule,
+    stop_when_told,
+)
 
 
 def extend_training_loop() -> None:
-    """Keep checkpoints whole, resume within an epoch, stop on signals, leave process groups, check labels.
+    """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, leave process groups, check labels.
 
     Harmless when repeated.
     """
     keep_checkpoints_whole()
     keep_place_in_epoch()
+    keep_schedule()
+    end_where_finished()
     stop_when_told()
+    stop_when_collapsed()
     leave_process_group()
     check_finetuning_labels()

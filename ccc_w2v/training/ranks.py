@@ -13,7 +13,7 @@ from typing import Any
 
 import torch.distributed as distributed
 
-from ccc_w2v.training.stopping import EXIT_CODE
+from ccc_w2v.training.stopping import EXIT_CODES
 
 
 @functools.cache
@@ -24,7 +24,7 @@ def leave_process_group() -> None:
     other ranks are not going to join, and the launcher is to hear of the error now.
     """
     # Only the training command imports it; importing it elsewhere would turn on its log.
-    training = sys.modules.get("fairseq_cli.train")
+    training: Any = sys.modules.get("fairseq_cli.train")
     if training is None:
         return
     train, in_epoch = training.train, []
@@ -35,7 +35,7 @@ def leave_process_group() -> None:
         try:
             result = train(*args, **kwargs)
         except SystemExit as leaving:
-            if leaving.code == EXIT_CODE:  # all ranks have agreed to stop
+            if leaving.code in EXIT_CODES.values():  # all ranks have agreed to stop
                 in_epoch.clear()
             raise
         in_epoch.clear()

@@ -10,14 +10,14 @@ import functools
 import logging
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed
 
 from ccc_w2v.errors import one_line_errors
 from ccc_w2v.training.checkpoint_files import LAST, copy_whole, restore_last, save_whole
-from ccc_w2v.training.stopping import EXIT_CODE, StopRequest
+from ccc_w2v.training.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -94,16 +94,99 @@ def keep_place_in_epoch() -> None:
     EpochBatchIterator.state_dict, EpochBatchIterator.load_state_dict = state_dict, load_state_dict
 
 
-@functools.cache
-def stop_when_told() -> None:
-    """Let SIGUSR1 and SIGTERM end a training with its checkpoint saved (exit code 75, the same command goes on).
+class RunIsFinished(SystemExit):
+    """Ends a run that was started again with nothing left to do; exit code 0 where nobody catches it."""
 
-    fairseq stops by itself only after a number of updates or hours, and validates first: a pre-empted job has no time.
+
+@functools.cache
+def end_where_finished() -> None:
+    """Let a finished run that is started again say so; fairseq would train one update more and save it.
+
+    Finished by the number of updates, by hours or by patience; with too many epochs fairseq ends by itself. Patience is
+    kept in the checkpoint for that, beside the place in the epoch: fairseq forgets how often validation was no better.
     """
     from fairseq import checkpoint_utils
+    from fairseq.data.iterators import EpochBatchIterator
 
     # Only the training command imports it; importing it elsewhere would turn on its log.
     training = sys.modules.get("fairseq_cli.train")
+    if training is None:
+        return
+    give, load = EpochBatchIterator.state_dict, checkpoint_utils.load_checkpoint
+    early = training.should_stop_early
+
+    @functools.wraps(give)
+    def state_dict(self: Any) -> dict[str, Any]:
+        return {**give(self), "patience": dict(vars(early))}
+
+    @functools.wraps(load)
+    def load_checkpoint(cfg: Any, trainer: Any, **passthrough: Any) -> Any:
+        extra_state, epoch_itr = load(cfg, trainer, **passthrough)
+        if extra_state is not None and not cfg.reset_dataloader:
+            vars(early).update(extra_state["train_iterator"].get("patience", {}))
+        why = _why_finished(trainer, getattr(early, "num_runs", 0))
+        if extra_state is not None and why:
+            if trainer.is_data_parallel_master:
+                logger.info(
+                    f"{Path(cfg.save_dir).absolute()}: this run is finished: {why}; raise that to train on, or set "
+                    "checkpoint.save_dir to another folder"
+                )
+            raise RunIsFinished(0)
+        return extra_state, epoch_itr
+
+    EpochBatchIterator.state_dict, checkpoint_utils.load_checkpoint = state_dict, load_checkpoint
+
+
+def _why_finished(trainer: Any, not_better: int) -> str | None:
+    """Say which of the configuration's limits a training has reached; None before it has reached any."""
+    limits, updates = trainer.cfg.optimization, trainer.get_num_updates()
+    hours = trainer.cumulative_training_time() / 3600
+    if updates >= (limits.max_update or math.inf):
+        return f"{updates} updates are made, optimization.max_update={limits.max_update}"
+    if limits.stop_time_hours > 0 and hours > limits.stop_time_hours:
+        return f"it has trained for {hours:.2f} h, optimization.stop_time_hours={limits.stop_time_hours}"
+    if 0 < trainer.cfg.checkpoint.patience <= not_better:
+        return f"{not_better} validations were no better, checkpoint.patience={trainer.cfg.checkpoint.patience}"
+    return None
+
+
+@functools.cache
+def keep_schedule() -> None:
+    """Let a resumed run's learning-rate schedule and optimiser history equal the uninterrupted run's.
+
+    fairseq saves the end of an epoch before it hands the epoch's validation loss to the schedule, and does not do so
+    when it goes on from there: `reduce_lr_on_plateau` would miss an epoch; other schedules only store the best loss.
+    The history grows by an entry for each resume, of which only the last is ever read; earlier optimisers' stay.
+    """
+    from fairseq import checkpoint_utils
+
+    load = checkpoint_utils.load_checkpoint
+
+    @functools.wraps(load)
+    def load_checkpoint(cfg: Any, trainer: Any, **passthrough: Any) -> Any:
+        extra_state, epoch_itr = load(cfg, trainer, **passthrough)
+        goes_on = extra_state is not None and trainer.get_num_updates() > 0 and not cfg.reset_optimizer
+        if goes_on:
+            trainer._optim_history = trainer._optim_history[:-1]
+            place = extra_state["train_iterator"]
+            if place["iterations_in_epoch"] == 0 and not (cfg.reset_lr_scheduler or cfg.reset_dataloader):
+                trainer.lr_step(place["epoch"] - 1)  # sets the schedule back from the epoch that begins
+                trainer.lr_step(place["epoch"] - 1, extra_state["val_loss"])
+        return extra_state, epoch_itr
+
+    checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+@functools.cache
+def stop_when_told() -> None:
+    """Let SIGUSR1, SIGTERM and Ctrl-C end a training with its checkpoint saved; the same command goes on.
+
+    fairseq stops by itself only after a number of updates or hours, and validates first: a pre-empted job has no time.
+    Exit code 75 after a signal of a cluster's manager, 130 after Ctrl-C. A task's `report_end` is called at the end.
+    """
+    from fairseq import checkpoint_utils
+
+    training: Any = sys.modules.get("fairseq_cli.train")
     if training is None:
         return
     request = StopRequest()
@@ -116,20 +199,31 @@ def stop_when_told() -> None:
         return loaded
 
     @functools.wraps(proceed)
-    def validate_and_save(cfg: Any, trainer: Any, task: Any, epoch_itr: Any, *args: Any, **kwargs: Any) -> Any:
-        told, updates = request.agreed(trainer.device), trainer.get_num_updates()
+    def validate_and_save(
+        cfg: Any, trainer: Any, task: Any, epoch_itr: Any, valid_subsets: Any, end_of_epoch: bool
+    ) -> Any:
+        code, updates = request.agreed(trainer.device), trainer.get_num_updates()
         # The last update ends the training anyway.
-        if not told or updates >= (cfg.optimization.max_update or math.inf):
-            return proceed(cfg, trainer, task, epoch_itr, *args, **kwargs)
+        if not code or updates >= (cfg.optimization.max_update or math.inf):
+            losses, should_stop = proceed(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
+            if should_stop or (end_of_epoch and epoch_itr.epoch >= (cfg.optimization.max_epoch or math.inf)):
+                _report_end(trainer)
+            return losses, should_stop
         checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
         # A launcher kills the other ranks when the first one leaves, which must not hit the one that writes.
         _wait_for_all()
         if trainer.is_data_parallel_master:
             logger.warning(f"told to stop: saved after update {updates}; the same command goes on from there")
+        _report_end(trainer)
         request.leave()
-        raise SystemExit(EXIT_CODE)
+        raise SystemExit(code)
 
     checkpoint_utils.load_checkpoint, training.validate_and_save = load_checkpoint, validate_and_save
+
+
+def _report_end(trainer: Any) -> None:
+    if trainer.is_data_parallel_master and hasattr(trainer.task, "report_end"):
+        trainer.task.report_end()
 
 
 def _wait_for_all() -> None:

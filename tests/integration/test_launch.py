@@ -292,6 +292,24 @@ def test_an_interrupt_while_torchrun_starts_leaves_no_process(corpus, tmp_path):
     assert b"--signals-to-handle" not in arguments_of(torchrun[0])
 
 
+def test_a_mistake_in_two_ranks_is_named_with_its_rank_in_the_last_line(corpus, tmp_path):
+    code, said = finish(launch(one_node(2), corpus, tmp_path, updates(1), "+criterion.scale_factor=3"))
+    assert code == 2, said[-3000:]
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("error: rank ") and "criterion.scale_factor=3" in last
+
+
+def test_ctrl_c_in_two_ranks_saves_and_ends_with_130(corpus, tmp_path):
+    started = launch(one_node(2), corpus, tmp_path, updates(1000))
+    wait_for_update(tmp_path, 1, 2)
+    started[0].send_signal(signal.SIGINT)
+    code, said = finish(started)
+    assert code == 130, said[-3000:]
+    stopped = state(tmp_path)["optimizer_history"][-1]["num_updates"]
+    assert f"told to stop: saved after update {stopped}" in said
+    assert observed(tmp_path, 0) == observed(tmp_path, 1)
+
+
 def arguments_of(pid):
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -19,16 +19,16 @@ def in_child(act):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_is_noted_and_agreed_on(number):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_is_noted_and_its_exit_code_agreed_on(number, code):
     def act():
         request = StopRequest()
         request.listen()
         before = request.agreed(torch.device("cpu"))
         os.kill(os.getpid(), number)
-        os._exit(7 if request.agreed(torch.device("cpu")) and not before else 1)
+        os._exit(request.agreed(torch.device("cpu")) if not before else 1)
 
-    assert in_child(act) == 7
+    assert in_child(act) == code
 
 
 def test_signals_that_something_else_handles_are_left_to_it():
@@ -40,6 +40,26 @@ def test_signals_that_something_else_handles_are_left_to_it():
     assert in_child(act) == 8
 
 
+def test_a_second_interrupt_does_not_wait_and_a_job_in_the_background_hears_none():
+    def twice():
+        request = StopRequest()
+        request.listen()
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            os._exit(5)
+
+    def in_background():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        request = StopRequest()
+        request.listen()
+        os.kill(os.getpid(), signal.SIGINT)
+        os._exit(4 if not request.code else 1)
+
+    assert in_child(twice) == 5 and in_child(in_background) == 4
+
+
 def test_a_repeated_signal_does_not_hit_a_process_that_is_ending():
     def act():
         request = StopRequest()
@@ -47,7 +67,7 @@ def test_a_repeated_signal_does_not_hit_a_process_that_is_ending():
         request.leave()
         for number in SIGNALS:
             os.kill(os.getpid(), number)
-        os._exit(6 if not request.told else 1)
+        os._exit(6 if not request.code else 1)
 
     assert in_child(act) == 6
 
@@ -66,6 +86,6 @@ def test_data_workers_outlive_the_signals_until_their_process_leaves():
         request.leave()
         os.kill(worker, signal.SIGTERM)
         ended = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == -signal.SIGTERM
-        os._exit(9 if outlived and ended and not request.told else 1)
+        os._exit(9 if outlived and ended and not request.code else 1)
 
     assert in_child(act) == 9

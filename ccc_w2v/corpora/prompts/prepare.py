@@ -19,7 +19,6 @@ What `prepare` writes into a folder, manifests in fairseq's format:
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from pathlib import Path
@@ -41,10 +40,10 @@ from ccc_w2v.corpora.prompts.labels import (
 from ccc_w2v.corpora.prompts.licence import licence_text
 from ccc_w2v.corpora.prompts.sources import LANGUAGES, UPSTREAM, Recordings, find_recordings
 from ccc_w2v.corpora.prompts.splits import LABELLED, MANIFESTS, SAMPLE_RATE, Prompt, check, lists_of, table, write_lists
-from ccc_w2v.corpora.resample import resampled_pcm
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import sha256, write_whole
+from ccc_w2v.files import appearing, sha256, write_whole
 
 __all__ = ["check", "prepare"]
 
@@ -177,8 +176,6 @@ def _resample(source: Path, target: Path) -> int:
     """Write one recording as mono FLAC, through a temporary neighbour; return its length in samples."""
     wave, rate = soundfile.read(source, dtype="float32", always_2d=True)
     pcm = resampled_pcm(torch.from_numpy(wave.mean(axis=1)), rate, SAMPLE_RATE)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    soundfile.write(partial, pcm, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
-    os.replace(partial, target)
+    with appearing(target, durable=False) as partial:
+        soundfile.write(partial, pcm, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
     return len(pcm)

@@ -1,0 +1,94 @@
+"""The history of a run's signals: signals.jsonl in its folder, a row for each logging interval."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
+from ccc_w2v.training.log import read_records
+
+SIGNALS, VERDICTS = "signals.jsonl", "verdicts.jsonl"
+LOGS = ("hydra_train.log", "train.log")
+
+
+def folder_of_run(save_dir: str | Path) -> Path:
+    """Return a run's folder: the one that holds "checkpoints", else ``save_dir`` itself."""
+    folder = Path(save_dir).absolute()
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def read_history(run: str | Path) -> list[dict[str, float]]:
+    """Return a run's rows, oldest first: of signals.jsonl, else of its log of JSON lines (fairseq's own runs too).
+
+    Of a run that was resumed before its last row, the rows that were made again replace the earlier. Raises InputError
+    for a folder without any.
+    """
+    run = Path(run)
+    if not run.is_dir():
+        raise InputError(f"{run}: no such folder; name the folder of a training run")
+    rows = list(_without_repeats(_read_rows(run / SIGNALS) if (run / SIGNALS).is_file() else _logged_rows(run)))
+    if not rows:
+        names = ", ".join((SIGNALS, *LOGS))
+        raise InputError(f"{run}: no signals of a training (looked for {names}); train with common.log_format=json")
+    return rows
+
+
+def read_verdicts(run: str | Path) -> list[dict[str, Any]]:
+    """Return the verdicts that a run has written, oldest first; none where it has written none."""
+    path = Path(run) / VERDICTS
+    return list(_read_rows(path)) if path.is_file() else []
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Add a row to a .jsonl file; a line that a kill has cut off before is closed first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            cut_off = file.read(1) != b"\n"
+        else:
+            cut_off = False
+        file.write((b"\n" if cut_off else b"") + json.dumps(row).encode() + b"\n")
+
+
+def keep_until(path: Path, update: int) -> list[dict[str, Any]]:
+    """Drop the rows after an update from a .jsonl file, which a resumed run makes again; return the others."""
+    if not path.is_file():
+        return []
+    rows = list(_read_rows(path))
+    kept = [row for row in _without_repeats(rows) if row["update"] <= update]
+    if kept != rows:
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in kept))
+    return kept
+
+
+def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # the last line of a run that was killed as it wrote it
+        if isinstance(row, dict) and isinstance(row.get("update"), (int, float)):
+            yield row
+
+
+def _logged_rows(run: Path) -> Iterator[dict[str, float]]:
+    for name in LOGS:
+        if (run / name).is_file():
+            with open(run / name, encoding="utf-8", errors="replace") as lines:
+                for record in read_records(lines, "train_inner"):
+                    yield {**record, "update": record["num_updates"]}
+            return
+
+
+def _without_repeats(rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept: list[dict[str, Any]] = []
+    for row in rows:
+        while kept and kept[-1]["update"] >= row["update"]:
+            kept.pop()
+        kept.append(row)
+    return kept

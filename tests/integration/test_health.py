@@ -1,0 +1,46 @@
+"""A training judges itself: one name for a signal everywhere, a verdict at each validation, an end on collapse."""
+
+import json
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ccc_w2v.training.health.history import read_history, read_verdicts
+from ccc_w2v.training.log import parse_line
+from tests.fake_corpora import write_corpus
+from tests.integration.test_training import train
+
+# Hardly anything is masked, which the first two rows show.
+BROKEN = ["+model.mask_prob=0.02", "model.mask_length=1"]
+VALIDATED = [
+    "dataset.disable_validation=false",
+    "dataset.validate_interval_updates=3",
+    "checkpoint.save_interval_updates=3",
+    "common.tensorboard_logdir=tensorboard",
+    "optimization.max_update=6",
+]
+
+
+def test_a_collapsed_run_ends_with_its_reason_and_a_resumed_one_keeps_its_history(tmp_path):
+    write_corpus(tmp_path, [16000 + 500 * i for i in range(8)], "pretrain")
+    write_corpus(tmp_path, [16000, 18000], "pretrain_valid", seed=50)
+    folder = tmp_path / "run"
+    ended = train(tmp_path, folder, *BROKEN, *VALIDATED, "+task.stop_on_collapse=true")
+    assert ended.returncode == 3, ended.stderr[-2000:]
+    errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "masked_share is 0.0" in errors[0] and "raise model.mask_prob" in errors[0]
+    assert errors[0].startswith("error: health after update 3: collapsed: ") and "Traceback" not in ended.stderr
+    assert [record["status"] for record in read_verdicts(folder)] == ["collapsed"]
+
+    resumed = train(tmp_path, folder, *BROKEN, *VALIDATED)
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    rows = read_history(folder)
+    assert [row["update"] for row in rows] == list(range(1, 7))
+    assert [record["update"] for record in read_verdicts(folder)] == [3, 6]
+
+    records = [parse_line(line) for line in (folder / "hydra_train.log").read_text().splitlines()]
+    logged = [record[1] for record in records if record and record[0] == "train_inner"]
+    signals = set(rows[-1]) - {"update", "train_seconds"}
+    assert len(signals) > 40 and signals <= set(logged[-1])
+    events = EventAccumulator(str(folder / "tensorboard" / "train_inner")).Reload()
+    assert signals - {"num_updates"} <= set(events.Tags()["scalars"])
+    assert json.loads((folder / "signals.jsonl").read_text().splitlines()[0])["update"] == 1

@@ -1,0 +1,135 @@
+"""Runs that are started again: at an epoch's end, after their end, after Ctrl-C, as without the stop."""
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+
+from tests.fake_corpora import write_corpus
+from tests.integration.test_training import command, state
+
+PATIENCE_S = 600  # no claim about speed: only so that a hang fails
+# Four updates an epoch; a validation and a checkpoint at the end of each.
+EPOCHS = [
+    *("dataset.disable_validation=false", "dataset.validate_interval=1", "dataset.validate_interval_updates=0"),
+    *("checkpoint.save_interval=1", "checkpoint.no_epoch_checkpoints=false", "checkpoint.save_interval_updates=0"),
+    "checkpoint.keep_interval_updates=-1",
+]
+PLATEAU = ["~lr_scheduler", "+lr_scheduler._name=reduce_lr_on_plateau", "+lr_scheduler.lr_shrink=0.5"]
+# Any loss of validation is no improvement then.
+PLATEAU += ["+lr_scheduler.lr_threshold=100"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder, [16000 + 500 * i for i in range(12)], "pretrain")
+    write_corpus(folder, [16000, 18000], "pretrain_valid", seed=50)
+    return folder
+
+
+def arguments(corpus, folder, *overrides):
+    return command(corpus, folder, *overrides)[1:]
+
+
+def done(run):
+    code, output = run
+    assert code == 0, output[-3000:]
+    return output
+
+
+def contents(folder):
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("*.pt")}
+
+
+def same(expected, actual):
+    """Whether two values of a checkpoint are equal, tensors bit for bit."""
+    if isinstance(expected, torch.Tensor):
+        return torch.equal(expected, actual)
+    if isinstance(expected, dict):
+        return expected.keys() == actual.keys() and all(same(value, actual[name]) for name, value in expected.items())
+    if isinstance(expected, (list, tuple)):
+        return len(expected) == len(actual) and all(map(same, expected, actual))
+    return expected == actual
+
+
+@pytest.mark.parametrize("schedule", [[], PLATEAU], ids=["polynomial_decay", "reduce_lr_on_plateau"])
+def test_a_run_that_goes_on_from_an_epochs_end_equals_the_uninterrupted_one(warm, corpus, tmp_path, schedule):
+    settings = ["optimization.max_update=12", *EPOCHS, *schedule]
+    done(warm.run(arguments(corpus, tmp_path / "straight", *settings), tmp_path / "log"))
+    expected = state(tmp_path / "straight")
+    if schedule:
+        assert expected["last_optimizer_state"]["param_groups"][0]["lr"] < 5e-4
+    assert expected["optimizer_history"][-1]["lr_scheduler_state"]["best"] is not None
+    for epoch in (1, 2):
+        folder = tmp_path / f"from{epoch}"
+        (folder / "checkpoints").mkdir(parents=True)
+        first = tmp_path / "straight" / "checkpoints" / f"checkpoint{epoch}.pt"
+        shutil.copy(first, folder / "checkpoints" / "checkpoint_last.pt")
+        done(warm.run(arguments(corpus, folder, *settings), tmp_path / "log"))
+        resumed = state(folder)
+        for part in ("model", "last_optimizer_state", "optimizer_history", "task_state"):
+            assert same(expected[part], resumed[part]), part
+        for part in ("train_iterator", "val_loss", "best", "CccPretrainingTask"):
+            assert same(expected["extra_state"][part], resumed["extra_state"][part]), part
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        (["optimization.max_update=3"], "this run is finished: 3 updates are made, optimization.max_update=3"),
+        (["optimization.max_epoch=1"], ""),
+        (["optimization.stop_time_hours=1e-7"], "optimization.stop_time_hours=1e-07"),
+        (["checkpoint.patience=1", "optimization.lr=[0.0]"], "1 validations were no better, checkpoint.patience=1"),
+    ],
+    ids=["updates", "epochs", "hours", "patience"],
+)
+def test_a_finished_run_says_so_and_leaves_its_checkpoints(warm, corpus, tmp_path, limit, message):
+    settings = ["optimization.max_update=20", *EPOCHS, *limit]
+    done(warm.run(arguments(corpus, tmp_path / "run", *settings), tmp_path / "log"))
+    before = contents(tmp_path / "run" / "checkpoints")
+    output = done(warm.run(arguments(corpus, tmp_path / "run", *settings), tmp_path / "log"))
+    assert message in output and "train_inner" not in output
+    assert contents(tmp_path / "run" / "checkpoints") == before
+
+
+def test_more_updates_than_before_train_on(warm, corpus, tmp_path):
+    for updates in (2, 3):
+        limit = f"optimization.max_update={updates}"
+        done(warm.run(arguments(corpus, tmp_path / "run", limit), tmp_path / "log"))
+    assert state(tmp_path / "run")["optimizer_history"][-1]["num_updates"] == 3
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_saves_and_ends_with_130_and_the_run_goes_on(warm, corpus, tmp_path, workers):
+    settings = [f"dataset.num_workers={workers}", "optimization.max_update=1000"]
+    log = tmp_path / "log"
+    pid = warm.start(arguments(corpus, tmp_path / "run", *settings), log)
+    give_up = time.monotonic() + PATIENCE_S
+    while "train_inner" not in log.read_text():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGINT)
+    assert warm.finish() == 130, log.read_text()[-2000:]
+    output = log.read_text()
+    assert "interrupted: saving after this update" in output and "Traceback" not in output
+    saved = state(tmp_path / "run")["optimizer_history"][-1]["num_updates"]
+    assert f"told to stop: saved after update {saved}; the same command goes on" in output
+    settings[1] = f"optimization.max_update={saved + 1}"
+    done(warm.run(arguments(corpus, tmp_path / "run", *settings), log))
+    assert state(tmp_path / "run")["optimizer_history"][-1]["num_updates"] == saved + 1
+
+
+def test_ctrl_c_while_a_run_starts_is_one_line(warm, corpus, tmp_path):
+    log = tmp_path / "log"
+    pid = warm.start(arguments(corpus, tmp_path / "run"), log)
+    give_up = time.monotonic() + PATIENCE_S
+    while "Setting JobRuntime" not in log.read_text():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGINT)
+    assert warm.finish() == 130, log.read_text()[-2000:]
+    assert "interrupted" in log.read_text() and "Traceback" not in log.read_text()
