@@ -15,15 +15,17 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.shared_files import shared_folder
 
+if TYPE_CHECKING:
+    from ccc_w2v.comparison.settings import LanguageModel
+
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="compare.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--arms", default="", help="names of arms.yaml, comma-separated (default: all that can run)")
     add("--seeds", default="3", help="how many, 1 to N; or the seeds themselves, comma-separated: 4,5,6 (default 3)")
@@ -101,7 +103,7 @@ def read_seeds(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts)) if len(parts) > 1 or text.endswith(",") else tuple(range(1, int(parts[0]) + 1))
 
 
-def language_model(options: argparse.Namespace):
+def language_model(options: argparse.Namespace) -> LanguageModel | None:
     from ccc_w2v.comparison.settings import LanguageModel
 
     if (options.lm is None) != (options.lexicon is None):

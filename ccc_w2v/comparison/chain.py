@@ -45,9 +45,7 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
     done, finetuning_seconds = passes, {}
     progress(done)
     for labels in settings.labels:
-        finetuning_seconds[labels] = _finetuned(
-            settings, folder, plain, labels, seed, lambda count, done=done: progress(done + count)
-        )
+        finetuning_seconds[labels] = _finetuned(settings, folder, plain, labels, seed, _beyond(progress, done))
         done += settings.scale.finetune_updates[labels]
         _decoded(settings, folder, labels)
         progress(done)
@@ -62,6 +60,11 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
     }
     write_whole(folder / "chain.json", json.dumps(record, indent=1) + "\n")
     return folder
+
+
+def _beyond(progress: Progress, done: int) -> Progress:
+    """Return what counts the updates of one training after ``done`` earlier ones."""
+    return lambda count: progress(done + count)
 
 
 def _pretrained(settings: Settings, arm: Arm, seed: int, progress: Progress) -> tuple[Path, float]:

@@ -128,9 +128,10 @@ def _compare(
             texts[arm.name] |= {f"seed{seed}-{name}": text for name, text in read_trn(folder / "hyp.trn").items()}
     words = compare_texts(references, texts, rules="none", speakers=SPEAKERS)["pairs"][0]
     letters = [score(references, texts[arm.name], "char") for arm in (a, b)]
-    errors = [[counts.errors for counts in scored.utterances.values()] for scored in letters]
+    errors_a, errors_b = ([counts.errors for counts in scored.utterances.values()] for scored in letters)
     difference = paired_bootstrap(
-        *errors,
+        errors_a,
+        errors_b,
         [counts.words for counts in letters[0].utterances.values()],
         [name.split("-")[1] for name in references],
         generator=generator_for(0, "bootstrap char"),
