@@ -19,25 +19,29 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def appearing(path: str | Path, *, durable: bool = True, neighbour: Path | None = None) -> Iterator[Path]:
+def appearing(
+    path: str | Path, *, durable: bool = True, parents: bool = True, neighbour: Path | None = None
+) -> Iterator[Path]:
     """Give a neighbour of ``path`` to write a file or a folder at; it takes the place of ``path`` as the block ends.
 
-    A kill, or an error in the block, leaves what stood at ``path``; an OSError of a write, which names no file, names
-    ``path``. ``durable``: its data is on the disk before it is renamed, so that a crash of the machine does not leave
-    an empty file either; needless where there are very many files that can be made again. ``neighbour`` is where to
-    write, if not at a name of this process's own.
+    A kill, or an error in the block, leaves what stood at ``path``; an OSError names ``path`` where it names the
+    neighbour or nothing. ``durable``: its data is on the disk before it is renamed, so that a crash of the machine does
+    not leave an empty file either; needless where there are very many files that can be made again. ``parents``: the
+    folders above it are made. ``neighbour`` is where to write, if not at a name of this process's own.
     """
     path = Path(path)
     partial = neighbour or path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         _open_to_others(partial)
         if durable:
             _flush(partial)
         _publish(partial, path)
     except OSError as error:
-        if error.filename is None:
+        # A failed write names no file, and the neighbour says nothing to a user.
+        if error.filename is None or os.fspath(error.filename) == str(partial):
             error.filename = str(path)
         raise
     finally:
@@ -123,8 +127,11 @@ def _refusal_of_the_disk(error: BaseException) -> str | None:
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
-    """Write a file (text as UTF-8) so that a kill leaves the old file or the new one; raises OSError, naming it."""
-    with appearing(path) as partial:
+    """Write a file (text as UTF-8) so that a kill leaves the old file or the new one; raises OSError, naming it.
+
+    The folder must be there: of a mistyped path nothing is made.
+    """
+    with appearing(path, parents=False) as partial:
         partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 

@@ -42,10 +42,14 @@ def test_takes_the_place_of_what_was_there(write, before, durable, tmp_path):
     "error", [KeyError("x"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")]
 )
 def test_an_error_leaves_what_was_there(write, error, tmp_path):
+    def broken() -> None:
+        with appearing(tmp_path / "out") as partial:
+            write(partial)
+            raise error
+
     write_file(tmp_path / "out", "old")
-    with pytest.raises(type(error)), appearing(tmp_path / "out") as partial:
-        write(partial)
-        raise error
+    with pytest.raises(type(error)):
+        broken()
     assert tree(tmp_path) == {"out": "old"}
 
 
@@ -66,6 +70,13 @@ def test_the_data_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
     assert seen == [False]
 
 
+def test_a_mistyped_folder_is_not_made(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_whole(tmp_path / "no" / "out", "text")
+    assert caught.value.filename == str(tmp_path / "no" / "out")
+    assert not (tmp_path / "no").exists()
+
+
 def test_rights_are_those_of_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
@@ -80,13 +91,9 @@ def test_rights_are_those_of_the_umask(tmp_path):
 
 def test_full_disk_is_found_below_other_errors():
     cause = OSError(errno.EDQUOT, "Disk quota exceeded")
-    try:
-        try:
-            raise cause
-        except OSError as error:
-            raise RuntimeError("unexpected pos 64 vs 0") from error
-    except RuntimeError as error:
-        assert full_disk(error) is cause
+    error = RuntimeError("unexpected pos 64 vs 0")
+    error.__cause__ = cause
+    assert full_disk(error) is cause
     assert full_disk(PermissionError(errno.EACCES, "Permission denied")) is None
 
 

@@ -94,7 +94,7 @@ def _origin(state: dict[str, Any], base: dict[str, Any]) -> str:
 
 
 def _objective(base: dict[str, Any]) -> dict[str, Any]:
-    """The original's objective by the names of our criterion; what its file does not hold stays open."""
+    """Return the original's objective by the names of our criterion, as far as its file holds it."""
     objective = {name: base["model"][name] for name in _ORIGINAL_MODEL if name in base["model"]}
     if "scale_factor" in objective:
         objective["near_positives"] = "scale_similarity"

@@ -1,6 +1,6 @@
-"""Search LM weight and word score on dev, into OUT/trials.tsv and OUT/trials.png; prints options for tools/decode.py.
+r"""Search LM weight and word score on dev, into OUT/trials.tsv and OUT/trials.png; prints options for tools/decode.py.
 
-    python tools/tune_lm.py --checkpoint finetuned/checkpoint_best.pt --manifest data/dev.tsv --out tuned \\
+    python tools/tune_lm.py --checkpoint finetuned/checkpoint_best.pt --manifest data/dev.tsv --out tuned \
         --beam 50 --lm words.arpa --lexicon words.txt
 
 The network runs once: its log-probabilities stay in OUT/dev (or --cache, which several searches may share). A search

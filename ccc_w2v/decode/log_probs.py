@@ -26,7 +26,7 @@ from ccc_w2v.files import appearing
 
 @dataclass(frozen=True)
 class Piece:
-    """What is searched at once: an utterance or a part of one, its start [s], length in samples; is it the last?"""
+    """What is searched at once: an utterance or a part of it, its start [s] and length in samples, whether the last."""
 
     utterance: str
     start: float

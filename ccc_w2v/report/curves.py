@@ -126,7 +126,7 @@ def _points(rows: Sequence[Row], key: str, signal: str, unit: float) -> list[tup
 
 
 def _look(index: int, points: int) -> dict[str, Any]:
-    """Runs differ in colour and in mark, and from the seventh on in the line's style."""
+    """Return a run's style of line: runs differ in colour and mark, and from the seventh on in the dashes."""
     return {
         "color": COLOURS[index % len(COLOURS)],
         "marker": MARKS[index % len(MARKS)],

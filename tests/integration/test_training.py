@@ -100,10 +100,12 @@ def test_a_run_killed_at_any_update_and_resumed_equals_the_uninterrupted_one(cor
     assert all(torch.equal(found["model"][name], value) for name, value in expected["model"].items())
     assert found["optimizer_history"] == expected["optimizer_history"]
     tasks = [one["extra_state"]["CccPretrainingTask"] for one in (expected, found)]
-    assert tasks[0]["counts"] == tasks[1]["counts"] and tasks[0]["counts"]["audio_samples"] > 0
+    assert tasks[0]["counts"] == tasks[1]["counts"]
+    assert tasks[0]["counts"]["audio_samples"] > 0
     if scope == "global":
         bank, found_bank = (one["target_bank"] for one in tasks)
-        assert bank["fitted_at"] >= 6 and bank["fitted_at"] == found_bank["fitted_at"]
+        assert bank["fitted_at"] >= 6
+        assert bank["fitted_at"] == found_bank["fitted_at"]
         assert torch.equal(bank["centroids"], found_bank["centroids"])
         assert torch.equal(bank["points"], found_bank["points"])
 
@@ -164,13 +166,15 @@ def test_files_that_are_bad_already_at_the_start_are_skipped_and_counted(warm, c
     code, output = warm.run(command(data, tmp_path / "run", *overrides)[1:], tmp_path / "log")
     assert code == 0, output[-2000:]
     assert f"{manifest}: 3 of 12 files looked at cannot be used and are skipped" in output
-    assert '"train_bad_audio": "3"' in output and '"train_bad_audio": "6"' in output
+    assert '"train_bad_audio": "3"' in output
+    assert '"train_bad_audio": "6"' in output
     assert "on_bad_audio=skip: unreadable utterances were left out 6 times in all epochs" in output
     for file in (data / "audio").glob("pretrain?*.wav"):
         if "valid" not in file.name:
             file.unlink()
     code, output = warm.run(command(data, tmp_path / "none", *overrides)[1:], tmp_path / "log")
-    assert code == 2 and "none of 12 files can be used" in output, output[-2000:]
+    assert code == 2, output[-2000:]
+    assert "none of 12 files can be used" in output, output[-2000:]
 
 
 @pytest.mark.parametrize(
@@ -186,8 +190,11 @@ def test_audio_that_turns_out_bad_ends_the_run_or_is_skipped(corpus, tmp_path, k
     overrides += ["+dataset.batch_size=1"] * alone
     ended = train(data, tmp_path / "ended", *overrides)
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
-    assert ended.returncode == 2 and "Traceback" not in ended.stderr, ended.stderr[-2000:]
-    assert len(errors) == 1 and f"{manifest}:7: " in errors[0] and "on_bad_audio: skip" in errors[0]
+    assert ended.returncode == 2, ended.stderr[-2000:]
+    assert "Traceback" not in ended.stderr, ended.stderr[-2000:]
+    assert len(errors) == 1
+    assert f"{manifest}:7: " in errors[0]
+    assert "on_bad_audio: skip" in errors[0]
     skipped = train(data, tmp_path / "skipped", *overrides, "+task.on_bad_audio=skip")
     assert skipped.returncode == 0, skipped.stderr[-2000:]
     assert '"train_bad_audio": "1"' in skipped.stdout + skipped.stderr

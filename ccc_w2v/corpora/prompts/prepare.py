@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from ccc_w2v.corpora.prompts.labels import (
     DOUBTFUL,
-    UnknownReading,
+    UnknownReadingError,
     letters_per_second,
     read_transcripts,
     spoken_words,
@@ -152,7 +152,7 @@ def _label(name: str, text: str | None, seconds: float) -> tuple[str, str]:
         return "", "no transcript"
     try:
         words = spoken_words(text)
-    except UnknownReading as token:
+    except UnknownReadingError as token:
         return "", f"reading of {token} unknown"
     if name in DOUBTFUL:
         return words, DOUBTFUL[name]

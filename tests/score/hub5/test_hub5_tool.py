@@ -49,6 +49,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 def scored(files: dict[str, Path], **options: object) -> dict:
     report = files["stm"].with_name("score.json")
+    report.unlink(missing_ok=True)  # of another hypothesis, which a score does not replace
     assert run_tool("score", standard="hub5", json=report, **files, **options) == 0
     return json.loads(report.read_text())
 
