@@ -42,9 +42,11 @@ def test_one_view_is_that_of_the_two_under_their_mask(folder, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     model = tiny_ccc(**NO_DROPOUT)
     both, original, augmented = (batch(folder, views, model) for views in ("both", "original", "augmented"))
-    assert torch.equal(original["source"], both["source"]) and torch.equal(augmented["source"], both["source_aug"])
+    assert torch.equal(original["source"], both["source"])
+    assert torch.equal(augmented["source"], both["source_aug"])
     assert not torch.equal(original["source"], augmented["source"])
-    assert "source_aug" not in original and "source_aug" not in augmented
+    assert "source_aug" not in original
+    assert "source_aug" not in augmented
     masked = model(**both)["mask_indices"]
     for view in (original, augmented):
         assert torch.equal(view["mask_indices"], masked)
@@ -62,7 +64,8 @@ def test_one_view_is_trained_on_by_fairseqs_criterion(folder, tmp_path, monkeypa
         loss, frames, _ = criterion(model, sample)
         losses.append(loss.item())
         assert frames == sample["net_input"]["mask_indices"].sum()
-    assert losses[0] == losses[1] and torch.isfinite(loss)
+    assert losses[0] == losses[1]
+    assert torch.isfinite(loss)
 
 
 @pytest.mark.parametrize(("views", "criterion"), [("both", "wav2vec"), ("original", "ccc"), ("augmented", "ccc")])

@@ -1,4 +1,4 @@
-"""Write a test set under fixed conditions (noise, rooms, telephone ...), so that every system hears the same.
+r"""Write a test set under fixed conditions (noise, rooms, telephone ...), so that every system hears the same.
 
     python tools/prepare_conditions.py --manifest data/small/test.tsv --pipelines recipes/small/conditions/*.yaml \\
         --noise-manifest data/small/noise_test.tsv --out data/small/conditions

@@ -39,8 +39,10 @@ def test_p_values_are_adjusted_for_the_pairs_of_a_condition():
         {"cer": None, "wer": None, "mapsswe": {"p": None}},
     ]
     first, second = _adjusted(rows)
-    assert (first["cer_p_adjusted"], first["wer_p_adjusted"]) == (0.02, 0.04) and first["holds"]
-    assert second["wer_p_adjusted"] == 1.0 and not second["holds"]
+    assert (first["cer_p_adjusted"], first["wer_p_adjusted"]) == (0.02, 0.04)
+    assert first["holds"]
+    assert second["wer_p_adjusted"] == 1.0
+    assert not second["holds"]
 
 
 @pytest.mark.parametrize("content", ["{", '{"rows": []}', "[]"])

@@ -70,7 +70,8 @@ def test_rooms_are_outside_the_trainings_ranges():
     hall = load_pipeline(CONDITIONS[3], RATE).steps[0].transform
     trained = type(hall)(RATE)
     assert hall.rt60_s.low > trained.rt60_s.high
-    assert hall.edge_m.low > trained.edge_m.high and hall.height_m.low > trained.height_m.high
+    assert hall.edge_m.low > trained.edge_m.high
+    assert hall.height_m.low > trained.height_m.high
     # Every room of the pool can be simulated with the direct path in front.
     for room in range(3):
         response, direct = hall.response(room)
@@ -98,5 +99,7 @@ def test_bad_options_are_one_line(corpus, tmp_path, capsys):
         named = [part.format(n=NOISY[0]) for part in pipelines]
         assert run_with("prepare_conditions", "--manifest", corpus[0], "--out", tmp_path, "--pipelines", *named) == 2
         error = capsys.readouterr().err
-        assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert message in error
     assert run_tool("prepare_conditions", manifest=tmp_path / "x.tsv", pipelines=NOISY[0], out=tmp_path) == 2

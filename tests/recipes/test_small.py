@@ -75,7 +75,8 @@ def test_compute_is_equal_where_it_should_be():
     every = settings()
     passes = {arm.name: every.encoder_passes(arm) for arm in every.arms}
     two_views = passes["ccc_scale"]
-    assert passes["none"] == 0 and passes["wav2vec2"] == two_views // 2
+    assert passes["none"] == 0
+    assert passes["wav2vec2"] == two_views // 2
     equal = set(passes) - {"none", "wav2vec2", "wav2vec2_augmented"}
     assert {passes[name] for name in equal} == {two_views}
     assert len(every.arms) == len(ARMS) == 10
@@ -106,7 +107,8 @@ def test_finetuning_composes(scale, labels, tmp_path):
     values = {"task.data": str(tmp_path), "model.w2v_path": "x.pt", "dataset.train_subset": f"train_{labels}"}
     values |= {"optimization.max_update": held.finetune_updates[labels], **held.finetune}
     config = compose_config(RECIPE / "config/finetune.yaml", key_overrides(RECIPE / "config/finetune.yaml", values))
-    assert config.optimization.max_update == held.finetune_updates[labels] and config.task.labels == "ltr"
+    assert config.optimization.max_update == held.finetune_updates[labels]
+    assert config.task.labels == "ltr"
     # Below 1 fairseq ends with "this should never happens" as soon as it draws no channel.
     width = composed("ccc_scale", scale).model.encoder_embed_dim
     assert config.model.mask_channel_prob * width / config.model.mask_channel_length >= 1
@@ -179,7 +181,9 @@ def test_the_comparison_ends_with_a_row_for_every_cell(finished):
     assert set(rows) == {(arm, *cell, condition) for arm in RUN for cell in measured for condition in CONDITIONS}
     for row in rows.values():
         assert row["cer_interval"][0] <= row["cer"] <= row["cer_interval"][1]
-        assert row["wer"] >= 0 and row["seed"] == 1 and row["commit"]
+        assert row["wer"] >= 0
+        assert row["seed"] == 1
+        assert row["commit"]
     passes = {row["arm"]: row["encoder_passes"] for row in results["rows"]}
     assert passes == {"none": 0, "wav2vec2": 4, "ccc_scale": 8}
     assert rows["ccc_scale", "10m", "greedy", "clean"]["seconds"] > 0
@@ -249,7 +253,8 @@ def test_nothing_is_done_twice(place, finished):
     logs = {path: path.stat().st_size for path in finished.rglob("train.log")}
     before = (finished.parent / "results.json").read_text()
     process = compare(place, finished, "--arms", ",".join(RUN))
-    assert process.communicate() and process.returncode == 0
+    assert process.communicate()
+    assert process.returncode == 0
     assert {path: path.stat().st_size for path in finished.rglob("train.log")} == logs
     assert (finished.parent / "results.json").read_text() == before
 
@@ -260,14 +265,17 @@ def test_tables_and_plots_come_from_the_results_alone(finished, tmp_path, capsys
     for _ in range(2):
         assert run_with("compare_small", "--render", "--results", tmp_path / "results.json") == 0
     text = (tmp_path / "RESULTS.md").read_text()
-    assert text.startswith("# Small\n\nWords by hand.\n") and text.count("| CER, % |") == 2
+    assert text.startswith("# Small\n\nWords by hand.\n")
+    assert text.count("| CER, % |") == 2
     results = json.loads((tmp_path / "results.json").read_text())
     row = results["rows"][0]
     low, high = row["cer_interval"]
     assert f"{100 * row['cer']:.1f} ({100 * low:.1f} to {100 * high:.1f})" in text
-    assert "no pre-training" in text and "| wav2vec 2.0 | 4 |" in text
+    assert "no pre-training" in text
+    assert "| wav2vec 2.0 | 4 |" in text
     for plot in ("results_10m_greedy.svg", "results_1h_probe.svg"):
-        assert f"]({plot})" in text and "telephone" in (tmp_path / plot).read_text()
+        assert f"]({plot})" in text
+        assert "telephone" in (tmp_path / plot).read_text()
 
 
 def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
@@ -280,7 +288,8 @@ def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
     process = compare(tmp_path, tmp_path / "run/out", "--arms", "cross,none")
     printed, _ = process.communicate()
     assert process.returncode == 2
-    assert "1 of 2 runs failed: cross with seed 1" in printed and "criterion.scale_factor=7.0" in printed
+    assert "1 of 2 runs failed: cross with seed 1" in printed
+    assert "criterion.scale_factor=7.0" in printed
     assert (tmp_path / "run/out/none/seed1/chain.json").is_file()
 
 
@@ -318,4 +327,5 @@ def test_another_scale_does_not_take_the_folder(place, finished, capsys):
 
 def test_compare_sh_is_the_tool():
     done = subprocess.run([RECIPE / "compare.sh", "--help"], capture_output=True, text=True, env=os.environ)
-    assert done.returncode == 0 and "--scale" in done.stdout
+    assert done.returncode == 0
+    assert "--scale" in done.stdout
