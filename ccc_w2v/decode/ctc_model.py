@@ -140,8 +140,8 @@ def checkpoint_files(path: str | Path, average_last: int = 0) -> list[Path]:
             break
     if len(checkpoints) < average_last:
         raise InputError(
-            f"{folder}: holds {len(checkpoints)} checkpoints of epochs or updates, --average-last needs {average_last}; "
-            "train with checkpoint.no_epoch_checkpoints=false or checkpoint.save_interval_updates, or average fewer"
+            f"{folder}: holds {len(checkpoints)} checkpoints of epochs or updates, --average-last needs {average_last}"
+            "; train with checkpoint.no_epoch_checkpoints=false or checkpoint.save_interval_updates, or average fewer"
         )
     return [checkpoints[number] for number in sorted(checkpoints)[-average_last:]]
 
