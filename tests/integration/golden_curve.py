@@ -53,6 +53,7 @@ def losses(folder: Path) -> list[float]:
 
     corpus, record = folder / "corpus", folder / "losses.txt"
     write_corpus(corpus, [16000 + 500 * index for index in range(12)], "pretrain")
+    write_corpus(corpus, [16000], "pretrain_valid", seed=50)  # which fairseq 0.12.2 reads without validation too
     (folder / "noise.yaml").write_text("transforms: [{name: gaussian_noise, p: 0.5}, {name: babble, p: 0.5}]")
     overrides = [f"optimization.max_update={UPDATES}", f"task.augment={folder / 'noise.yaml'}"]
     overrides += ["checkpoint.no_save=true"]
