@@ -205,7 +205,8 @@ class CccPretrainingTask(AudioPretrainingTask):
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint:
             self._model = model
-            logger.info(self.plan(cfg))
+            self._plan = self.plan(cfg)
+            logger.info(self._plan)
         return model
 
     def build_criterion(self, cfg: Any) -> Any:
@@ -213,6 +214,10 @@ class CccPretrainingTask(AudioPretrainingTask):
         with one_line_errors():
             self._rules = load_rules(self.cfg.health_bands)
             return super().build_criterion(cfg)
+
+    def describe(self) -> str:
+        """Return the plan line of this run, for its record."""
+        return self._plan
 
     def plan(self, model_cfg: Any) -> str:
         """Say what the run is about to do: processes, audio per update, hours, views, masking, where it is saved."""
@@ -329,6 +334,9 @@ class CccPretrainingTask(AudioPretrainingTask):
         if self._training and seconds:
             metrics.log_scalar("audio_per_update", audio, round=1)
             metrics.log_scalar("times_real_time", audio / seconds, weight=seconds, round=2)
+            metrics.log_scalar("audio_hours_per_device_hour", audio / passed, weight=passed, round=2)
+            left = max(self.cfg.max_update - self._updates - 1, 0)
+            metrics.log_scalar("hours_left", left * seconds / 3600, round=3)
         # Weight 0: a total is shown as it stands, not averaged over the logging interval.
         metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)
         metrics.log_scalar("bad_audio", counts["bad_audio"], weight=0)
