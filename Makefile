@@ -1,9 +1,10 @@
-# make demo: the whole job on real speech.  make test: everything that is checked.  Both set themselves up.
+# make demo: the whole job on real speech.  make test: everything that is checked.  make docs: the manual, into site/.
+# Each sets itself up.
 PYTHON ?=
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 
-.PHONY: setup demo clean-demo test check
+.PHONY: setup demo clean-demo test check docs
 
 setup: $(VENV)/.ready
 
@@ -20,10 +21,14 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck -x recipes/*/*.sh recipes/*/*.sbatch tools/*.sh .ci/run
+	$(BIN)/shellcheck -x recipes/*/*.sh recipes/*/*.sbatch tools/*.sh tests/*.sh .ci/run
+
+# A broken link, a page outside the navigation or a marker without its table fails the build.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # One thread per process: threads that fight for two cores are 16 times slower. A file stays in one process, which makes
 # its corpora and models once; the longest come first.
-test: check
+test: check docs
 	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --durations=10 \
 		tests/integration tests

@@ -1,4 +1,4 @@
-"""`ccc`: alpha L_c + beta L_cross + gamma L'_cross + diversity + penalty (METHOD.md section 5), and one log line."""
+"""`ccc`: alpha L_c + beta L_cross + gamma L'_cross + diversity + penalty (docs/method.md, section 5), one log line."""
 
 import math
 from collections.abc import Iterable
@@ -97,7 +97,7 @@ class CccCriterion(FairseqCriterion):
         terms = objective["terms"]
         extra = VIEWS if str(self.cfg.extra_losses_on) == "both" else (ORIGINAL,)
         diversity, penalty = (
-            weight * sample_size * sum(value(output, view) for view in extra).float() / len(extra)
+            _weighted(weight * sample_size, sum(value(output, view) for view in extra).float() / len(extra))
             for weight, value in (
                 (self.cfg.diversity_weight, _diversity),
                 (self.cfg.penalty_weight, lambda output, view: output["features_pen" + view]),
@@ -298,6 +298,11 @@ class CccCriterion(FairseqCriterion):
         metrics.log_scalar("near_positive_share", share, total("negatives"), round=4)
         metrics.log_scalar("ntokens", total("ntokens"))
         metrics.log_scalar("nsentences", total("nsentences"))
+
+
+def _weighted(weight: float, value: torch.Tensor) -> torch.Tensor:
+    """Multiply; a value of weight 0 is left out, for in fp16 it may be infinite, and 0 x inf is not a number."""
+    return weight * value if weight else value.new_zeros(())
 
 
 def _diversity(output: dict[str, Any], suffix: str) -> torch.Tensor:

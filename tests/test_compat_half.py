@@ -15,7 +15,6 @@ from ccc_w2v.compat_half import TOLERANCE, check_half_convolutions, relative_err
 from ccc_w2v.decode.cpu.network import fold
 from ccc_w2v.decode.ctc_model import load_ctc
 from ccc_w2v.decode.network import emit
-from tests.conftest import checkpoint, test_set  # noqa: F401
 from tests.tiny_ctc import read_waves
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 
@@ -140,8 +139,8 @@ def test_single_precision_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("packed", [False, True])
 def test_decoding_with_a_wrong_kernel_is_near_single_precision(
     packed: bool,
-    checkpoint: Path,  # noqa: F811
-    test_set: Path,  # noqa: F811
+    checkpoint: Path,
+    test_set: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, waves = load_ctc(checkpoint), read_waves(test_set)[:1]

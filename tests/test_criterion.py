@@ -69,6 +69,37 @@ def test_weights_multiply_their_terms():
     torch.testing.assert_close(loss.detach(), expected)
 
 
+@pytest.mark.parametrize(("name", "key"), [("penalty_weight", "features_pen"), ("diversity_weight", "prob_perplexity")])
+def test_what_has_no_weight_may_be_infinite(name, key):
+    # As fp16 makes it; 0 x inf would be NaN. A term of weight 0 is not computed at all.
+    model, batch = tiny_ccc(**NO_DROPOUT).eval(), sample()
+    loss, *_ = criterion(**{name: 0.0})(model, batch)
+    loss.backward()
+    expected = [parameter.grad for parameter in model.parameters()]
+    model.zero_grad(set_to_none=True)
+    actual, *_ = criterion(**{name: 0.0})(_Overflown(model, key), batch)
+    assert torch.equal(actual, loss)
+    actual.backward()
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        # Without training's noise, the codes' projection learns from the diversity alone.
+        assert (parameter.grad is None) is (gradient is None)
+        assert gradient is None or torch.equal(parameter.grad, gradient)
+
+
+class _Overflown:
+    """A model of which one output has overflown, in both views."""
+
+    def __init__(self, model, key):
+        self.model, self.key = model, key
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def __call__(self, **inputs):
+        output = self.model(**inputs)
+        return output | {name: value * math.inf for name, value in output.items() if name.startswith(self.key)}
+
+
 def test_extra_losses_of_both_views_are_their_mean():
     model, batch = tiny_ccc(**NO_DROPOUT).eval(), sample()
     swapped = {"id": batch["id"], "net_input": dict(batch["net_input"])}

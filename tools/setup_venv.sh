@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Build the virtual environment: tools/setup_venv.sh FOLDER   (PYTHON=python3.12 picks another interpreter)
+# Build the virtual environment: tools/setup_venv.sh FOLDER
+# PYTHON=python3.12 picks another interpreter, EXTRAS=cpu,lm what is installed beside the package (all of it).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$1
@@ -44,6 +45,7 @@ else
     pip --no-build-isolation fairseq-fixed==0.12.3.1
 fi
 # Isolated: where editdistance has no wheel (Python 3.13) its build needs a backend of its own.
-pip -e ".[dev,cpu,benchmark,onnx,hdf5,lm]"
+extras=${EXTRAS-dev,docs,cpu,benchmark,onnx,hdf5,lm}
+pip -e ".${extras:+[$extras]}"
 touch "$venv/.ready"
 echo "ready: $venv"

@@ -23,6 +23,7 @@ from torch import Tensor
 from ccc_w2v.augment.base import Parameters, Range, Transform
 from ccc_w2v.augment.dropout import TimeDropout
 from ccc_w2v.augment.filtering import BandLimit
+from ccc_w2v.augment.freeverb import Freeverb
 from ccc_w2v.augment.gain import Clipping, Gain, Polarity
 from ccc_w2v.augment.noise import Babble, BackgroundNoise, GaussianNoise, Music
 from ccc_w2v.augment.pitch import PitchShift
@@ -33,9 +34,10 @@ from ccc_w2v.errors import InputError
 from ccc_w2v.shared_files import shared_folder
 
 _NOISES: tuple[type[Transform], ...] = (GaussianNoise, BackgroundNoise, Music, Babble)
-_CHANNELS: tuple[type[Transform], ...] = (Reverb, RecordedReverb, BandLimit, Telephone, Clipping, Gain, Polarity)
+_REVERBS: tuple[type[Transform], ...] = (Reverb, RecordedReverb, Freeverb)
+_CHANNELS: tuple[type[Transform], ...] = (BandLimit, Telephone, Clipping, Gain, Polarity)
 _EFFECTS: tuple[type[Transform], ...] = (PitchShift, TimeDropout)
-TRANSFORMS: dict[str, type[Transform]] = {one.name: one for one in (*_NOISES, *_CHANNELS, *_EFFECTS)}
+TRANSFORMS: dict[str, type[Transform]] = {one.name: one for one in (*_NOISES, *_REVERBS, *_CHANNELS, *_EFFECTS)}
 
 Drawn = list[Parameters | None]  # one entry for each transform of the pipeline; None where the coin said no
 

@@ -1,21 +1,24 @@
 """Reverberation by simulated rooms, aligned to the direct path so that no frame moves.
 
 A pool of rooms is simulated with pyroomacoustics: image sources for the early reflections, ray tracing for the tail
-(Scheibler et al., "Pyroomacoustics", ICASSP 2018). Room i of a pool is the same in every process and after a restart.
+(Scheibler et al., "Pyroomacoustics", ICASSP 2018). Room i of a pool is the same in every process and after a restart;
+room_cache.py keeps what is simulated.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ccc_w2v.augment.base import Parameters, Range, Transform, draw_integer, match_level, setting
 from ccc_w2v.augment.convolution import convolve
+from ccc_w2v.augment.room_cache import pool
 from ccc_w2v.data.randomness import generator_for, seed_for
 from ccc_w2v.errors import InputError
 
@@ -24,6 +27,7 @@ SCATTERING = 0.2  # share of a reflection that is diffuse: furnished rooms; with
 # 0.3 s for one room. With 10,000 rays it takes half as long again, and decay times change by 2 % on average.
 IMAGE_ORDER, RAYS = 10, 3000
 ATTEMPTS = 20
+POOL_VERSION = 1  # to be raised when a change below makes other rooms: it names the pools in the cache
 WALL_M = 0.5  # nobody speaks and no microphone stands nearer to a wall
 
 
@@ -37,7 +41,7 @@ class Reverb(Transform):
     name = "reverb"
     keeps_time = True
 
-    rooms: int = setting("rooms in the pool; each takes 0.3 s to simulate, once in a process", default=64, minimum=1)
+    rooms: int = setting("rooms in the pool; each takes 0.3 s to simulate, once on a machine", default=1000, minimum=1)
     seed: int = setting("which pool: the same seed gives the same rooms", default=0, minimum=0)
     rt60_s: Range = setting(
         "reverberation time at 1 kHz in seconds, by Eyring's formula; a long or flat room rings up to 1.7 times that",
@@ -71,10 +75,18 @@ class Reverb(Transform):
         return match_level(wet_RS, waves_RS)
 
     def prepare(self) -> None:
-        """Simulate the whole pool, with a progress bar."""
-        missing = [room for room in range(self.rooms) if room not in self.responses]
-        for room in tqdm(missing, desc="simulating rooms", unit="room", disable=not missing):
-            self.response(room)
+        """Read the whole pool from the cache on disk; simulate what is not there yet, with a progress bar."""
+        if any(room not in self.responses for room in range(self.rooms)):
+            self.responses.update(enumerate(pool(self._pool_name(), self.rooms, self.response)))
+
+    def _pool_name(self) -> str:
+        """Return a name that differs wherever a room may: by its settings, and by what simulates it."""
+        import pyroomacoustics
+
+        ranges = (self.rt60_s, self.damping, self.edge_m, self.height_m, self.distance_m)
+        simulation = (POOL_VERSION, IMAGE_ORDER, RAYS, SCATTERING, WALL_M, ATTEMPTS, BANDS_HZ.tolist())
+        known = [pyroomacoustics.__version__, self.sample_rate, self.seed, *map(astuple, ranges), *simulation]
+        return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
 
     def response(self, room: int) -> tuple[Tensor, int]:
         """Return a room's impulse response (L,), simulated when first asked for, and its direct path's sample.

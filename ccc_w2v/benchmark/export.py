@@ -22,7 +22,7 @@ from ccc_w2v.compat import field_defaults
 
 EXPORT = Path(__file__).resolve().parents[2] / "tools" / "export.py"
 SECONDS = (14, 11, 8, 5)
-# METHOD.md section 7.
+# docs/method.md, section 7.
 BASE = {"quantize_targets": True, "final_dim": 256, "encoder_layerdrop": 0.05, "feature_grad_mult": 0.1}
 
 

@@ -23,7 +23,7 @@ from ccc_w2v.model import CccWav2Vec2Config, CccWav2Vec2Model
 
 RATE = 16000
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# METHOD.md section 7, with layer drop off: it would give every step another number of layers.
+# docs/method.md, section 7, with layer drop off: it would give every step another number of layers.
 BASE = {
     "quantize_targets": True,
     "final_dim": 256,

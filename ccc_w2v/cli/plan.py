@@ -54,6 +54,7 @@ def write_plan(options: argparse.Namespace, text: str) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from ccc_w2v.checkpoint.read import load_untrusted
     from ccc_w2v.errors import InputError
     from ccc_w2v.planning.plan import make_plan, with_batches
     from ccc_w2v.planning.recipe import filled_share, missing_settings, read_recipe
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
         counts = [int(word) for word in options.gpus.split(",")]
     except ValueError:
         raise InputError(f"--gpus {options.gpus}: must be whole numbers with commas between them") from None
-    recipe = read_recipe(options.config, options.overrides)
+    recipe = read_recipe(options.config, options.overrides, load_untrusted)
     trial, step = None, options.step_seconds
 
     def plans() -> list:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import soundfile
 import torch
-import torchaudio
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, write_all_labels
 from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.data.resample import resample
 from ccc_w2v.errors import InputError
 from ccc_w2v.run_folder import Output, beside, claim, keep_record
 
@@ -59,7 +59,7 @@ def perturb_speed(
                 if factor == 1:
                     entries.append((path, entry.samples))
                     continue
-                target = audio / f"{factor:g}" / Path(entry.path).with_suffix(".flac")
+                target = audio / f"{factor:g}" / _copy_path(entry.path)
                 if not target.is_file():
                     wave_S = read_audio(path, sample_rate, where=given.where(entry), declared_samples=entry.samples)
                     _write_copy(wave_S, sample_rate, factor, target)
@@ -70,8 +70,14 @@ def perturb_speed(
     return len(entries)
 
 
+def _copy_path(path: str) -> Path:
+    """Return where a copy goes below its folder; a slice of a zip becomes a file in a folder of the zip's name."""
+    base, *slice_ = path.rsplit(":", 2) if ".zip:" in path else [path]
+    return Path(base).with_suffix("") / f"{slice_[0]}.flac" if slice_ else Path(base).with_suffix(".flac")
+
+
 def _write_copy(wave_S: torch.Tensor, sample_rate: int, factor: float, target: Path) -> None:
-    copy_S, _ = torchaudio.functional.speed(wave_S, sample_rate, factor)
+    copy_S = resample(wave_S, round(factor * sample_rate), sample_rate)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:

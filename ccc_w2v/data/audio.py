@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 import torch
 
+from ccc_w2v.data.resample import resample as resample_wave
 from ccc_w2v.errors import InputError
 
 NOT_FINITE = "holds samples that are NaN or infinite; replace the file"
@@ -54,9 +55,7 @@ def read_audio(
     wave_S = torch.from_numpy(wave)
     if rate == sample_rate:
         return wave_S
-    import torchaudio  # a second, for those who need it alone
-
-    return torchaudio.functional.resample(wave_S, rate, sample_rate)
+    return resample_wave(wave_S, rate, sample_rate)
 
 
 def read_samples(

@@ -42,7 +42,7 @@ def weigh_negatives(
 
     ``scale_similarity`` multiplies a near positive's logit by the factor (the paper's; it raises negative logits),
     ``log_weight`` adds its logarithm, which multiplies the term in the softmax's denominator by exactly the factor,
-    ``remove`` masks it out. Source: METHOD.md section 4.
+    ``remove`` masks it out. Source: docs/method.md, section 4.
     """
     positive, negative_BMN = logits[..., :1], logits[..., 1:]
     if mode == "scale_similarity":

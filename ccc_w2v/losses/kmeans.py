@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 
 def cluster_count(masked_frames: int, cluster_factor: int) -> int:
-    """Return K = max(2, M // cluster_factor): the factor is masked frames per cluster (METHOD.md section 3)."""
+    """Return K = max(2, M // cluster_factor): the factor is masked frames per cluster (docs/method.md, section 3)."""
     return max(2, masked_frames // cluster_factor)
 
 

@@ -17,7 +17,7 @@ def sample_negatives(
     """Draw for each masked frame N others of its utterance, uniformly and never itself: indices (B, M, N) in 0..M-1.
 
     The indices live on the generator's device. A single masked frame has no other: its draws are itself, which
-    equal_codes masks out, so that its loss is zero. Source: METHOD.md section 2; wav2vec 2.0 (arXiv 2006.11477)
+    equal_codes masks out, so that its loss is zero. Source: docs/method.md, section 2; wav2vec 2.0 (arXiv 2006.11477)
     section 3.2.
     """
     device = generator.device
@@ -40,7 +40,7 @@ def equal_codes(codes_BMG: torch.Tensor, negatives_BMN: torch.Tensor) -> torch.T
 
 
 def near_positives(labels_BM: torch.Tensor, negatives_BMN: torch.Tensor) -> torch.Tensor:
-    """Tell where a negative lies in its positive's cluster: bool (B, M, N) (METHOD.md section 3)."""
+    """Tell where a negative lies in its positive's cluster: bool (B, M, N) (docs/method.md, section 3)."""
     return _same(labels_BM, negatives_BMN)
 
 

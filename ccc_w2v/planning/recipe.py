@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import Recipe
 
-# Fine-tuning takes its size from a checkpoint; the fine-tuning recipes are BASE's.
-BASE_PARAMETERS = 95_000_000
+# Fine-tuning takes its size from a checkpoint, which a plan may be made before: then a recipe's name tells.
+BASE_PARAMETERS, LARGE_PARAMETERS = 95_000_000, 317_000_000
 # The longest utterance of LibriSpeech (dev-other): what fine-tuning, which does not crop, must take whole [s].
 LONGEST_UTTERANCE = 35.2
 
@@ -101,8 +101,14 @@ def build_model(cfg: DictConfig) -> nn.Module:
             raise InputError(f"fairseq refuses this model: {error}") from error
 
 
-def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Say what a configuration asks for. Raises InputError for one without max_tokens, max_update or lr."""
+def read_recipe(
+    path: str | Path, overrides: Sequence[str] = (), read_checkpoint: Callable[[str], dict[str, Any]] | None = None
+) -> Recipe:
+    """Say what a configuration asks for. Raises InputError for one without max_tokens, max_update or lr.
+
+    ``read_checkpoint`` returns the content of the checkpoint that is fine-tuned, which tells its size; without it, or
+    where the checkpoint is not there yet, the recipe's name does.
+    """
     cfg = compose_config(path, overrides)
     pretraining = cfg.task._name in ("ccc_pretraining", "audio_pretraining")
     if not pretraining and cfg.task._name != "audio_finetuning":
@@ -115,7 +121,9 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return Recipe(
         name=Path(path).stem,
         views=2 if cfg.task._name == "ccc_pretraining" else 1,
-        parameters=_count(build_model(cfg)) if pretraining else BASE_PARAMETERS,
+        parameters=_count(build_model(cfg))
+        if pretraining
+        else _finetuned_parameters(cfg, Path(path).stem, read_checkpoint),
         precision="fp16" if half else "fp32",
         max_tokens=cfg.dataset.max_tokens,
         longest=cfg.task.max_sample_size or min(cfg.dataset.max_tokens, int(LONGEST_UTTERANCE * rate)),
@@ -150,6 +158,13 @@ def filled_share(manifest: str | Path, recipe: Recipe, max_tokens: int) -> float
     batches = batch_by_size(np.arange(len(taken)), taken.__getitem__, taken, max_tokens, required_batch_size_multiple=1)
     held = sum(len(batch) * taken[batch].min() if recipe.pretraining else taken[batch].sum() for batch in batches)
     return float(held / (len(batches) * max_tokens))
+
+
+def _finetuned_parameters(cfg: DictConfig, name: str, read_checkpoint: Callable[[str], dict[str, Any]] | None) -> int:
+    path = OmegaConf.select(cfg, "model.w2v_path", throw_on_missing=False)
+    if read_checkpoint and path and Path(path).is_file():
+        return sum(tensor.numel() for tensor in read_checkpoint(path)["model"].values())
+    return LARGE_PARAMETERS if name.startswith("large") else BASE_PARAMETERS
 
 
 def _count(model: nn.Module) -> int:

@@ -1,38 +1,46 @@
 #!/usr/bin/env bash
-# LibriSpeech: ccc-wav2vec 2.0 or its wav2vec 2.0 twin from the archives to WER and a Hugging Face folder.
+# LibriSpeech: ccc-wav2vec 2.0 or its wav2vec 2.0 baseline from the archives to WER and a Hugging Face folder.
 #
 #   recipes/librispeech/run.sh [--pretraining NAME] [--finetuning NAME] [--gpus N] [--memory GIB] [--launcher "COMMAND"]
 #       [--batch-seconds S] [--max-tokens N] [--out DIR] [--data DIR] [--from TREE] [--limited-from TREE]
-#       [--noise MANIFEST] [--lm ARPA --lexicon WORDS] [--beam N] [--subsets A,B]
+#       [--librivox MANIFEST] [--noise MANIFEST] [--lm ARPA --lexicon WORDS] [--beam N] [--subsets A,B]
+#       [--pretrain-checkpoint last|best]
 #       [--seed N] [--stage N] [--stop-stage N] [--dry-run]
 #       [--pretrain-override KEY=VALUE]... [--finetune-override KEY=VALUE]...
 #
 # Stages: 1 prepare, 2 pretrain, 3 finetune, 4 decode, 5 score, 6 export. What is done is kept: a stage that has its
 # marker is passed over, a training that was stopped goes on. --dry-run prints the plan and every command, does nothing.
-# NAME is a file of config/pretraining (default ccc_base_960h) or config/finetuning (base_100h). tools/plan.py spreads
-# their audio per update over --gpus of --memory; --batch-seconds and --max-tokens are for its plan of the pre-training.
+# NAME is a file of config/pretraining (default ccc_base_960h) or config/finetuning (100 h, of pre-training's size).
+# tools/plan.py spreads their audio per update over --gpus of --memory; --batch-seconds and --max-tokens are for its plan
+# of the pre-training. --pretrain-checkpoint names the one that is fine-tuned: the last, or that of the lowest
+# validation loss, which the paper takes.
 # --launcher is what starts fairseq-hydra-train on several GPUs or machines: "recipes/launch/one_node.sh 8"; without it
 # fairseq takes the N GPUs that it sees. With --lm decoding searches with a 4-gram as well, at the published weights.
 # --from, --limited-from and --noise name what need not be fetched: folders LibriSpeech and librispeech_finetuning, a
-# manifest of noises (MUSAN's).
+# manifest of noises (MUSAN's). --librivox is the manifest of Libri-light's 60,000 h, which is not fetched.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 source recipes/stages.sh
-pretraining=ccc_base_960h finetuning=base_100h gpus='' memory='' out=exp/librispeech data='' from='' limited_from=''
-noise='' lm='' lexicon='' beam=1500 subsets=dev_clean,dev_other,test_clean,test_other
+pretraining=ccc_base_960h finetuning='' gpus='' memory='' out=exp/librispeech data='' from='' limited_from=''
+librivox='' pretrain_checkpoint=last noise='' lm='' lexicon='' beam=1500 subsets=dev_clean,dev_other,test_clean,test_other
 batch_seconds='' max_tokens='' pretrain_override=() finetune_override=()
-values="pretraining finetuning gpus memory batch-seconds max-tokens launcher out data from limited-from noise"
-read_options "$values lm lexicon beam subsets" "" "pretrain-override finetune-override" "$@"
+values="pretraining finetuning gpus memory batch-seconds max-tokens launcher out data from limited-from noise librivox"
+read_options "$values pretrain-checkpoint lm lexicon beam subsets" "" "pretrain-override finetune-override" "$@"
 configs=$PWD/recipes/librispeech/config
 [ -e "$configs/pretraining/$pretraining.yaml" ] || usage "no configuration pretraining/$pretraining.yaml"
+size=${pretraining#*_} size=${size%%_[0-9]*} size=${size%%_equal_*}
+finetuning=${finetuning:-${size}_100h}
 [ -e "$configs/finetuning/$finetuning.yaml" ] || usage "no configuration finetuning/$finetuning.yaml"
+[ "${finetuning%_[0-9]*[hm]*}" = "$size" ] || usage "$finetuning is not for $pretraining: name one of ${size}_*"
+[[ $pretrain_checkpoint =~ ^(last|best)$ ]] || usage "--pretrain-checkpoint $pretrain_checkpoint: must be last or best"
 [ -z "$lm" ] || [ -n "$lexicon" ] || usage "--lm needs --lexicon, the words of the language model"
 must_exist --lm "$lm" "language model"
 must_exist --lexicon "$lexicon" lexicon
 must_exist --from "$from" folder
 must_exist --limited-from "$limited_from" folder
 must_exist --noise "$noise" manifest
+must_exist --librivox "$librivox" manifest
 read -ra launcher <<<"${launcher[*]}"
 device=$(decoding_device "$gpus")
 gpus=${gpus:-$(gpus_here)}
@@ -40,9 +48,12 @@ out=$(realpath -m "$out")
 data=$(realpath -m "${data:-$out/data}")
 manifests=$data/manifests
 run=$out/$pretraining/seed$seed
-finetuned=$run/$finetuning
+from_best=
+[ "$pretrain_checkpoint" = last ] || from_best=_best
+plain=$run/pretrain/plain$from_best.pt
+finetuned=$run/$finetuning$from_best
 best=$finetuned/checkpoints/checkpoint_best.pt
-amount=${finetuning#base_} amount=${amount%_spm1000} labelled=train_$amount
+amount=${finetuning#"${size}"_} amount=${amount%_spm1000} labelled=train_$amount
 case $amount in 100h | 960h) labelled=${labelled%h} ;; esac
 
 corpus() {  # split: what the plan counts full batches on
@@ -58,14 +69,19 @@ if wanted 1; then
     echo "1. prepare LibriSpeech"
     parts=dev-clean,dev-other,test-clean,test-other limited=''
     case $pretraining,$finetuning in
-        *_960h*,* | *,base_960h*) parts=train-clean-100,train-clean-360,train-other-500,$parts ;;
-        *,base_100h* | *_spm1000) parts=train-clean-100,train-clean-360,$parts ;;
+        *_960h*,* | *,*_960h*) parts=train-clean-100,train-clean-360,train-other-500,$parts ;;
+        *_librivox*,*_100h* | *_librivox*,*_spm1000) parts=train-clean-100,$parts ;;
+        *_librivox*) ;;
+        *,*_100h* | *_spm1000) parts=train-clean-100,train-clean-360,$parts ;;
         *) parts=train-clean-360,$parts ;;
     esac
     case $amount in 10m | 1h | 10h) limited=yes ;; esac
     run python tools/prepare_librispeech.py --out "$data" --parts "$parts" ${from:+--from "$from"} \
         ${limited:+--limited} ${limited_from:+--limited-from "$limited_from"}
-    if [[ $pretraining == ccc_* && -z $noise ]]; then
+    if [[ -n $librivox ]]; then
+        run ln -sfn "$(realpath -m "$librivox")" "$manifests/train_librivox.tsv"
+    fi
+    if [[ $pretraining == ccc_* && $pretraining != *_telephone && -z $noise ]]; then
         run_once "$data/musan/.done" python tools/prepare_musan.py --out "$data/musan"
     fi
     if [[ $finetuning == *_spm1000 ]]; then
@@ -79,19 +95,19 @@ fi
 if wanted 2; then
     echo "2. pre-train: $pretraining"
     given=(task.data="$manifests")
-    [[ $pretraining != ccc_* ]] || given+=(task.noise_manifest="$(realpath -m "${noise:-$data/musan/free_sound.tsv}")")
-    hours=${pretraining#*_*_} hours=${hours%%h*}
-    corpus "train_$hours"
+    [[ $pretraining != ccc_* || $pretraining == *_telephone ]] || given+=(task.noise_manifest="$(realpath -m "${noise:-$data/musan/free_sound.tsv}")")
+    heard=${pretraining#*_*_} heard=${heard%%_*}
+    corpus "train_${heard%h}"
     plan_options+=(${batch_seconds:+--batch-seconds "$batch_seconds"} ${max_tokens:+--max-tokens "$max_tokens"})
     train_planned pre-training pretraining "$run/pretrain" "$pretraining" "${given[@]}" "${pretrain_override[@]}"
 fi
 if wanted 3; then
     echo "3. fine-tune: $finetuning"
-    run_once "$run/pretrain/.exported" python tools/export.py --to fairseq --overwrite \
-        --checkpoint "$run/pretrain/checkpoints/checkpoint_last.pt" --out "$run/pretrain/plain.pt"
+    run_once "$run/pretrain/.exported$from_best" python tools/export.py --to fairseq --overwrite \
+        --checkpoint "$run/pretrain/checkpoints/checkpoint_$pretrain_checkpoint.pt" --out "$plain"
     corpus "$labelled"
     train_planned fine-tuning finetuning "$finetuned" "$finetuning" task.data="$manifests" \
-        model.w2v_path="$run/pretrain/plain.pt" "${finetune_override[@]}"
+        model.w2v_path="$plain" "${finetune_override[@]}"
 fi
 if wanted 4; then
     echo "4. decode"

@@ -2,7 +2,8 @@
 # Switchboard: a LibriSpeech checkpoint adapted to the telephone, fine-tuned, and scored on Hub5'00 by NIST's rules.
 #
 #   recipes/switchboard/run.sh --pretrained CHECKPOINT --train DIR --eval2000-audio DIR --eval2000-text DIR
-#       [--transcripts DIR] [--rt03 DIR] [--fisher DIR,DIR] [--finetuning NAME] [--no-adaptation]
+#       [--transcripts DIR] [--rt03 DIR] [--fisher DIR,DIR] [--noise MANIFEST] [--finetuning NAME] [--no-adaptation]
+#       [--adapt-checkpoint last|best] [--speed-perturbation]
 #       [--librispeech-model CHECKPOINT] [--gpus N] [--memory GIB] [--launcher "COMMAND"] [--out DIR] [--data DIR]
 #       [--lm ARPA --lexicon WORDS] [--beam N] [--lm-weight X] [--word-score X]
 #       [--seed N] [--stage N] [--stop-stage N] [--dry-run]
@@ -13,26 +14,31 @@
 # --pretrained is a BASE model pre-trained on LibriSpeech (ours or fairseq's), --librispeech-model one fine-tuned there
 # (fairseq's or a folder of transformers), which stage 4 decodes telephone speech with as it is. The folders are LDC's:
 # LDC97S62, LDC2002S09, LDC2002T43, LDC2007S10. NAME is a file of config/finetuning (base_300h). --no-adaptation
-# fine-tunes the checkpoint as it is. tools/plan.py spreads the audio per update over --gpus of --memory; --launcher is
-# what starts fairseq-hydra-train on several: "recipes/launch/one_node.sh 8", else fairseq takes the N GPUs it sees.
+# fine-tunes the checkpoint as it is. --noise is a manifest of noises for adaptation, else MUSAN is fetched (11 GB).
+# --adapt-checkpoint names the adapted checkpoint that is fine-tuned: the last, or that of the lowest validation loss.
+# --speed-perturbation fine-tunes on the labelled set at speeds 0.95, 1 and 1.05. tools/plan.py spreads the audio per
+# update over --gpus of --memory; --launcher is what starts fairseq-hydra-train on several: "recipes/launch/one_node.sh
+# 8", else fairseq takes the N GPUs it sees.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 source recipes/stages.sh
 pretrained='' train='' transcripts='' eval2000_audio='' eval2000_text='' rt03='' fisher='' finetuning=base_300h
 no_adaptation='' librispeech_model='' out=exp/switchboard data='' lm='' lexicon='' beam=500 lm_weight=1 word_score=0
-gpus='' memory=''
+gpus='' memory='' noise='' adapt_checkpoint=last speed_perturbation=''
 prepare_option=() adapt_override=() finetune_override=()
 values="pretrained train transcripts eval2000-audio eval2000-text rt03 fisher finetuning librispeech-model"
-values+=" gpus memory launcher out data lm lexicon beam lm-weight word-score"
-read_options "$values" "no-adaptation" \
+values+=" gpus memory launcher out data noise adapt-checkpoint lm lexicon beam lm-weight word-score"
+read_options "$values" "no-adaptation speed-perturbation" \
     "prepare-option adapt-override finetune-override" "$@"
 configs=$PWD/recipes/switchboard/config
 [ -e "$configs/finetuning/$finetuning.yaml" ] || usage "no configuration finetuning/$finetuning.yaml"
 [ -z "$lm" ] || [ -n "$lexicon" ] || usage "--lm needs --lexicon, the words of the language model"
+[[ $adapt_checkpoint =~ ^(last|best)$ ]] || usage "--adapt-checkpoint $adapt_checkpoint: must be last or best"
 if wanted 2 || wanted 3; then [ -n "$pretrained" ] || usage "stages 2 and 3 need --pretrained, a checkpoint"; fi
 must_exist --pretrained "$pretrained" checkpoint
 must_exist --librispeech-model "$librispeech_model" "checkpoint or folder of transformers"
+must_exist --noise "$noise" manifest
 must_exist --lm "$lm" "language model"
 must_exist --lexicon "$lexicon" lexicon
 for name in train transcripts eval2000_audio eval2000_text rt03; do must_exist "--${name//_/-}" "${!name}" folder; done
@@ -43,11 +49,14 @@ gpus=${gpus:-$(gpus_here)}
 out=$(realpath -m "$out")
 data=$(realpath -m "${data:-$out/data}")
 run=$out/seed$seed
-finetuned=$run/$finetuning${no_adaptation:+_unadapted}
+from_best=
+if [ -z "$no_adaptation" ] && [ "$adapt_checkpoint" = best ]; then from_best=_best; fi
+finetuned=$run/$finetuning${no_adaptation:+_unadapted}$from_best${speed_perturbation:+_speeds}
 amount=${finetuning#base_} amount=${amount%_spm1000}
 best=$finetuned/checkpoints/checkpoint_best.pt
 start=$run/start.pt
-[ -n "$no_adaptation" ] || start=$run/adapted.pt
+[ -n "$no_adaptation" ] || start=$run/adapted$from_best.pt
+labelled=$(sed -n 's/^  train_subset: //p' "$configs/finetuning/parts/amount/$amount.yaml")
 sets=eval2000
 [ -z "$rt03" ] || sets="eval2000 rt03"
 
@@ -90,21 +99,32 @@ if wanted 1; then
         run_once "$data/.spm1000" python tools/train_sentencepiece.py "$data/train_nodup.wrd" --size 1000 \
             --out "$data" --splits dev,train_nodup,train_100k_nodup,train_30h
     fi
+    if [ -n "$speed_perturbation" ]; then
+        run_once "$data/.${labelled}_speeds" python tools/perturb_speed.py --manifest "$data/$labelled.tsv" \
+            --factors 0.95,1,1.05 --out "$data/${labelled}_speeds.tsv"
+    fi
+    if [[ -z $no_adaptation && -z $noise ]]; then
+        run_once "$data/musan/.done" python tools/prepare_musan.py --out "$data/musan"
+    fi
 fi
 if wanted 2 && [ -z "$no_adaptation" ]; then
     echo "2. adapt: go on pre-training on telephone speech without transcripts"
     plain "$pretrained" "$run/start.pt"
     counted pretrain
-    train_planned adaptation pretraining "$run/adapt" ccc_base_telephone task.data="$data" \
-        checkpoint.finetune_from_model="$run/start.pt" "${adapt_override[@]}"
-    plain "$run/adapt/checkpoints/checkpoint_last.pt" "$run/adapted.pt"
+    train_planned adaptation pretraining "$run/adapt" ccc_base_switchboard task.data="$data" \
+        task.noise_manifest="$(realpath -m "${noise:-$data/musan/free_sound.tsv}")" checkpoint.finetune_from_model="$run/start.pt" "${adapt_override[@]}"
+    plain "$run/adapt/checkpoints/checkpoint_$adapt_checkpoint.pt" "$start"
 fi
 if wanted 3; then
     echo "3. fine-tune: $finetuning"
     [ -z "$no_adaptation" ] || plain "$pretrained" "$run/start.pt"
-    counted "$(sed -n 's/^  train_subset: //p' "$configs/finetuning/parts/amount/$amount.yaml")"
-    train_planned fine-tuning finetuning "$finetuned" "$finetuning" task.data="$data" model.w2v_path="$start" \
-        "${finetune_override[@]}"
+    given=(task.data="$data" model.w2v_path="$start")
+    if [ -n "$speed_perturbation" ]; then
+        labelled+=_speeds
+        given+=(dataset.train_subset="$labelled")
+    fi
+    counted "$labelled"
+    train_planned fine-tuning finetuning "$finetuned" "$finetuning" "${given[@]}" "${finetune_override[@]}"
 fi
 if wanted 4 && [ -n "$librispeech_model" ]; then
     echo "4. zero-shot: the LibriSpeech model on telephone speech"

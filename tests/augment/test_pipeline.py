@@ -45,11 +45,7 @@ def test_every_preset_builds_and_pickles(preset, noise_manifest):
 
 def test_the_presets_are_the_documented_ones():
     assert {path.stem for path in presets_folder().glob("*.yaml")} == {
-        "none",
-        "noise_reverb",
-        "paper",
-        "rooms",
-        "telephone",
+        *("none", "noise_reverb", "paper", "paper_freeverb", "rooms", "telephone")
     }
 
 
@@ -220,7 +216,8 @@ def test_a_file_that_is_no_yaml_is_an_error(tmp_path):
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(InputError, match="papper: neither .* presets: noise_reverb, none, paper, rooms, telephone"):
+    known = "noise_reverb, none, paper, paper_freeverb, rooms, telephone"
+    with pytest.raises(InputError, match=f"papper: neither .* presets: {known}"):
         load_pipeline("papper", RATE)
 
 

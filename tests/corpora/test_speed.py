@@ -8,6 +8,7 @@ import soundfile
 
 from ccc_w2v.corpora.speed import perturb_speed
 from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.data.packing import pack
 from ccc_w2v.errors import InputError
 from tests.fake_corpora import RATE, write_corpus, write_labels
 
@@ -78,3 +79,11 @@ def test_the_tool_says_what_is_wrong_with_its_factors(manifest, tmp_path):
     arguments = ["--manifest", manifest, "--factors", "fast", "--out", tmp_path / "more.tsv"]
     found = subprocess.run([sys.executable, TOOL, *arguments], capture_output=True, text=True)
     assert found.returncode == 2 and found.stderr.startswith("error: --factors fast")
+
+
+def test_slices_of_a_zip_have_copies_of_their_own(manifest, tmp_path):
+    pack(read_manifest(manifest), tmp_path / "packed.tsv", RATE)
+    perturb_speed(tmp_path / "packed.tsv", (0.9,), tmp_path / "slow.tsv")
+    made = read_manifest(tmp_path / "slow.tsv")
+    assert len({entry.path for entry in made.entries}) == 2
+    assert [entry.samples for entry in made.entries] == pytest.approx([16000 / 0.9, 20000 / 0.9], abs=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,14 @@ import pytest
 from tests.corpora.own.test_prepare import write_recordings
 
 ROOT = Path(__file__).parents[2]
-SHORT = ["optimization.max_update=4", "dataset.validate_interval_updates=2", "checkpoint.save_interval_updates=2"]
+SHORT = (
+    *("--gpus", 0, "dataset.max_tokens=40000", "optimization.max_update=4"),
+    *("dataset.validate_interval_updates=2", "checkpoint.save_interval_updates=2"),
+)
+SHORTER = {
+    "pretrain": (*SHORT, "task.min_sample_size=4000"),
+    "finetune": (*SHORT, "dataset.validate_after_updates=0"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +61,25 @@ def run(command: Path, *words: object, cwd: Path) -> str:
     return done.stdout
 
 
-def test_from_a_folder_of_recordings_to_wer(command: Path, tmp_path: Path) -> None:
-    write_recordings(tmp_path / "recordings", speakers=5, each=4)
+def six_commands() -> list[list[str]]:
+    """Return the commands that the README shows for a folder of recordings, as words."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = text.partition("<!-- six commands")[2].partition("```bash\n")[2].partition("```")[0]
+    return [shlex.split(line) for line in block.splitlines()]
+
+
+def test_the_readmes_six_commands_go_from_a_folder_of_recordings_to_wer(command: Path, tmp_path: Path) -> None:
+    write_recordings(tmp_path / "recordings", speakers=10, each=2)
     assert run(command, "--version", cwd=tmp_path).startswith("ccc-w2v ")
-    run(command, "manifest", "recordings", "--out", "data", "--dev", 0.2, "--test", 0.2, cwd=tmp_path)
-    run(command, "check", "data/train.tsv", cwd=tmp_path)
-    tiny = ["--gpus", 0, *SHORT, "dataset.max_tokens=40000"]
-    run(command, "pretrain", "--data", "data", "--out", "pre", *tiny, "task.min_sample_size=4000", cwd=tmp_path)
-    tuned = ["--from", "pre", *tiny, "dataset.validate_after_updates=0"]
-    run(command, "finetune", "--data", "data", "--out", "tuned", *tuned, cwd=tmp_path)
-    for folder in ("pre", "tuned"):
-        assert json.loads((tmp_path / folder / "run.json").read_text())["recipe"] == "tiny"
-        assert (tmp_path / folder / "checkpoints" / "checkpoint_last.pt").is_file()
-    assert "'max_update': 4" in (tmp_path / "tuned" / "train.log").read_text()
-    checkpoint = "tuned/checkpoints/checkpoint_best.pt"
-    decoding = ["decode", "--checkpoint", checkpoint, "--manifest", "data/test.tsv", "--out", "decoded"]
-    assert "4 utterances" in run(command, *decoding, cwd=tmp_path)
-    scoring = ["score", "--ref", "decoded/ref.trn", "--hyp", "decoded/hyp.trn", "--json", "score.json"]
-    assert "words (WER)" in run(command, *scoring, cwd=tmp_path)
-    assert json.loads((tmp_path / "score.json").read_text())["utterances"] == 4
+    printed = {}
+    for program, subcommand, *words in six_commands():
+        assert program == "ccc-w2v"
+        # As written, but for the length of the trainings and the size of what they train on.
+        printed[subcommand] = run(command, subcommand, *words, *SHORTER.get(subcommand, ()), cwd=tmp_path)
+    assert list(printed) == ["manifest", "check", "pretrain", "finetune", "decode", "score"]
+    for folder in ("pretrain", "finetune"):
+        assert json.loads((tmp_path / "exp" / folder / "run.json").read_text())["recipe"] == "tiny"
+        assert (tmp_path / "exp" / folder / "checkpoints" / "checkpoint_last.pt").is_file()
+        assert "'max_update': 4" in (tmp_path / "exp" / folder / "train.log").read_text()
+    assert "2 utterances" in printed["decode"]
+    assert "words (WER)" in printed["score"]

@@ -2,16 +2,20 @@
 
 import copy
 import functools
+import re
 import shutil
 from pathlib import Path
 
 import fairseq
 import pytest
 import torch
+import torchaudio
 from fairseq import criterions, optim, tasks
 from fairseq.optim import lr_scheduler
 from omegaconf import OmegaConf, open_dict
 
+from ccc_w2v.checkpoint.plain import parse_conv_layers
+from ccc_w2v.checkpoint.read import load_untrusted
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import make_plan
 from ccc_w2v.planning.recipe import build_model, compose_config, read_recipe
@@ -28,9 +32,18 @@ ANY = {
     "dataset.required_batch_size_multiple": 1,
 }
 PRETRAINED = {**ANY, "dataset.valid_subset": "dev_other", "dataset.validate_interval": 10}
-# fairseq's YAML for LARGE is of LibriVox, a million updates long, and its learning rate is not the paper's.
-LARGE = {f"{key}.lr": [0.0003] for key in ("optimization", "optimizer", "lr_scheduler")}
-LARGE |= {"dataset.batch_size": None, "dataset.batch_size_valid": None}
+# The wav2vec 2.0 paper's learning rate for LARGE (section 4.2); fairseq's YAML for LibriVox says 0.005.
+LARGE_RATE = {f"{key}.lr": [0.0003] for key in ("optimization", "optimizer", "lr_scheduler")}
+LIBRIVOX = LARGE_RATE | {"dataset.batch_size": None, "dataset.batch_size_valid": None}
+# LARGE on LibriSpeech beside BASE (the same section; dropout as in the released model: see below).
+LARGE = LARGE_RATE | {
+    "task.max_sample_size": 320000,
+    **{f"dataset.max_tokens{valid}": 1200000 for valid in ("", "_valid")},
+    **{"distributed_training.distributed_world_size": 128, "model.final_dim": 768},
+    **{"model.latent_temp": [2.0, 0.1, 0.999995], "model.encoder_layers": 24, "model.encoder_embed_dim": 1024},
+    **{"model.encoder_ffn_embed_dim": 4096, "model.encoder_attention_heads": 16, "model.encoder_layerdrop": 0.2},
+    "model.dropout": 0.0,
+}
 # Eight GPUs in place of two that accumulate four batches: as much audio.
 EIGHT = {"distributed_training.distributed_world_size": 8, "optimization.update_freq": [1]}
 
@@ -76,26 +89,62 @@ def differences(kind, ours, theirs):
 
 @pytest.mark.parametrize("name", PRETRAINING)
 def test_pretraining_differs_from_fairseqs_own_only_where_it_says_so(name):
-    objective, size, hours, *twin = name.split("_")
-    theirs = {"base": "wav2vec2_base_librispeech", "large": "wav2vec2_large_librivox"}[size]
+    objective, size, heard, *rest = name.split("_")
+    theirs = "wav2vec2_large_librivox" if heard == "librivox" else "wav2vec2_base_librispeech"
     found = differences("pretraining", name, theirs)
-    expected = {**PRETRAINED, "dataset.train_subset": f"train_{hours.removesuffix('h')}"}
+    expected = {**PRETRAINED, "dataset.train_subset": f"train_{heard.removesuffix('h')}"}
+    updates = {"base": 400000, "large": 600000 if heard == "librivox" else 250000}[size]
     if size == "large":
-        expected |= LARGE | length(250000, 20000)
-    if twin[-1:] == ["compute"]:
-        expected |= length(*((500000, 40000) if size == "large" else (800000, 64000)))
+        expected |= LIBRIVOX if heard == "librivox" else LARGE
+    factor = 2 if rest[-1:] == ["compute"] else 1
+    if size == "large" or factor == 2:
+        expected |= length(factor * updates, factor * updates * 8 // 100)
     if objective == "ccc":
         found = {key: value for key, value in found.items() if not key.startswith("criterion.")}
         expected |= {"task._name": "ccc_pretraining", "model._name": "ccc_wav2vec2"}
     assert found == expected
 
 
+@pytest.mark.parametrize("name", ["ccc_large_960h", "w2v_large_960h_equal_updates"])
+def test_large_is_torchaudios(name):
+    model, theirs = composed("pretraining", name).model, torchaudio.pipelines.WAV2VEC2_LARGE
+    params = theirs._params
+    assert not composed("pretraining", name).task.normalize and not theirs._normalize_waveform
+    assert (params["extractor_mode"], str(model.extractor_mode.value)) == ("group_norm", "default")
+    ours = {
+        "extractor_conv_layer_config": parse_conv_layers(model.conv_feature_layers),
+        "extractor_conv_bias": model.conv_bias,
+        "encoder_embed_dim": model.encoder_embed_dim,
+        "encoder_projection_dropout": model.dropout_input,
+        "encoder_pos_conv_kernel": model.conv_pos,
+        "encoder_pos_conv_groups": model.conv_pos_groups,
+        "encoder_num_layers": model.encoder_layers,
+        "encoder_num_heads": model.encoder_attention_heads,
+        "encoder_attention_dropout": model.attention_dropout,
+        "encoder_ff_interm_features": model.encoder_ffn_embed_dim,
+        "encoder_ff_interm_dropout": model.activation_dropout,
+        "encoder_dropout": model.dropout,
+        "encoder_layer_norm_first": model.layer_norm_first,
+        "encoder_layer_drop": model.encoder_layerdrop,
+    }
+    assert {key: value if not isinstance(value, list) else list(map(tuple, value)) for key, value in ours.items()} == {
+        key: params[key] for key in ours
+    }
+    assert (model.dropout_features, model.feature_grad_mult, model.final_dim) == (0.1, 0.1, 768)
+    loss = composed("pretraining", name).criterion
+    assert (loss.penalty_weight if name.startswith("ccc") else loss.loss_weights[1]) == 10
+
+
 @pytest.mark.parametrize("name", FINETUNING)
 def test_finetuning_differs_from_fairseqs_own_only_where_it_says_so(name):
-    amount = name.split("_")[1]
-    found = differences("finetuning", name, f"base_{amount}")
+    size, amount = re.fullmatch(r"(base|large|large_librivox)_(\d+[mh]).*", name).groups()
+    found = differences("finetuning", name, f"{'vox' if size == 'large_librivox' else 'base'}_{amount}")
     expected = {**ANY, "dataset.train_subset": "train_" + {"100h": "100", "960h": "960"}.get(amount, amount)}
-    expected |= EIGHT if amount != "960h" else {}
+    expected |= EIGHT if size == "base" and amount != "960h" else {}
+    if size == "large":
+        # As much audio in each update as BASE, in smaller batches.
+        expected |= {f"dataset.max_tokens{valid}": 1280000 for valid in ("", "_valid")}
+        expected |= {"distributed_training.distributed_world_size": 4, "optimization.update_freq": [5]}
     if name.endswith("_spm1000"):
         expected |= {"task.labels": "spm1000", "criterion.post_process": "sentencepiece"}
     assert found == expected
@@ -104,19 +153,22 @@ def test_finetuning_differs_from_fairseqs_own_only_where_it_says_so(name):
 @pytest.mark.parametrize("name", [name for name in PRETRAINING if name.startswith("ccc")])
 def test_the_objective_is_the_papers_at_fairseqs_weights(name):
     config = composed("pretraining", name)
-    twin = composed("pretraining", f"{name.replace('ccc', 'w2v')}_equal_updates")
+    baseline = composed("pretraining", f"{name.replace('ccc', 'w2v').removesuffix('_telephone')}_equal_updates")
     loss = config.criterion
     assert (loss.alpha, loss.beta, loss.gamma, loss.scale_factor, loss.cluster_factor) == (1, 0.5, 0.5, 0.3, 16)
     assert (loss.near_positives, loss.extra_losses_on, loss.cluster_scope) == ("scale_similarity", "original", "batch")
-    assert [loss.diversity_weight, loss.penalty_weight] == twin.criterion.loss_weights
-    assert config.task.augment == "paper"
+    assert [loss.diversity_weight, loss.penalty_weight] == baseline.criterion.loss_weights
+    telephone = name.endswith("_telephone")
+    assert config.task.augment == ("telephone" if telephone else "paper")
 
 
 @pytest.mark.parametrize("name", PRETRAINING)
 def test_pretraining_builds_and_its_schedule_runs(name):
     config = pretrained(name)
-    # 95 million and 317 million (arXiv 2006.11477, section 4.2); to the parameter, those of fairseq's own models.
-    assert count(build_model(config)) == (317_390_592 if "large" in name else 95_044_608)
+    # 95 million and 317 million (arXiv 2006.11477, section 4.2); to the parameter, those of fairseq's own models. For
+    # LibriVox each of seven convolutions has a layer norm (512 x 2) and a bias (512), else the first a group norm.
+    large = 317_390_592 - (0 if "librivox" in name else 7 * 3 * 512 - 2 * 512)
+    assert count(build_model(config)) == (large if "large" in name else 95_044_608)
     criterions.build_criterion(config.criterion, tasks.setup_task(config.task))
     scheduler = schedule(config)
     peak, updates, warmup = (
@@ -138,10 +190,17 @@ def test_finetuning_builds_on_the_pretrained_model(name, tmp_path):
     config.task.data, config.model.w2v_path = str(tmp_path), "pretrained.pt"
     with open_dict(config), open_dict(config.model):
         # In place of the checkpoint, what it says of its model.
-        said = OmegaConf.to_container(pretrained("ccc_base_960h"), resolve=True, enum_to_str=True)
+        size = {"base": "base_960h", "large": "large_960h"}.get(name.split("_")[0])
+        size = "large_librivox" if "librivox" in name else size
+        said = OmegaConf.to_container(pretrained(f"ccc_{size}"), resolve=True, enum_to_str=True)
         config.model.w2v_args = said
-    # fairseq's BASE encoder without the pre-training's heads, and a projection to 28 symbols and 4 special ones.
-    assert count(build_model(config)) == 94_371_712 + 768 * 32 + 32
+    assert config.task.normalize == said["task"]["normalize"]
+    # fairseq's encoder without the pre-training's heads, and a projection to 28 symbols and 4 special ones.
+    base, librivox = 94_371_712 + 768 * 32 + 32, 315_438_720 + 1024 * 32 + 32
+    encoder = {"base_960h": base, "large_librivox": librivox, "large_960h": librivox - (7 * 3 - 2) * 512}[size]
+    assert count(build_model(config)) == encoder
+    # What the plan takes for it before the checkpoint is there.
+    assert read_recipe(CONFIG / "finetuning" / f"{name}.yaml").parameters == pytest.approx(encoder, rel=0.01)
     criterions.build_criterion(config.criterion, tasks.setup_task(config.task))
     scheduler = schedule(config)
     peak, updates = config.optimization.lr[0], config.optimization.max_update
@@ -164,6 +223,13 @@ def count(model):
 def schedule(config):
     optimizer = optim.build_optimizer(config.optimizer, [torch.nn.Parameter(torch.zeros(1))])
     return lr_scheduler.build_lr_scheduler(config.lr_scheduler, optimizer)
+
+
+def test_a_plan_of_fine_tuning_counts_the_checkpoint_that_is_there(tmp_path):
+    state = {"model": {"a": torch.zeros(3, 4), "b": torch.zeros(5)}, "cfg": {"model": {"_name": "wav2vec2"}}}
+    torch.save(state, tmp_path / "pretrained.pt")
+    overrides = [f"model.w2v_path={tmp_path}/pretrained.pt"]
+    assert read_recipe(CONFIG / "finetuning/base_100h.yaml", overrides, load_untrusted).parameters == 17
 
 
 def test_a_plan_as_yaml_is_merged_over_the_recipe(tmp_path):

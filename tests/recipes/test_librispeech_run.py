@@ -47,16 +47,17 @@ def test_all_stages_run_and_a_second_call_does_nothing(tmp_path):
     tree = write_librispeech(tmp_path, speakers=1)
     noise = write_corpus(tmp_path / "noise", [64000, 32000], "noise")
     options = ["--out", tmp_path / "exp", "--from", tree, "--noise", noise, "--gpus", 1, "--subsets", "test_clean"]
+    options += ["--pretrain-checkpoint", "best"]
     first = run(*options, *overrides(tmp_path))
     assert first.returncode == 0, first.stdout[-2000:] + first.stderr[-3000:]
     assert [line[0] for line in first.stdout.splitlines() if re.match(r"\d\. ", line)] == list("123456")
-    finetuned = tmp_path / "exp/ccc_base_960h/seed1/base_100h"
+    finetuned = tmp_path / "exp/ccc_base_960h/seed1/base_100h_best"
     score = json.loads((finetuned / "decode/test_clean/score.json").read_text())
     assert score["utterances"] == 6 and score["wer"]["units"] > 0
     assert Wav2Vec2ForCTC.from_pretrained(finetuned / "huggingface").config.num_hidden_layers == 2
     # What was shown is what ran: fairseq's log begins with its configuration.
     shown = [line for line in first.stdout.splitlines() if "$ fairseq-hydra-train" in line]
-    assert len(shown) == 2 and "optimization.update_freq=" in shown[0] and "plain.pt" in shown[1]
+    assert len(shown) == 2 and "optimization.update_freq=" in shown[0] and "plain_best.pt" in shown[1]
     log = (tmp_path / "exp/ccc_base_960h/seed1/pretrain/train.log").read_text()
     assert "'noise_manifest': '" + str(noise) in log and "'mask_prob': 0.65" in log and "'max_update': 3" in log
 
@@ -78,11 +79,25 @@ def test_a_dry_run_of_the_real_configuration_plans_for_1_8_and_64_gpus_and_write
     assert "--limited" in found.stdout and "train_sentencepiece.py" in found.stdout and "prepare_musan" in found.stdout
 
 
+def test_large_is_fine_tuned_as_large(tmp_path):
+    (tmp_path / "librivox.tsv").touch()
+    options = ["--dry-run", "--out", tmp_path / "exp", "--gpus", 8, "--memory", 80, "--stop-stage", 3]
+    found = run(*options, "--pretraining", "ccc_large_librivox", "--librivox", tmp_path / "librivox.tsv")
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert "large_librivox_100h: 317.0 million parameters" in found.stderr
+    assert f"ln -sfn {tmp_path}/librivox.tsv {tmp_path}/exp/data/manifests/train_librivox.tsv" in found.stdout
+    assert "--parts train-clean-100\\,dev-clean" in found.stdout
+    assert f"hydra.run.dir={tmp_path}/exp/ccc_large_librivox/seed1/large_librivox_100h" in found.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--pretraining", "ccc_base_10h"], "no configuration pretraining/ccc_base_10h.yaml"),
         (["--finetuning", "base_2h"], "no configuration finetuning/base_2h.yaml"),
+        (["--pretraining", "ccc_large_960h", "--finetuning", "base_100h"], "base_100h is not for ccc_large_960h"),
+        (["--finetuning", "large_librivox_100h"], "large_librivox_100h is not for ccc_base_960h: name one of base_*"),
+        (["--pretrain-checkpoint", "3"], "--pretrain-checkpoint 3: must be last or best"),
         (["--lm", "4gram.arpa"], "--lm needs --lexicon"),
         (["--lm", "/no/4gram.arpa", "--lexicon", "/no/w"], "--lm /no/4gram.arpa: no such language model"),
         (["--dry-run", "--from", "/no/LibriSpeech"], "--from /no/LibriSpeech: no such folder"),

@@ -18,6 +18,7 @@ from ccc_w2v.corpora.switchboard.lists import LABELLED
 from ccc_w2v.planning.recipe import build_model, compose_config
 from tests.corpora.switchboard import fake_switchboard
 from tests.export.conftest import pretrained_state
+from tests.fake_corpora import write_corpus
 from tests.recipes.test_librispeech_configs import count, schedule
 from tests.tiny_ctc import build_ctc, save, write_test_set
 from tests.tiny_models import TINY
@@ -27,7 +28,7 @@ CONFIG = ROOT / "recipes/switchboard/config"
 FINETUNING = sorted(path.stem for path in (CONFIG / "finetuning").glob("*.yaml"))
 # What fairseq's own base_100h (110 h) and base_10h (30 h) say, and what lies between base_100h and base_960h (300 h).
 EXPECTED = {
-    "300h": ("train_nodup", 160_000, 5e-5, 0.5, 0.25, 0.1, 0),
+    "300h": ("train_nodup", 64_000, 5e-5, 0.5, 0.25, 0.1, 0),
     "110h": ("train_100k_nodup", 80_000, 3e-5, 0.65, 0.5, 0.1, 0),
     "30h": ("train_30h", 40_000, 5e-5, 0.65, 0.5, 0.05, 10_000),
 }
@@ -41,14 +42,15 @@ FINETUNE = [*FEW, "model.mask_channel_length=4", "model.freeze_finetune_updates=
 
 @functools.cache
 def adaptation():
-    overrides = ["task.data=/data", "checkpoint.finetune_from_model=/start.pt"]
-    return compose_config(CONFIG / "pretraining/ccc_base_telephone.yaml", overrides)
+    overrides = ["task.data=/data", "checkpoint.finetune_from_model=/start.pt", "task.noise_manifest=/noise.tsv"]
+    return compose_config(CONFIG / "pretraining/ccc_base_switchboard.yaml", overrides)
 
 
-def test_adaptation_builds_and_hears_switchboard_through_a_telephone():
+def test_adaptation_builds_and_hears_switchboard_in_rooms_and_noise():
     config = adaptation()
     assert (config.dataset.train_subset, config.dataset.valid_subset) == ("pretrain", "pretrain_valid")
-    assert config.task.augment == "telephone" and config.task.noise_manifest is None
+    # Not through a telephone, which would leave telephone speech nearly as it is.
+    assert config.task.augment == "noise_reverb" and config.task.noise_manifest == "/noise.tsv"
     assert count(build_model(config)) == 95_044_608
     criterions.build_criterion(config.criterion, tasks.setup_task(config.task))
     scheduler = schedule(config)
@@ -91,6 +93,7 @@ def folders(tmp_path_factory):
         "pretrained": save(pretrained_state(), root / "pretrained.pt"),
         "librispeech-model": tuned,
     }
+    found["noise"] = write_corpus(root / "noise", [64000, 32000], "noise")
     return [part for key, value in found.items() for part in (f"--{key}", str(value))]
 
 
@@ -111,7 +114,9 @@ def repeated(option, values):
 def test_all_stages_run_on_the_small_corpus_and_a_second_call_does_nothing(folders, tmp_path):
     arguments = [*folders, "--out", tmp_path, "--finetuning", "base_30h"]
     arguments += repeated("--prepare-option", ["--dev", str(fake_switchboard.DEV)])
-    arguments += repeated("--adapt-override", ADAPT) + repeated("--finetune-override", FINETUNE)
+    (tmp_path / "rooms.yaml").write_text("transforms: [{name: reverb, rooms: 2}, {name: background_noise}]")
+    adapt = [*ADAPT, f"task.augment={tmp_path}/rooms.yaml"]
+    arguments += repeated("--adapt-override", adapt) + repeated("--finetune-override", FINETUNE)
     first = run(*arguments)
     assert first.returncode == 0, first.stdout + first.stderr
     tuned = tmp_path / "seed1/base_30h"
@@ -142,7 +147,7 @@ def test_a_dry_run_prints_commands_and_writes_nothing(tmp_path):
     assert done.returncode == 0, done.stderr
     commands = [shlex.split(line[4:]) for line in done.stdout.splitlines() if line.startswith("  $ ")]
     assert [command[command[0] == "python"] for command in commands] == [
-        "tools/prepare_switchboard.py",
+        *("tools/prepare_switchboard.py", "tools/prepare_musan.py"),
         "tools/export.py",
         "fairseq-hydra-train",
         "tools/export.py",
@@ -166,15 +171,33 @@ def test_without_adaptation_the_checkpoint_is_fine_tuned_as_it_is(tmp_path):
         "3",
     ]
     done = run(*arguments, "--finetuning", "base_110h_spm1000")
-    assert done.returncode == 0 and "ccc_base_telephone" not in done.stdout
+    assert done.returncode == 0 and "ccc_base_switchboard" not in done.stdout
     assert f"model.w2v_path={tmp_path}/out/seed1/start.pt" in done.stdout
     assert f"hydra.run.dir={tmp_path}/out/seed1/base_110h_spm1000_unadapted" in done.stdout
     assert "tools/train_sentencepiece.py" in done.stdout
 
 
+def test_speeds_and_the_best_adapted_checkpoint_are_options_with_folders_of_their_own(tmp_path):
+    for name in ("ours.pt", "noise.tsv"):
+        (tmp_path / name).touch()
+    options = ["--speed-perturbation", "--adapt-checkpoint", "best", "--noise", tmp_path / "noise.tsv"]
+    done = run(
+        "--dry-run", "--out", tmp_path / "out", "--pretrained", tmp_path / "ours.pt", *options, "--stop-stage", 3
+    )
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[2]: line for line in done.stdout.splitlines() if line.startswith("  $ python")}
+    assert "prepare_musan" not in done.stdout and "task.noise_manifest=" in done.stdout
+    assert "train_nodup.tsv --factors 0.95\\,1\\,1.05" in lines["tools/perturb_speed.py"]
+    assert "checkpoint_best.pt" in lines["tools/export.py"] and "adapted_best.pt" in lines["tools/export.py"]
+    training = done.stdout.splitlines()[-1]
+    assert "dataset.train_subset=train_nodup_speeds" in training and "adapted_best.pt" in training
+    assert f"hydra.run.dir={tmp_path}/out/seed1/base_300h_best_speeds" in training
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--adapt-checkpoint", "first"], "error: --adapt-checkpoint first: must be last or best"),
         (["--finetuning", "base_3h"], "error: no configuration finetuning/base_3h.yaml"),
         (["--stage", "2"], "error: stages 2 and 3 need --pretrained"),
         (["--lm", "words.arpa"], "error: --lm needs --lexicon"),

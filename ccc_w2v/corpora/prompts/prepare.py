@@ -41,8 +41,8 @@ from ccc_w2v.corpora.prompts.labels import (
 from ccc_w2v.corpora.prompts.licence import licence_text
 from ccc_w2v.corpora.prompts.sources import LANGUAGES, UPSTREAM, Recordings, find_recordings
 from ccc_w2v.corpora.prompts.splits import LABELLED, MANIFESTS, SAMPLE_RATE, Prompt, check, lists_of, table, write_lists
-from ccc_w2v.corpora.resample import resampled_pcm
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import sha256, write_whole
 

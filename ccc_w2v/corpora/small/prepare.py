@@ -31,7 +31,6 @@ from tqdm import tqdm
 from ccc_w2v.corpora.labels import write_labels
 from ccc_w2v.corpora.librispeech.splits import letter_dictionary
 from ccc_w2v.corpora.librispeech.tree import transcripts_of
-from ccc_w2v.corpora.resample import resampled_pcm
 from ccc_w2v.corpora.small.lists import (
     DEV_SPEAKERS,
     LABELLED,
@@ -53,6 +52,7 @@ from ccc_w2v.corpora.small.sources import (
 )
 from ccc_w2v.data.audio import audio_samples
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
+from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
 

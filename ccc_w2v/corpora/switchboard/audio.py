@@ -15,10 +15,10 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from ccc_w2v.corpora.resample import resampled_pcm
 from ccc_w2v.corpora.switchboard.sphere import SAMPLE_RATE as CALL_RATE
 from ccc_w2v.corpora.switchboard.sphere import SIDES, Call, open_call, read_sides
 from ccc_w2v.data.packing import write_zip, zip_slices
+from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.errors import InputError
 
 SAMPLE_RATE = 16_000
