@@ -30,6 +30,7 @@ from ccc_w2v.model import refuse_unsupported, uses_bf16
 from ccc_w2v.training.data_wait import WaitClock, watch_batches
 from ccc_w2v.training.health.history import folder_of_run
 from ccc_w2v.training.health.monitor import HealthMonitor
+from ccc_w2v.training.health.pictures import log_codes_and_clusters
 from ccc_w2v.training.health.rules import load_rules
 from ccc_w2v.training.health.updates import UpdateWatch, trainer_values
 
@@ -118,6 +119,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         self._training = False
         self._watch = UpdateWatch()
         self._skipped = 0
+        self._criterion: Any = None
         self._monitor: Optional[HealthMonitor] = None
         self.collapse: Optional[str] = None  # why the run ends, once a validation has found it collapsed
         # In the task's state: see get_checkpoint_dict.
@@ -195,6 +197,21 @@ class CccPretrainingTask(AudioPretrainingTask):
         pairs = [(views["source"][0].float().cpu(), views["source_aug"][0].float().cpu()) for views in inputs]
         with SummaryWriter(os.path.join(cfg.tensorboard_logdir, "pairs")) as writer:
             log_pairs(writer, pairs, cfg.sample_rate, self._updates)
+            # A model that is spread over processes cannot run on the first of them alone.
+            if self._criterion is not None and type(model).__name__ != "FullyShardedDataParallel":
+                good = [sample for sample in samples if "error" not in sample and "lost" not in sample]
+                good = [self._on_device(sample, model) for sample in good]
+                log_codes_and_clusters(writer, model, self._criterion, good, cfg.sample_rate, self._updates)
+
+    def _on_device(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
+        """Return a batch of one on the model's device and in its precision."""
+        parameter = next(model.parameters())
+        moved = utils.move_to_cuda(sample) if parameter.is_cuda else sample
+        views = moved["net_input"]
+        return {
+            **moved,
+            "net_input": views | {name: views[name].to(parameter.dtype) for name in ("source", "source_aug")},
+        }
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build the model; for training, refuse settings that two views cannot share or replay."""
@@ -213,7 +230,8 @@ class CccPretrainingTask(AudioPretrainingTask):
         """Build the criterion; a setting out of its range ends the run with one line and exit code 2."""
         with one_line_errors():
             self._rules = load_rules(self.cfg.health_bands)
-            return super().build_criterion(cfg)
+            self._criterion = super().build_criterion(cfg)
+        return self._criterion
 
     def describe(self) -> str:
         """Return the plan line of this run, for its record."""

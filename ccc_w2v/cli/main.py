@@ -57,6 +57,7 @@ GROUPS = {
         Command("follow", "follow", "run a training with a progress bar"),
         Command("health", "health", "is a pre-training healthy, and what to change if not"),
         Command("plot", "plot", "curves of pre-trainings with the bands of health, one picture and one page"),
+        Command("probe-watch", "probe_watch", "probe each new checkpoint while a run trains"),
         Command("summarize", "summarize", "what a demo run came to"),
     ],
     "Decoding and scoring": [

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from ccc_w2v.errors import InputError, exit_on_input_error
-from ccc_w2v.export.card import read_score
 from ccc_w2v.text_files import text_lines
 from ccc_w2v.training.log import read_records
 
@@ -20,6 +19,8 @@ def main() -> int:
     parser.add_argument("--lm-score", type=Path, help="score.json of a decoding with a language model, if there is one")
     parser.add_argument("--exported", type=Path, required=True, help="the exported Hugging Face folder")
     arguments = parser.parse_args()
+    from ccc_w2v.export.card import read_score
+
     log = arguments.pretrain / "train.log"
     records = list(read_records(text_lines(log, "training log", "what a training printed"), "train_inner"))
     if not records:

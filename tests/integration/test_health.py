@@ -54,4 +54,6 @@ def test_a_collapsed_run_ends_with_its_reason_and_a_resumed_one_keeps_its_histor
 
     events = EventAccumulator(str(folder / "tensorboard" / "train_inner")).Reload()
     assert signals - {"num_updates"} <= set(events.Tags()["scalars"])
+    pairs = EventAccumulator(str(folder / "tensorboard" / "pairs")).Reload()
+    assert {"codes 1", "targets 1 by cluster", "pair 1/spectrograms"} <= set(pairs.Tags()["images"])
     assert json.loads((folder / "signals.jsonl").read_text().splitlines()[0])["update"] == 1
