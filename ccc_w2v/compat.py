@@ -12,6 +12,7 @@ import ctypes
 import dataclasses
 import difflib
 import functools
+import importlib
 import logging
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -45,8 +46,8 @@ def allow_fairseq_checkpoints() -> None:
     """
     from fairseq.data.dictionary import Dictionary
 
-    dtypes = [np.dtype, *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64))]
-    scalar = np.float64(0).__reduce__()[0]
+    dtypes: list[Any] = [np.dtype, *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64))]
+    scalar: Any = np.float64(0).__reduce__()[0]
     # numpy 2 moved it; files of numpy 1 hold the old name.
     torch.serialization.add_safe_globals(
         [Dictionary, argparse.Namespace, *dtypes, scalar, (scalar, "numpy.core.multiarray.scalar")]
@@ -56,10 +57,11 @@ def allow_fairseq_checkpoints() -> None:
 def hydra_composer() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return hydra's compose and initialize_config_dir: hydra 1.0 calls them experimental, 1.3 warns of that name."""
     try:
-        from hydra import compose, initialize_config_dir
-    except ImportError:
-        from hydra.experimental import compose, initialize_config_dir
-    return compose, initialize_config_dir
+        hydra: Any = importlib.import_module("hydra")
+        return hydra.compose, hydra.initialize_config_dir
+    except AttributeError:
+        hydra = importlib.import_module("hydra.experimental")
+        return hydra.compose, hydra.initialize_config_dir
 
 
 def silence_debugging() -> None:
@@ -253,5 +255,5 @@ def known_fields(config_class: type) -> frozenset[str]:
 
 def field_defaults(config_class: type) -> dict[str, Any]:
     """Return a configuration dataclass's defaults as plain data, less those that only a whole run can resolve."""
-    values = OmegaConf.to_container(OmegaConf.structured(config_class), resolve=False, enum_to_str=True)
+    values: Any = OmegaConf.to_container(OmegaConf.structured(config_class), resolve=False, enum_to_str=True)
     return {key: value for key, value in values.items() if not str(value).startswith("${")}

@@ -97,7 +97,9 @@ class CccCriterion(FairseqCriterion):
         terms = objective["terms"]
         extra = VIEWS if str(self.cfg.extra_losses_on) == "both" else (ORIGINAL,)
         diversity, penalty = (
-            _weighted(weight * sample_size, sum(value(output, view) for view in extra).float() / len(extra))
+            _weighted(
+                weight * sample_size, torch.as_tensor(sum(value(output, view) for view in extra)).float() / len(extra)
+            )
             for weight, value in (
                 (self.cfg.diversity_weight, _diversity),
                 (self.cfg.penalty_weight, lambda output, view: output["features_pen" + view]),
@@ -334,10 +336,10 @@ def _check(cfg: CccCriterionConfig) -> None:
         raise InputError(f"criterion.scale_factor={cfg.scale_factor}: must be between 0 (remove) and 1 (no influence)")
     if cfg.bank_clusters < 2:
         raise InputError(f"criterion.bank_clusters={cfg.bank_clusters}: must be a whole number of at least 2")
-    needed = POINTS_PER_CENTROID * cfg.bank_clusters
-    if cfg.bank_size < needed:
+    least = POINTS_PER_CENTROID * cfg.bank_clusters
+    if cfg.bank_size < least:
         raise InputError(
-            f"criterion.bank_size={cfg.bank_size}: {cfg.bank_clusters} clusters need at least {needed} targets "
+            f"criterion.bank_size={cfg.bank_size}: {cfg.bank_clusters} clusters need at least {least} targets "
             f"({POINTS_PER_CENTROID} each); raise bank_size or lower bank_clusters"
         )
     if str(cfg.cluster_scope) == "global":

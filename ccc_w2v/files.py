@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ccc_w2v.errors import InputError
+from ccc_w2v.errors import DISK_FULL, InputError
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -19,18 +19,46 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 @contextmanager
+def appearing(
+    path: str | Path, *, durable: bool = True, parents: bool = True, neighbour: Path | None = None
+) -> Iterator[Path]:
+    """Give a neighbour of ``path`` to write a file or a folder at; it takes the place of ``path`` as the block ends.
+
+    A kill, or an error in the block, leaves what stood at ``path``; an OSError names ``path`` where it names the
+    neighbour or nothing. ``durable``: its data is on the disk before it is renamed, so that a crash of the machine does
+    not leave an empty file either; needless where there are very many files that can be made again. ``parents``: the
+    folders above it are made. ``neighbour`` is where to write, if not at a name of this process's own.
+    """
+    path = Path(path)
+    partial = neighbour or path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _open_to_others(partial)
+        if durable:
+            _flush(partial)
+        _publish(partial, path)
+    except OSError as error:
+        # A failed write names no file, and the neighbour says nothing to a user.
+        if error.filename is None or os.fspath(error.filename) == str(partial):
+            error.filename = str(path)
+        raise
+    finally:
+        _remove(partial)
+
+
+@contextmanager
 def whole(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a path beside ``out`` to write a file or a folder at; it takes ``out``'s place when the block succeeds.
+    """Do as appearing does for what a user has named: existing output and a disk that refuses are one clear sentence.
 
     Raises InputError where ``out`` exists while ``overwrite`` is false, and where the disk refuses (full, a quota, a
     size limit): then nothing of it is left, and what stood at ``out`` still stands there.
     """
     refuse_existing(out, overwrite)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        _publish(partial, out)
+        with appearing(out) as partial:
+            yield partial
     except Exception as error:
         reason = _refusal_of_the_disk(error)
         if isinstance(error, InputError) or reason is None:
@@ -38,13 +66,23 @@ def whole(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise InputError(
             f"{out}: cannot be written ({reason}), nothing was left behind; free some space or choose another place"
         ) from error
-    finally:
-        _remove(partial)
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [inner for inner in path.rglob("*") if inner.is_file()] if path.is_dir() else [path]
+
+
+def _flush(path: Path) -> None:
+    for file in _files_of(path):
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _publish(partial: Path, out: Path) -> None:
     """Rename; a folder cannot be replaced, so the old one is moved aside first."""
-    _open_to_others(partial)
     old = out.with_name(f".{out.name}.{os.getpid()}.old")
     if out.is_dir() or (out.exists() and partial.is_dir()):
         os.replace(out, old)
@@ -55,7 +93,7 @@ def _publish(partial: Path, out: Path) -> None:
 def _open_to_others(path: Path) -> None:
     """Give files the rights that the user's umask gives: safetensors makes them readable for their owner alone."""
     os.umask(mask := os.umask(0))
-    for file in path.iterdir() if path.is_dir() else [path]:
+    for file in _files_of(path):
         file.chmod(0o666 & ~mask)
 
 
@@ -66,31 +104,35 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it came from: torch and safetensors report trouble of their own over the system's."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def full_disk(error: BaseException) -> OSError | None:
+    """Return what says among an error's causes that a disk, a quota or a size limit is full; None for other errors."""
+    return next((cause for cause in causes(error) if isinstance(cause, OSError) and cause.errno in DISK_FULL), None)
+
+
 def _refusal_of_the_disk(error: BaseException) -> str | None:
     """Return why the system refused to write: torch raises a RuntimeError over it, safetensors a class of its own."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError):
-            return os.strerror(seen.errno) if seen.errno else str(seen)
-        if "os error" in str(seen):
-            return str(seen).partition("I/O error: ")[2] or str(seen)
-        seen = seen.__cause__ or seen.__context__
+    for cause in causes(error):
+        if isinstance(cause, OSError):
+            return os.strerror(cause.errno) if cause.errno else str(cause)
+        if "os error" in str(cause):
+            return str(cause).partition("I/O error: ")[2] or str(cause)
     return None
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
-    """Write a file (text as UTF-8) through a temporary neighbour, so that a kill leaves the old file or the new one."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    """Write a file (text as UTF-8) so that a kill leaves the old file or the new one; raises OSError, naming it.
+
+    The folder must be there: of a mistyped path nothing is made.
+    """
+    with appearing(path, parents=False) as partial:
         partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-        os.replace(partial, path)
-    except OSError as error:
-        # A write that fails names no file.
-        error.filename = str(path)
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def sha256(path: str | Path) -> str:

@@ -24,7 +24,8 @@ def test_a_checkpoint_that_pickles_code_is_refused_in_one_line_without_advice_to
     path.write_bytes(pickle.dumps({"model": RunsCode(), "cfg": {}}, protocol=protocol))
     with pytest.raises(InputError, match="not a readable fairseq checkpoint") as caught:
         load_checkpoint(path)
-    assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)
     assert not recwarn.list
 
 
@@ -54,5 +55,6 @@ def test_finetuning_names_what_is_wrong_with_its_labels(tmp_path, caplog, capsys
         task.load_dataset("train")
     assert ended.value.code == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: ") and message.count("\n") == 1
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
     assert "the dictionary knows them in upper case: change the labels' case" in message

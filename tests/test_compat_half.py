@@ -105,7 +105,8 @@ def test_where_the_kernel_is_wrong_outputs_and_gradients_are_right_and_one_line_
     with caplog.at_level(logging.WARNING):
         actual = outputs(layer, how)
         convolution(32, 8, 6).to(torch.bfloat16)(seeded(1, 32, 40).bfloat16())
-    assert max(errors(actual, expected)) < 0.02 and actual[0].dtype == torch.bfloat16
+    assert max(errors(actual, expected)) < 0.02
+    assert actual[0].dtype == torch.bfloat16
     (record,) = caplog.records
     assert "computes torch.bfloat16 convolutions wrongly (32 channels, 4 groups, kernel 8" in record.message
 

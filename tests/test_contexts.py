@@ -123,7 +123,8 @@ def test_validation_computes_both(contexts):
 def test_one_context_takes_its_own_terms():
     model, batch = tiny_ccc(**NO_DROPOUT).train(), sample()
     logs = {kind: criterion(contexts=kind)(model, batch)[2] for kind in ("both", "original", "augmented")}
-    assert "loss_cross_aug" not in logs["original"] and "loss_cross" not in logs["augmented"]
+    assert "loss_cross_aug" not in logs["original"]
+    assert "loss_cross" not in logs["augmented"]
     for name, (view, _) in TERMS.items():
         kind = "augmented" if view == AUGMENTED else "original"
         torch.testing.assert_close(logs[kind][f"loss_{name}"], logs["both"][f"loss_{name}"], rtol=1e-5, atol=0)
@@ -137,7 +138,8 @@ def test_terms_that_were_not_computed_are_not_logged_as_zero():
         with metrics.aggregate(new_root=True) as meters:
             CccCriterion.reduce_metrics(outputs)
             shown.append(meters.get_smoothed_values())
-    assert "loss_cross_aug" not in shown[0] and "loss_contrastive" not in shown[1]
+    assert "loss_cross_aug" not in shown[0]
+    assert "loss_contrastive" not in shown[1]
     expected = float(logs[1]["loss_cross_aug"]) / logs[1]["sample_size"] / torch.tensor(2.0).log()
     assert shown[1]["loss_cross_aug"] == pytest.approx(float(expected), abs=1e-3)
 
@@ -177,5 +179,7 @@ def test_auto_takes_bfloat16_on_cpus_that_multiply_it(monkeypatch, supported):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: supported)
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert uses_bf16("auto", cpu) == supported
-    assert uses_bf16("bf16", cpu) and uses_bf16("bf16", cuda)
-    assert not uses_bf16("none", cpu) and not uses_bf16("auto", cuda)
+    assert uses_bf16("bf16", cpu)
+    assert uses_bf16("bf16", cuda)
+    assert not uses_bf16("none", cpu)
+    assert not uses_bf16("auto", cuda)

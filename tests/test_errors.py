@@ -27,12 +27,14 @@ def run(body: str, **options) -> subprocess.CompletedProcess:
 
 def test_an_input_error_is_one_line_and_exit_code_2():
     done = run("raise InputError('a.tsv:3: two\\nlines')")
-    assert done.returncode == 2 and done.stderr == "error: a.tsv:3: two lines\n"
+    assert done.returncode == 2
+    assert done.stderr == "error: a.tsv:3: two lines\n"
 
 
 def test_a_defect_keeps_its_traceback():
     done = run("return [][1]")
-    assert done.returncode == 1 and "IndexError" in done.stderr
+    assert done.returncode == 1
+    assert "IndexError" in done.stderr
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
@@ -40,7 +42,8 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         with subprocess.Popen(["true"], stdin=subprocess.PIPE) as reader:
             reader.wait()
             done = run(f"print('line\\n' * {lines})", stdout=reader.stdin)
-        assert done.stderr == "" and done.returncode == 141
+        assert done.stderr == ""
+        assert done.returncode == 141
 
 
 def test_ctrl_c_is_heard_where_fairseq_swallows_it(tmp_path):
@@ -62,11 +65,13 @@ def test_ctrl_c_is_heard_where_fairseq_swallows_it(tmp_path):
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (ended.returncode, ended.stdout) == (130, "")
-    assert "interrupted; the same command continues" in ended.stderr and "Traceback" not in ended.stderr
+    assert "interrupted; the same command continues" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_follow_names_a_command_that_is_not_there(tmp_path):
     command = [sys.executable, ROOT / "tools" / "follow.py", "--log", tmp_path / "new" / "log", "--", "no-such-program"]
     ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 2 and ended.stderr.startswith("error: no-such-program: no such command")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: no-such-program: no such command")
     assert not (tmp_path / "new").exists()

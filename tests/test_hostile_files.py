@@ -68,10 +68,12 @@ def test_a_wrong_file_is_one_line(
     names = {"bad": inputs[bad], "out": tmp_path / "out", "trn": inputs["trn"], "good": inputs["good"]}
     assert run_with(tool.partition(" ")[0], *(part.format(**names) for part in TOOLS[tool])) == 2
     *_, last = capsys.readouterr().err.splitlines()
-    assert last.startswith("error: ") and "Traceback" not in last
+    assert last.startswith("error: ")
+    assert "Traceback" not in last
     assert not list(tmp_path.iterdir())
     if bad == "folder" and tool != "compare":  # compare takes folders
-        assert "is a folder, expected a" in last and "no such" not in last
+        assert "is a folder, expected a" in last
+        assert "no such" not in last
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -128,7 +130,8 @@ def test_a_full_disk_leaves_no_half(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("error: ") and "free some space" in last
+    assert last.startswith("error: ")
+    assert "free some space" in last
     assert not out.exists()
     assert not [path for path in out.parent.rglob("*") if "partial" in path.name or path.suffix == ".zip"]
     # The same command does it once there is room.

@@ -32,7 +32,8 @@ def test_one_view_features_are_fairseqs_bit_for_bit(source, extractor_mode, laye
     ours, theirs = tiny_ccc(**settings).eval(), tiny_fairseq(**settings).eval()
     arguments = {"padding_mask": padding(source) if padded else None, "mask": False, "features_only": True}
     found, expected = (model(source, layer=layer, **arguments) for model in (ours, theirs))
-    assert torch.equal(found["x"], expected["x"]) and torch.equal(found["features"], expected["features"])
+    assert torch.equal(found["x"], expected["x"])
+    assert torch.equal(found["features"], expected["features"])
     assert len(found["layer_results"]) == len(expected["layer_results"])
 
 
@@ -92,7 +93,8 @@ def test_padded_frames_are_never_masked(source):
     output = model(source, padding(source), source_aug=source.clone(), seed=1)
     valid = int(model._get_feat_extract_output_lengths(torch.tensor(12000)))
     mask = output["mask_indices"]
-    assert not mask[1, valid:].any() and (mask.sum(-1) == mask.sum(-1)[0]).all()
+    assert not mask[1, valid:].any()
+    assert (mask.sum(-1) == mask.sum(-1)[0]).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -32,7 +32,8 @@ def test_other_settings_are_refused_by_name_and_replaced_when_asked(tmp_path):
     with pytest.raises(InputError, match=r"out\.bin: exists already, made with other settings \(beam, lexicon, lm\)"):
         claim(other)
     assert first.name.read_bytes() == b"out"
-    assert check(other, overwrite=True) is False and first.name.exists()
+    assert check(other, overwrite=True) is False
+    assert first.name.exists()
     assert claim(other, overwrite=True) is False
     assert not list(tmp_path.iterdir())
 

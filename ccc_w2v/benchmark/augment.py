@@ -71,7 +71,7 @@ def _timing_the_processor(function: Callable[[], object], taken: list[float]) ->
     return call
 
 
-def _parts(args: argparse.Namespace, used: Corpus, samples: int) -> tuple[measure.Functions, Pipeline]:
+def _parts(args: argparse.Namespace, used: Corpus, samples: int) -> tuple[dict[str, Callable[[], object]], Pipeline]:
     """Return what is measured, each a call over one batch, and the pipeline."""
     manifests = {"noise_manifest": used.noise, "music_manifest": used.noise, "rir_manifest": used.rirs}
     pipeline = load_pipeline(args.pipeline, RATE, fallbacks={"babble_manifest": used.speech}, **manifests)
@@ -88,7 +88,7 @@ def _parts(args: argparse.Namespace, used: Corpus, samples: int) -> tuple[measur
     paths = [dataset.manifest.audio_path(entry) for entry in dataset.entries[: args.batch]]
     waves_BS = torch.stack([read_audio(path, RATE)[:samples] for path in paths])
     pipeline.prepare()
-    functions: measure.Functions = {
+    functions: dict[str, Callable[[], object]] = {
         "decode": lambda: [read_audio(path, RATE) for path in paths],
         "crop": lambda: [dataset._crop(wave_S, samples - 1, 0) for wave_S in waves_BS],
     }

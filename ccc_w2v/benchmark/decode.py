@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,7 @@ def _beam(
 
             functions = {OURS: _keeping(texts, OURS, ours)}
             if theirs is not None:
-                functions[TRANSFORMERS] = _keeping(texts, TRANSFORMERS, lambda beam=beam: theirs(beam))
+                functions[TRANSFORMERS] = _keeping(texts, TRANSFORMERS, functools.partial(theirs, beam))
             taken = measure.interleaved(functions, args.beam_rounds, CPU)
             _print_table(f"beam {beam}, 4-gram", taken, seconds)
             _print_errors(texts, utterance_ids(manifest), references)
@@ -196,11 +197,13 @@ def _beam(
 
 
 @contextmanager
-def _rival_beam(reason: str | None, rival: Transformers, *settings: Any) -> Iterator[Callable[[int], list[str]] | None]:
+def _rival_beam(
+    reason: str | None, rival: Transformers, hears: Any, lm: Path, words: Sequence[str], processes: int
+) -> Iterator[Callable[[int], list[str]] | None]:
     if reason:
         yield None
         return
-    with transformers_beam(rival, 1, *settings[:3], LM_WEIGHT, settings[3]) as decode:
+    with transformers_beam(rival, 1, hears, lm, words, LM_WEIGHT, processes) as decode:
         yield decode
 
 

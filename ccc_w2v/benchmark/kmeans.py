@@ -94,7 +94,11 @@ def _measure(
             with torch.random.fork_rng():
                 torch.manual_seed(seed)  # fast-pytorch-kmeans draws its starts from a global generator
                 labels: list[torch.Tensor] = []
-                taken = measure.timed(lambda function=function, labels=labels: labels.append(function()), device)
+
+                def keep(labels: list[torch.Tensor] = labels, function: Any = function) -> None:
+                    labels.append(function())
+
+                taken = measure.timed(keep, device)
             seconds[name].append(taken)
             distance[name] += mean_distance(points_PD, labels[0], clusters) / seeds
     return seconds, distance

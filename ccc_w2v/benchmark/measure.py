@@ -5,13 +5,13 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
-Functions = dict[str, Callable[[], object]]
+Functions = Mapping[str, Callable[[], object]]
 
 
 def interleaved(functions: Functions, rounds: int, device: torch.device) -> dict[str, list[float]]:

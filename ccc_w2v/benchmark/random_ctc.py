@@ -35,7 +35,7 @@ def build_ctc(folder: Path, settings: Mapping[str, Any], *, normalize: bool = Fa
         "lr_scheduler": None,
     }
     task_cfg = {"_name": "audio_finetuning", **task_cfg, "labels": "ltr"}
-    model_cfg = {"_name": "wav2vec_ctc", "w2v_path": str(folder / "base.pt"), "w2v_args": base}
+    model_cfg: dict[str, Any] = {"_name": "wav2vec_ctc", "w2v_path": str(folder / "base.pt"), "w2v_args": base}
     model_cfg.update(normalize=normalize, data=str(folder), ddp_backend="legacy_ddp")
     cfg = OmegaConf.create(
         {"task": task_cfg, "model": model_cfg, "criterion": {"_name": "ctc", "post_process": "letter"}}
@@ -47,7 +47,8 @@ def build_ctc(folder: Path, settings: Mapping[str, Any], *, normalize: bool = Fa
         # A random Transformer's frames are much alike: without this every frame of every wave has one best symbol.
         centre_logits(model)
     cfg.task = OmegaConf.create(OmegaConf.to_container(task.cfg, resolve=True, enum_to_str=True))
-    return task, model.eval(), OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    return task, model.eval(), plain
 
 
 def centre_logits(model: Any) -> None:

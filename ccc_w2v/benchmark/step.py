@@ -109,7 +109,7 @@ class Bench:
         source_BS = torch.randn(args.utterances, int(args.seconds * RATE), generator=generator)
         noise_BS = torch.randn(source_BS.shape, generator=generator)
         views = [view.to(self.device, self.dtype) for view in (source_BS, source_BS + 0.1 * noise_BS)]
-        self.sample = {
+        self.sample: dict[str, Any] = {
             "id": torch.arange(args.utterances),
             "net_input": {"source": views[0], "source_aug": views[1], "seed": 1},
         }
@@ -141,7 +141,8 @@ class Bench:
         context, features, raw = model.encode(source, None, mask, None, seed)
         target = model.quantize(features, None, generator_for(seed, "gumbel", device=self.device))
         drawn = generator_for(seed, "negatives", device=self.device)
-        negatives = sample_negatives(*context.shape[:2], model.n_negatives, drawn)
+        utterances, frames = context.shape[:2]
+        negatives = sample_negatives(utterances, frames, model.n_negatives, drawn)
         logits = cosine_logits(context, model.project_q(target.vectors_BMD), negatives, model.logit_temp)
         equal = equal_codes(target.codes_BMG, negatives)
         loss = contrastive_term(weigh_negatives(logits, equal, equal, "scale_similarity", 1.0)).loss

@@ -51,7 +51,8 @@ class UnfusedCriterion(CccCriterion):
         clusters = cluster_count(frames, self.cfg.cluster_factor) if starts is None else starts.size(-1)
         kmeans = KMeans(n_clusters=clusters, mode="cosine")
         labels = kmeans.fit_predict(points, None if starts is None else points[starts.view(-1)])
-        near, equal, vectors, drawn = {}, {}, {}, {}
+        near, equal, vectors = {}, {}, {}
+        drawn: dict[str, Any] = {}
         for view, own in zip(("", "_aug"), labels.view(2, -1), strict=True):
             generator = generator_for(seed, "negatives" + view, device=own.device)
             drawn[view] = sample.get("negatives" + view)

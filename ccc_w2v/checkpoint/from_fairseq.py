@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ccc_w2v.checkpoint.dictionary import held_dictionary, read_dictionary
 from ccc_w2v.checkpoint.plain import FINETUNED_MODEL, PRETRAINED_MODELS, load_plain, to_plain
 from ccc_w2v.checkpoint.read import load_untrusted
 from ccc_w2v.checkpoint.settings import in_sections, sections_within, unknown_settings
@@ -93,7 +94,7 @@ def _origin(state: dict[str, Any], base: dict[str, Any]) -> str:
 
 
 def _objective(base: dict[str, Any]) -> dict[str, Any]:
-    """The original's objective by the names of our criterion; what its file does not hold stays open."""
+    """Return the original's objective by the names of our criterion, as far as its file holds it."""
     objective = {name: base["model"][name] for name in _ORIGINAL_MODEL if name in base["model"]}
     if "scale_factor" in objective:
         objective["near_positives"] = "scale_similarity"
@@ -137,16 +138,9 @@ def _is_ours(section: dict[str, Any]) -> bool:
 
 
 def _dictionary(state: dict[str, Any], path: str | Path | None) -> Any:
-    from fairseq.data.dictionary import Dictionary
-
-    dictionary = (state.get("task_state") or {}).get("target_dictionary")
-    if isinstance(dictionary, Dictionary) or "ccc_dictionary" in state:
+    dictionary = held_dictionary(state)
+    if dictionary is not None:
         return dictionary
     if path is None:
         raise InputError("holds no dictionary; give the dict.ltr.txt of its fine-tuning with --dictionary")
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such dictionary")
-    try:
-        return Dictionary.load(str(path))
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: expected lines of symbol, space, count ({error})") from error
+    return read_dictionary(path)

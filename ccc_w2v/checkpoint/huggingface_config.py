@@ -5,6 +5,7 @@ The tables give, for each of transformers' settings, the name of fairseq's with 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ccc_w2v.checkpoint.plain import FINETUNED_MODEL, parse_conv_layers
@@ -123,7 +124,7 @@ def fairseq_settings(config: Any, *, finetuned: bool, normalize: bool, sample_ra
 
 
 def _refuse_unsupported(model: dict[str, Any], finetuned: dict[str, Any] | None) -> None:
-    required = [(model, _REQUIRED)]
+    required: list[tuple[dict[str, Any], Mapping[str, object]]] = [(model, _REQUIRED)]
     required.append((finetuned, _REQUIRED_OF_FINETUNED) if finetuned else (model, _REQUIRED_OF_PRETRAINED))
     for section, values in required:
         for name, expected in values.items():

@@ -113,7 +113,7 @@ def _read_sentencepiece(path: Path) -> tuple[Any, Any]:
         raise InputError(f"{path}: no such sentencepiece model")
     try:
         processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        proto = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+        proto = vars(sentencepiece_model_pb2)["ModelProto"].FromString(path.read_bytes())
     except Exception as error:  # a C++ RuntimeError or protobuf's own DecodeError
         raise InputError(f"{path}: not a sentencepiece model ({error})") from error
     return processor, proto
@@ -130,7 +130,7 @@ def _backend(proto: Any, symbols: list[str], scores: dict[str, float]) -> Any:
         # Special symbols are never cut from text: a score far below all others keeps them out of every path.
         lowest = min(scores.values()) - 100.0
         scored = [(name, scores.get(name, lowest)) for name in vocabulary]
-        model = models.Unigram(scored, unk_id=vocabulary["<unk>"], byte_fallback=False)
+        model: Any = models.Unigram(scored, unk_id=vocabulary["<unk>"], byte_fallback=False)
     elif kind == proto.trainer_spec.BPE:
         model = models.BPE(vocabulary, _merges(scores), unk_token="<unk>", fuse_unk=True)
     else:

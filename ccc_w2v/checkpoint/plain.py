@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import io
 import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ccc_w2v.checkpoint.dictionary import dictionary_data, dictionary_text, load_dictionary
 from ccc_w2v.checkpoint.provenance import provenance
 from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.compat import field_defaults, shared_fields
@@ -52,7 +52,7 @@ def write_plain(plain: dict[str, Any], out: Path, *, overwrite: bool = False) ->
         written = [out]
         if "ccc_dictionary" in plain:
             written.append(dictionary := out.parent / f"dict.{plain['cfg']['task']['labels']}.txt")
-            text = _dictionary_text(plain["ccc_dictionary"])
+            text = dictionary_text(plain["ccc_dictionary"])
             if not (dictionary.is_file() and dictionary.read_text(encoding="utf-8") == text):
                 beside = targets.enter_context(whole(dictionary, overwrite=overwrite))
                 beside.write_text(text, encoding="utf-8")
@@ -71,7 +71,7 @@ def to_plain(state: dict[str, Any]) -> dict[str, Any]:
     """
     from omegaconf import OmegaConf
 
-    cfg = state["cfg"]
+    cfg: Any = state["cfg"]
     cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if OmegaConf.is_config(cfg) else cfg
     name = cfg["model"].get("_name")
     if name not in (*PRETRAINED_MODELS, FINETUNED_MODEL):
@@ -79,7 +79,7 @@ def to_plain(state: dict[str, Any]) -> dict[str, Any]:
             f"model {name!r} cannot be exported; expected {', '.join(PRETRAINED_MODELS)} or {FINETUNED_MODEL}"
         )
     last = dict((state.get("optimizer_history") or [{}])[-1])
-    plain = {
+    plain: dict[str, Any] = {
         "args": None,
         "cfg": _finetuned_cfg(cfg) if name == FINETUNED_MODEL else _pretrained_cfg(cfg),
         "model": dict(state["model"]),
@@ -97,7 +97,7 @@ def to_plain(state: dict[str, Any]) -> dict[str, Any]:
         "ccc_export": provenance(state, cfg),
     }
     if name == FINETUNED_MODEL:
-        plain["ccc_dictionary"] = _dictionary_data(state)
+        plain["ccc_dictionary"] = dictionary_data(state)
         _check_vocabulary(plain)
     return plain
 
@@ -170,42 +170,6 @@ def receptive_field(layers: Iterable[tuple[int, int, int]]) -> int:
         samples += (kernel - 1) * step
         step *= stride
     return samples
-
-
-def load_dictionary(data: dict[str, list]) -> Any:
-    """Build fairseq's Dictionary from ``ccc_dictionary``; raises InputError where its text form would lose a symbol."""
-    from fairseq.data.dictionary import Dictionary
-
-    special = Dictionary().symbols
-    try:
-        dictionary = Dictionary.load(io.StringIO(_dictionary_text(data)))
-    except (RuntimeError, ValueError):
-        dictionary = None
-    if dictionary is None or dictionary.symbols != data["symbols"]:
-        raise InputError(
-            f"the dictionary's symbols {data['symbols'][:8]} ... do not survive fairseq's dict.txt; expected {special} "
-            "first, then no symbol twice"
-        )
-    return dictionary
-
-
-def _dictionary_data(state: dict[str, Any]) -> dict[str, list]:
-    if "ccc_dictionary" in state:
-        return state["ccc_dictionary"]
-    dictionary = (state.get("task_state") or {}).get("target_dictionary")
-    if dictionary is None:
-        raise InputError(
-            "the fine-tuned checkpoint holds no target dictionary; expected one saved by fairseq's trainer"
-        )
-    return {"symbols": [str(symbol) for symbol in dictionary.symbols], "count": [int(n) for n in dictionary.count]}
-
-
-def _dictionary_text(data: dict[str, list]) -> str:
-    from fairseq.data.dictionary import Dictionary
-
-    start = Dictionary().nspecial
-    pairs = zip(data["symbols"][start:], data["count"][start:], strict=True)
-    return "".join(f"{symbol} {count}\n" for symbol, count in pairs)
 
 
 def _pretrained_cfg(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -282,10 +246,10 @@ def _run_cfg(cfg: dict[str, Any]) -> dict[str, Any]:
         config_class = default if isinstance(default, type) else type(default)
         if dataclasses.is_dataclass(config_class):
             known = shared_fields(config_class)
-            defaults = OmegaConf.to_container(OmegaConf.structured(config_class), resolve=False, enum_to_str=True)
+            defaults: Any = OmegaConf.to_container(OmegaConf.structured(config_class), resolve=False, enum_to_str=True)
             default = {key: value for key, value in defaults.items() if key in known}
         sections[field.name] = default
-    run = OmegaConf.to_container(OmegaConf.create(sections), resolve=True)
+    run: Any = OmegaConf.to_container(OmegaConf.create(sections), resolve=True)
     run["optimization"].update(_section(cfg.get("optimization") or {}, OptimizationConfig))
     run.update(optimizer=cfg.get("optimizer"), lr_scheduler=cfg.get("lr_scheduler"))
     return run

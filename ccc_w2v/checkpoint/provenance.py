@@ -41,7 +41,7 @@ def provenance(state: dict[str, Any], cfg: dict[str, Any]) -> dict[str, Any]:
 
 
 def _objective(cfg: dict[str, Any]) -> dict[str, Any]:
-    """The plugin's own settings: all of its criterion's, and its task's augmentation."""
+    """Return the plugin's own settings: all of its criterion's, and its task's augmentation."""
     objective = {}
     criterion = cfg.get("criterion") or {}
     if criterion.get("_name") == "ccc":

@@ -1,8 +1,8 @@
-"""Make a corpus of a folder of recordings: one format, splits by speaker, labels and dictionary.
+r"""Make a corpus of a folder of recordings: one format, splits by speaker, labels and dictionary.
 
     ccc-w2v manifest recordings --out data                                    words in NAME.txt beside NAME.wav
     ccc-w2v manifest recordings --out data --transcripts transcripts.tsv
-    ccc-w2v manifest recordings --out data --transcripts validated.tsv --speakers '^(\\w+)_'
+    ccc-w2v manifest recordings --out data --transcripts validated.tsv --speakers '^(\w+)_'
 
 Any format that libsndfile reads, of any rate and number of channels. A table (.tsv or .csv) names its columns in the
 first line: path and text, and if you like speaker, split, start and end (seconds). Recordings without a transcript

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from ccc_w2v.errors import InputError, exit_on_input_error
 
@@ -43,7 +44,7 @@ def main() -> None:
 
     common = {"leave_out_bad": options.leave_out_bad, "workers": options.workers}
     limited = options.limited or options.limited_from
-    parts = librispeech.PARTS if options.parts is None and not (limited and not options.source) else ()
+    parts: Sequence[str] = librispeech.PARTS if options.parts is None and not (limited and not options.source) else ()
     if options.parts:
         parts = [part for part in options.parts.replace(" ", "").split(",") if part]
     done = []

@@ -1,6 +1,6 @@
-"""Prepare Switchboard-1 for training, Hub5'00 and RT-03 for testing, from LDC's folders, at 16 kHz.
+r"""Prepare Switchboard-1 for training, Hub5'00 and RT-03 for testing, from LDC's folders, at 16 kHz.
 
-python tools/prepare_switchboard.py --out data/switchboard --train /ldc/LDC97S62 \\
+python tools/prepare_switchboard.py --out data/switchboard --train /ldc/LDC97S62 \
     --eval2000-audio /ldc/LDC2002S09 --eval2000-text /ldc/LDC2002T43 --rt03 /ldc/LDC2007S10
 
 Any part may be left out and added by a later call; a part that is done is not done again. The transcripts for training

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import shutil
 from pathlib import Path
 
 
@@ -34,6 +32,7 @@ def preview(options: argparse.Namespace) -> None:
     from ccc_w2v.data.audio import read_audio
     from ccc_w2v.data.randomness import generator_for
     from ccc_w2v.errors import InputError
+    from ccc_w2v.files import appearing
 
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise InputError(f"{options.out}: exists and is not an empty folder; name another one or remove it")
@@ -47,18 +46,14 @@ def preview(options: argparse.Namespace) -> None:
     waves = {"original": wave_S, **{f"augmented_{n}": one_S for n, one_S in enumerate(augmented_BS, start=1)}}
     names = [step.transform.name for step in pipeline.steps]
 
-    partial = options.out.with_name(f".{options.out.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
+    with appearing(options.out) as partial:
+        partial.mkdir()
         for name, one_S in waves.items():
             # Augmentation may exceed full scale, which floats hold and 16 bits would clip.
             soundfile.write(partial / f"{name}.wav", one_S.numpy(), options.sample_rate, subtype="FLOAT")
         shown = {f"augmented_{n}": list(zip(names, drawn, strict=True)) for n, drawn in enumerate(draws, start=1)}
         (partial / "parameters.json").write_text(json.dumps(shown, indent=2) + "\n")
         spectrogram_figure(waves, options.sample_rate).savefig(partial / "spectrograms.png", dpi=110)
-        os.replace(partial, options.out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     print(f"{pipeline}\n{options.count} augmentations, parameters.json and spectrograms.png in {options.out}")
 
 

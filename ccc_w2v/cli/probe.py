@@ -1,6 +1,6 @@
-"""Probe a checkpoint: train a small CTC head on its frozen features; CER and WER with intervals, weights of the layers.
+r"""Probe a checkpoint: a small CTC head on its frozen features; CER and WER with intervals, weights of the layers.
 
-    python tools/probe.py --checkpoint pretrain/checkpoint_last.pt --train data/small/train_1h.tsv \\
+    python tools/probe.py --checkpoint pretrain/checkpoint_last.pt --train data/small/train_1h.tsv \
         --dev data/small/dev.tsv --test data/small/test.tsv --out probe
 
 --checkpoint is a pre-trained or fine-tuned one, of ours or of fairseq. Without --test, dev is measured. Features are

@@ -1,7 +1,7 @@
-"""Score hyp.trn against ref.trn: WER and CER with bootstrap intervals, by speaker, condition and length; confusions.
+r"""Score hyp.trn against ref.trn: WER and CER with bootstrap intervals, by speaker, condition and length; confusions.
 
     python tools/score.py --ref decoded/test/ref.trn --hyp decoded/test/hyp.trn --normalize librispeech
-    python tools/score.py --standard hub5 --stm hub5e00.stm --glm en20000405_hub5.glm --segments eval2000.segments \\
+    python tools/score.py --standard hub5 --stm hub5e00.stm --glm en20000405_hub5.glm --segments eval2000.segments \
         --hyp decoded/eval2000/hyp.ctm
 
 The second scores recordings as NIST's hubscr does, with NIST sclite where it is installed and our own counts beside.

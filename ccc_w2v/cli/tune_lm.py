@@ -1,6 +1,6 @@
-"""Search LM weight and word score on dev, into OUT/trials.tsv and OUT/trials.png; prints options for tools/decode.py.
+r"""Search LM weight and word score on dev, into OUT/trials.tsv and OUT/trials.png; prints options for tools/decode.py.
 
-    python tools/tune_lm.py --checkpoint finetuned/checkpoint_best.pt --manifest data/dev.tsv --out tuned \\
+    python tools/tune_lm.py --checkpoint finetuned/checkpoint_best.pt --manifest data/dev.tsv --out tuned \
         --beam 50 --lm words.arpa --lexicon words.txt
 
 The network runs once: its log-probabilities stay in OUT/dev (or --cache, which several searches may share). A search
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def arguments() -> argparse.Namespace:
@@ -27,7 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of the proposals")
     add_overwrite_option(parser)
     beam = add_beam_options(parser)
-    ranges = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH")}
+    ranges: dict[str, Any] = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH")}
     beam.add_argument("--lm-weights", **ranges, default=(0, 5), help="range of the LM weight (default 0 5)")
     beam.add_argument("--word-scores", **ranges, default=(-4, 4), help="range of the word score (default -4 4)")
     return parser.parse_args()
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     settings_of = {**identity, **{name: str(value) for name, value in searched.items()}}
     claim_trials(options.out, settings_of, [options.manifest], overwrite=options.overwrite)
     identity = decoding_identity(model, prepared.files, manifest)
-    batches = {"max_samples": prepared.max_samples, "windows": prepared.windows}
+    batches: dict[str, Any] = {"max_samples": prepared.max_samples, "windows": prepared.windows}
     cache_logits(cache, model, manifest, identity, **batches, overwrite=options.overwrite)
     table, processes = options.out / "trials.tsv", search_processes(vars(options), settings)
     trials = tune(dev, settings, ranges, table, trials=options.trials, seed=options.seed, processes=processes)

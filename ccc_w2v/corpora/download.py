@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -205,7 +205,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _open(path: Path, mode: str) -> BinaryIO:
+def _open(path: Path, mode: str) -> IO[Any]:
     """Open without a buffer: what cannot be written is known at once, and not taken for the network's fault."""
     try:
         return open(path, mode, buffering=0)
@@ -213,7 +213,7 @@ def _open(path: Path, mode: str) -> BinaryIO:
         raise cannot_write(path, error) from error
 
 
-def _write(file: BinaryIO, block: bytes, path: Path) -> None:
+def _write(file: IO[Any], block: bytes, path: Path) -> None:
     left = memoryview(block)
     try:
         while left:

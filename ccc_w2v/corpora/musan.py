@@ -77,7 +77,7 @@ def find_root(folder: Path) -> Path:
 def read_terms(subset: Path) -> list[tuple[Path, tuple[str, str]]]:
     """Return licence and its words for every .wav of a folder, by its LICENSE; "unknown" where that does not tell."""
     text = (subset / "LICENSE").read_text(encoding="utf-8", errors="replace") if (subset / "LICENSE").is_file() else ""
-    by_file = {}
+    by_file: dict[str, str] = {}
     for block in re.split(r"^=+\s*$", text, flags=re.MULTILINE):
         for name in _FILE.findall(block):
             by_file.setdefault(name, block)

@@ -12,7 +12,6 @@ What `prepare` writes into a folder:
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import soundfile
@@ -22,6 +21,7 @@ from ccc_w2v.corpora.download import fetch_corpus, pinned_archive
 from ccc_w2v.corpora.inventory import write_checked
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import appearing
 
 REAL = "real_rirs_isotropic_noises"
 
@@ -79,7 +79,5 @@ def _first_channels(files: list[Path], audio: Path) -> list[Path]:
 
 def _write_first_channel(file: Path, target: Path) -> None:
     wave, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    soundfile.write(partial, wave[:, 0], rate, subtype="PCM_16", format="FLAC")
-    os.replace(partial, target)
+    with appearing(target, durable=False) as partial:
+        soundfile.write(partial, wave[:, 0], rate, subtype="PCM_16", format="FLAC")

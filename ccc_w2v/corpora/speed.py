@@ -18,6 +18,7 @@ from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, wri
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.data.resample import resample
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import appearing
 from ccc_w2v.run_folder import Output, beside, claim, keep_record
 
 MIN_FACTOR, MAX_FACTOR = 0.5, 2.0
@@ -78,16 +79,12 @@ def _copy_path(path: str) -> Path:
 
 def _write_copy(wave_S: torch.Tensor, sample_rate: int, factor: float, target: Path) -> None:
     copy_S = resample(wave_S, round(factor * sample_rate), sample_rate)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
     try:
-        soundfile.write(partial, copy_S.clamp(-1, 1).numpy(), sample_rate, subtype="PCM_16", format="FLAC")
-        os.replace(partial, target)
+        with appearing(target, durable=False) as partial:
+            soundfile.write(partial, copy_S.clamp(-1, 1).numpy(), sample_rate, subtype="PCM_16", format="FLAC")
     except (OSError, soundfile.LibsndfileError, AssertionError) as error:
         # libsndfile does not say why a write failed, and soundfile asserts that it wrote everything.
         raise InputError(
             f"{target}: cannot be written ({' '.join(str(error).split()) or 'the disk may be full'}); free some space, "
             "then the same command resumes"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -45,7 +45,8 @@ def check_manifest(
     Clipped is a recording of which more than the share ``max_clipped`` stands at full scale; a duplicate decodes to the
     samples of an earlier line. Each line has one finding at most.
     """
-    found, first = [], {}
+    found: list[Finding] = []
+    first: dict[bytes, Entry] = {}
     for entry, (problem, clipped, digest) in _look(manifest, sample_rate, min_samples, workers):
         name = f"{manifest.where(entry)}: {manifest.audio_path(entry)}"
         if problem:

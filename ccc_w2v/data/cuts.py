@@ -43,7 +43,8 @@ def read_cuts(path: str | Path) -> dict[str, Cut]:
             raise InputError(f"{where}: the utterance ends at {end:g} s, it starts at {start:g} s; mend the times")
         if fields[0] in cuts:
             raise InputError(f"{where}: utterance {fields[0]!r} is there already; remove one")
-        cuts[fields[0]] = Cut(*fields[:3], start, end)
+        utterance, recording, channel = fields[:3]
+        cuts[utterance] = Cut(utterance, recording, channel, start, end)
     if not cuts:
         raise InputError(f"{path}: holds no utterance; expected lines of utterance recording channel start end")
     return cuts

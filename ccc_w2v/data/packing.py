@@ -20,6 +20,7 @@ from ccc_w2v.data.audio import audio_samples
 from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, write_all_labels
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import appearing
 from ccc_w2v.run_folder import Output, beside, check, claim, keep_record
 
 
@@ -73,15 +74,9 @@ def _zips_of(manifest: Path) -> list[Path]:
 
 def write_zip(path: str | Path, files: Iterable[tuple[str, bytes]]) -> None:
     """Write files (name, content) into one uncompressed zip, which appears whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            for name, content in files:
-                archive.writestr(zipfile.ZipInfo(name), content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with appearing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files:
+            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 def zip_slices(path: str | Path) -> dict[str, str]:
@@ -123,6 +118,7 @@ class _Zips:
         assert self.open is not None
         info = zipfile.ZipInfo(name.lstrip("/"))
         with open(path, "rb") as source, self.open.open(info, "w", force_zip64=size > 2**31) as target:
+            assert self.open.fp is not None
             offset = self.open.fp.tell()
             shutil.copyfileobj(source, target, 1 << 20)
         return f"{self.finished[-1][1].name}:{offset}:{size}"

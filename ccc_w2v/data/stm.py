@@ -118,7 +118,8 @@ def _segment(line: str, where: str, number: int) -> Segment:
     words = fields[5].split() if len(fields) > 5 else []
     found = _LABELS.fullmatch(words[0]) if words else None
     labels = tuple(found[1].split(",")) if found else ()
-    return Segment(*fields[:3], start, end, labels, " ".join(words[1:] if found else words), number)
+    recording, channel, speaker = fields[:3]
+    return Segment(recording, channel, speaker, start, end, labels, " ".join(words[1:] if found else words), number)
 
 
 def write_stm(path: str | Path, segments: Iterable[Segment], definitions: Iterable[Definition] = ()) -> None:

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq.data.dictionary import Dictionary
 from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import ccc_w2v
+from ccc_w2v.checkpoint.dictionary import held_dictionary, read_dictionary
 from ccc_w2v.checkpoint.plain import (
     PRETRAINED_MODELS,
     build_model,
-    load_dictionary,
     parse_conv_layers,
     receptive_field,
 )
@@ -196,18 +195,13 @@ def _check_kind(state: dict[str, Any], path: str | Path) -> DictConfig:
 
 
 def _find_dictionary(state: dict[str, Any], cfg: DictConfig, data_dir: str | Path | None, path: str | Path) -> Any:
-    if "ccc_dictionary" in state:
-        return load_dictionary(state["ccc_dictionary"])
-    dictionary = (state.get("task_state") or {}).get("target_dictionary")
-    if isinstance(dictionary, Dictionary):
+    dictionary = held_dictionary(state)
+    if dictionary is not None:
         return dictionary
     name = f"dict.{cfg.task.labels}.txt"
     if data_dir is None or not (Path(data_dir) / name).is_file():
         raise InputError(f"{path}: holds no dictionary, and {name} is not in {data_dir}; pass the folder that has it")
-    try:
-        return Dictionary.load(str(Path(data_dir) / name))
-    except ValueError as error:
-        raise InputError(f"{Path(data_dir) / name}: expected lines of symbol, space, count ({error})") from error
+    return read_dictionary(Path(data_dir) / name)
 
 
 def _post_process(cfg: DictConfig, path: str | Path) -> str:

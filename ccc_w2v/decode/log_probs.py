@@ -5,7 +5,6 @@ Letters in shapes: T frames, V symbols of the dictionary.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +21,12 @@ from ccc_w2v.decode.ctc_model import CtcModel
 from ccc_w2v.decode.long_segments import pieces_of
 from ccc_w2v.decode.long_windows import Windows, emit_long
 from ccc_w2v.decode.network import emit, frame_count
+from ccc_w2v.files import appearing
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What is searched at once: an utterance or a part of one, its start [s], length in samples; is it the last?"""
+    """What is searched at once: an utterance or a part of it, its start [s] and length in samples, whether the last."""
 
     utterance: str
     start: float
@@ -123,14 +123,9 @@ def emit_positions(
 
 def _writing(path: Path, shape: tuple[int, int], parts: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
     """Pass on parts of an array of this shape, float32, and write each; the .npy file appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for part in parts:
-                file.write(part.numpy().astype("<f4").tobytes())
-                yield part
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with appearing(path) as partial, open(partial, "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(part.numpy().astype("<f4").tobytes())
+            yield part

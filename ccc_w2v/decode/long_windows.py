@@ -169,6 +169,7 @@ class FixedNorm(torch.nn.Module):
         self.mean_C, self.variance_C = mean_C.float().to(device), variance_C.float().to(device)
 
     def forward(self, features_BCT: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, C, T) by the stored mean and variance of each channel."""
         weight, bias = self.norm.weight.float(), self.norm.bias.float()
         return F.batch_norm(
             features_BCT.float(), self.mean_C, self.variance_C, weight, bias, eps=self.norm.eps

@@ -163,7 +163,7 @@ def _recipe(known: dict[str, Any], notes: Notes) -> str:
 
 
 def _configuration(cfg: dict[str, Any], encoder: dict[str, Any], finetuned: bool) -> str:
-    """The model's settings that differ from fairseq's defaults: with these fairseq builds the same network."""
+    """List the model's settings that differ from fairseq's defaults: with these fairseq builds the same network."""
     from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
     from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2CtcConfig
 

@@ -85,7 +85,7 @@ def _write_model(folder: Path, model: Any, plain: dict[str, Any], sentencepiece:
 
 
 def _check_written(
-    folder: Path, model_class: type, reference: dict[str, torch.Tensor], raw_wave: torch.Tensor, wave: torch.Tensor
+    folder: Path, model_class: Any, reference: dict[str, torch.Tensor], raw_wave: torch.Tensor, wave: torch.Tensor
 ) -> float:
     """Load the folder as a user would, offline; compare the last output, and return how it differs on raw audio.
 

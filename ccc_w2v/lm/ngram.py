@@ -30,13 +30,14 @@ def train_ngram(
     memory: str = "4G",
     overwrite: bool = False,
 ) -> int | None:
-    """Write an n-gram model with modified Kneser-Ney smoothing; returns the number of sentences that it learned from,
-    None where the model of the same text and settings is there already.
+    """Write an n-gram model with modified Kneser-Ney smoothing; returns the number of training sentences.
+
+    Returns None if the model of the same text and settings is there already.
 
     The texts hold a sentence a line, read under the named rules; with ``letters`` the units are letters and "|" after
     each word, with ``sentencepiece`` the pieces of that model, as beam search without a lexicon reads them. An ``out``
     that ends in .arpa is text, any other a KenLM binary (trie, which loads at once). ``prune``: for each order, n-grams
-    seen at most so often are dropped.
+    with a count of at most this are pruned.
     ``memory`` is what lmplz sorts in, as it writes sizes (50M, 4G, 80%); what does not fit goes to disk beside ``out``.
 
     Raises InputError for a model of another text or setting at ``out`` (without ``overwrite``), where KenLM's programs

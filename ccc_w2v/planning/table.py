@@ -50,7 +50,7 @@ def table(plans: Sequence[Plan], trial: Trial | None = None) -> str:
 
 
 def _comparable(recipe: Recipe) -> bool:
-    """The table of WER is BASE's, of one view: two hear as much of an hour and more."""
+    """Tell whether the published WER by hours heard can stand beside a recipe: it was measured for BASE."""
     return recipe.pretraining and round(recipe.parameters / 1e6) == 95
 
 

@@ -51,9 +51,9 @@ def _read(folder: Path) -> States:
     utterances, values = [], []
     for shard, members in by_shard.items():
         states_RLD = load_file(folder / f"{shard}.safetensors")["features"]
-        for utterance, first, count in members:
+        for utterance, first, length in members:
             utterances.append(utterance)
-            values.append(_normalized(states_RLD[first : first + count], f"{folder}: {utterance}"))
+            values.append(_normalized(states_RLD[first : first + length], f"{folder}: {utterance}"))
     return States(tuple(utterances), tuple(values))
 
 

@@ -68,14 +68,14 @@ class CtcHead(nn.Module):
     def __init__(self, layers: int, width: int, outputs: int, settings: ProbeSettings, generator: torch.Generator):
         super().__init__()
         self.layer_logits = nn.Parameter(torch.zeros(layers))
-        self.lstm = None
+        self.lstm: nn.LSTM | None = None
         if settings.head == "lstm":
             self.lstm = nn.LSTM(width, settings.lstm_width, batch_first=True, bidirectional=True, device="meta")
             width = 2 * settings.lstm_width
         self.projection = nn.Linear(width, outputs, device="meta")
         # Without memory until here, since torch draws its weights from the global generator; the scheme is torch's own.
-        for module in filter(None, (self.lstm, self.projection)):
-            module.to_empty(device="cpu")
+        for part in filter(None, (self.lstm, self.projection)):
+            part.to_empty(device="cpu")
         for module, fan_in in ((self.lstm, settings.lstm_width), (self.projection, width)):
             for parameter in module.parameters() if module is not None else ():
                 nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
@@ -279,7 +279,8 @@ def _stale(looks: Sequence[Look], patience: int) -> bool:
 def _look(
     head: CtcHead, dev: Labelled, targets: Sequence[torch.Tensor], letters: Sequence[str], settings: ProbeSettings
 ) -> Look:
-    loss, texts = 0.0, {}
+    loss = 0.0
+    texts: dict[int, str] = {}
     for positions, log_probs_BTV, frames_B in _outputs(head, dev.states, settings.batch_utterances):
         loss += float(_ctc_loss(log_probs_BTV, frames_B, [targets[position] for position in positions], "sum"))
         texts |= _texts(positions, log_probs_BTV, frames_B, letters)

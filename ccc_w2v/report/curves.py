@@ -18,9 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import whole
+from ccc_w2v.files import whole, write_whole
 from ccc_w2v.training.health.history import read_history
 from ccc_w2v.training.health.rules import Rule
 from ccc_w2v.training.health.verdict import Row, Verdict, judge
@@ -127,7 +126,7 @@ def _points(rows: Sequence[Row], key: str, signal: str, unit: float) -> list[tup
 
 
 def _look(index: int, points: int) -> dict[str, Any]:
-    """Runs differ in colour and in mark, and from the seventh on in the line's style."""
+    """Return a run's style of line: runs differ in colour and mark, and from the seventh on in the dashes."""
     return {
         "color": COLOURS[index % len(COLOURS)],
         "marker": MARKS[index % len(MARKS)],

@@ -7,7 +7,6 @@ or a full disk at that moment would cost the previous one.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 import zipfile
@@ -18,7 +17,8 @@ from typing import Any
 
 import torch
 
-from ccc_w2v.errors import DISK_FULL, InputError
+from ccc_w2v.errors import InputError
+from ccc_w2v.files import appearing, full_disk
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +35,6 @@ def save_whole(state: Any, path: str | Path) -> None:
     def write(neighbour: Path) -> None:
         with open(neighbour, "wb") as file:
             torch.save(state, file)
-            file.flush()
-            # Renamed before its data is on the disk, the file could be empty after a node's crash.
-            os.fsync(file.fileno())
 
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -60,28 +57,18 @@ def copy_whole(source: str | Path, path: str | Path) -> bool:
 def _replace(path: str | Path, write: Callable[[Path], Any]) -> None:
     # fairseq's folder is relative to the run's, which a reader of the message need not know.
     path = Path(path).absolute()
-    neighbour = path.with_name(path.name + ".tmp")
     try:
-        write(neighbour)
-        os.replace(neighbour, path)
-    except BaseException as error:  # an interrupt as well
-        neighbour.unlink(missing_ok=True)
-        cause = _disk_full(error)
+        # Always the same: a gigabyte that a kill leaves is overwritten by the next save.
+        with appearing(path, neighbour=path.with_name(path.name + ".tmp")) as neighbour:
+            write(neighbour)
+    except Exception as error:
+        cause = full_disk(error)
         if cause is None:
             raise
         raise InputError(
             f"{path}: cannot be written ({cause.strerror}); the checkpoints before it are whole: free some space, then "
             "the same command goes on from the last of them"
         ) from error
-
-
-def _disk_full(error: BaseException | None) -> OSError | None:
-    """Find a full disk among an error's causes: torch.save reports its own trouble after it."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def why_damaged(path: str | Path) -> str | None:

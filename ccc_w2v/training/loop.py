@@ -16,10 +16,9 @@ from ccc_w2v.training.run_record import describe_runs
 
 
 def extend_training_loop() -> None:
-    """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, leave process groups, check labels,
-    describe each start.
+    """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, check labels, describe each start.
 
-    Harmless when repeated.
+    Processes leave their group at the end. Harmless when repeated.
     """
     keep_checkpoints_whole()
     keep_place_in_epoch()

@@ -24,7 +24,7 @@ def leave_process_group() -> None:
     other ranks are not going to join, and the launcher is to hear of the error now.
     """
     # Only the training command imports it; importing it elsewhere would turn on its log.
-    training = sys.modules.get("fairseq_cli.train")
+    training: Any = sys.modules.get("fairseq_cli.train")
     if training is None:
         return
     train, in_epoch = training.train, []

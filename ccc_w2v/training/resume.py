@@ -186,7 +186,7 @@ def stop_when_told() -> None:
     """
     from fairseq import checkpoint_utils
 
-    training = sys.modules.get("fairseq_cli.train")
+    training: Any = sys.modules.get("fairseq_cli.train")
     if training is None:
         return
     request = StopRequest()

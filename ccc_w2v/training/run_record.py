@@ -66,7 +66,7 @@ def describe_runs() -> None:
 
 def write_start(folder: Path, cfg: Any, plan: str, update: int) -> None:
     """Add a start after ``update`` updates to run.json and write the resolved settings to config.yaml."""
-    settings = OmegaConf.to_container(OmegaConf.create(cfg), resolve=True)
+    settings: Any = OmegaConf.to_container(OmegaConf.create(cfg), resolve=True)
     write_whole(folder / CONFIG, "# What this run was last started with, resolved.\n" + OmegaConf.to_yaml(settings))
     start = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -17,7 +17,7 @@ def log_signals(logs: list[dict[str, Any]]) -> None:
     """Log every signal of health as its sum over its count, and how many codes have been in use since the last line."""
     names = [name for name in dict.fromkeys(key for log in logs for key in log) if name.startswith(SIGNAL)]
     if names:
-        sums = [sum(torch.as_tensor(log[name]).double() for log in logs if name in log) for name in names]
+        sums: Any = [sum(torch.as_tensor(log[name]).double() for log in logs if name in log) for name in names]
         # One transfer for all of them.
         for name, (total, count) in zip(names, torch.stack(sums).tolist(), strict=True):
             if count:

@@ -61,7 +61,9 @@ def test_what_is_loaded_before_gives_the_same(transform):
 def test_a_length_that_is_no_round_number(transform):
     waves = white(1)[:, :12345]
     changed = transform.apply(waves, [transform.draw(generator_for(0, "odd"), 12345)])
-    assert changed.shape == waves.shape and changed.isfinite().all() and changed.dtype == torch.float32
+    assert changed.shape == waves.shape
+    assert changed.isfinite().all()
+    assert changed.dtype == torch.float32
 
 
 def test_a_row_does_not_depend_on_the_others(transform):

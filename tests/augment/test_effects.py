@@ -61,7 +61,8 @@ def test_band_limit_removes_a_tone_outside_and_keeps_one_inside():
 def test_dropout_zeroes_the_drawn_chunks_and_nothing_else():
     transform = TimeDropout(RATE, chunks=Range(3, 3), chunk_s=Range(0.01, 0.02))
     drawn = transform.draw(generator_for(0, "drop"), RATE)
-    assert len(drawn["chunks"]) == 3 and all(160 <= length <= 320 for _, length in drawn["chunks"])
+    assert len(drawn["chunks"]) == 3
+    assert all(160 <= length <= 320 for _, length in drawn["chunks"])
     wave = TONE + 1
     expected = wave[0].numpy().copy()
     for start, length in drawn["chunks"]:
@@ -130,7 +131,8 @@ def lag(after_S: torch.Tensor, before_S: torch.Tensor) -> int:
 
 def test_the_lag_of_a_delayed_wave_is_found():
     wave = speech_like(torch.Generator().manual_seed(0))
-    assert lag(F.pad(wave, (7, 0))[:-7], wave) == 7 and lag(wave[7:], wave[:-7]) == -7
+    assert lag(F.pad(wave, (7, 0))[:-7], wave) == 7
+    assert lag(wave[7:], wave[:-7]) == -7
 
 
 def test_pitch_shift_keeps_time_in_every_draw():
@@ -155,7 +157,8 @@ def test_pitch_shift_keeps_time_within_a_wave_too():
         for start in range(RATE // 5, 2 * RATE - RATE // 5 - RATE // 2, RATE // 5):
             part = slice(start, start + RATE // 2)
             local.append(lag(shifted[part] * window, wave[part] * window))
-    assert np.median(np.abs(local)) <= 0.001 * RATE and np.abs(np.mean(local)) <= 8
+    assert np.median(np.abs(local)) <= 0.001 * RATE
+    assert np.abs(np.mean(local)) <= 8
 
 
 def test_no_semitones_are_no_change():

@@ -69,19 +69,24 @@ def test_the_direct_path_stays_where_it_is() -> None:
     click = torch.zeros(1, 8000)
     click[0, 100] = 1.0
     wet = Freeverb(RATE).change(click, [drawn(90, 0, 50)])[0]
-    assert wet.argmax() == 100 and wet[100] == pytest.approx(1.0, abs=0.02)
-    assert wet[:100].abs().max() < 1e-6 and wet[4000:].abs().max() > 1e-4
+    assert wet.argmax() == 100
+    assert wet[100] == pytest.approx(1.0, abs=0.02)
+    assert wet[:100].abs().max() < 1e-6
+    assert wet[4000:].abs().max() > 1e-4
 
 
 def test_feedback_and_lengths() -> None:
     assert [comb_feedback(reverberance) for reverberance in (0, 100)] == pytest.approx([0.3, 0.98])
     for samples in (1, 2, 3, 5, 1000, 80_000, 250_000, 320_000):
         length = fast_length(samples)
-        assert samples <= length < 1.7 * samples + 8 and length % 2 == 0
+        assert samples <= length < 1.7 * samples + 8
+        assert length % 2 == 0
 
 
 def test_parameters_are_drawn_over_the_whole_range() -> None:
     draws = [Freeverb(RATE).draw(torch.Generator().manual_seed(seed), 1000) for seed in range(400)]
     for name in ("reverberance", "damping", "room_size"):
         values = [draw[name] for draw in draws]
-        assert min(values) < 2 and max(values) > 98 and np.mean(values) == pytest.approx(50, abs=6)
+        assert min(values) < 2
+        assert max(values) > 98
+        assert np.mean(values) == pytest.approx(50, abs=6)

@@ -74,11 +74,14 @@ def test_drawn_rooms_keep_to_their_ranges():
     transform = Reverb(RATE)
     for n in range(300):
         size, speaker, microphone, absorption = transform._draw_room(generator_for(0, "room", n))
-        assert (size >= [3.0, 3.0, 2.4]).all() and (size <= [12.0, 12.0, 5.0]).all()
+        assert (size >= [3.0, 3.0, 2.4]).all()
+        assert (size <= [12.0, 12.0, 5.0]).all()
         for place in (speaker, microphone):
-            assert (place >= 0.5 - 1e-9).all() and (place <= size - 0.5 + 1e-9).all()
+            assert (place >= 0.5 - 1e-9).all()
+            assert (place <= size - 0.5 + 1e-9).all()
         assert 0 < np.linalg.norm(microphone - speaker) <= 5.0 + 1e-9
-        assert all(0 < share < 1 for share in absorption) and absorption == sorted(absorption)
+        assert all(0 < share < 1 for share in absorption)
+        assert absorption == sorted(absorption)
 
 
 def test_a_room_depends_on_nothing_but_pool_seed_and_number(reverb):

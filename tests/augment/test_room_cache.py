@@ -49,7 +49,8 @@ class Counted:
 def assert_pool(found: list[tuple[torch.Tensor, int]], rooms: int) -> None:
     assert len(found) == rooms
     for room, (samples, direct) in enumerate(found):
-        assert torch.equal(samples, response(room)[0]) and direct == response(room)[1]
+        assert torch.equal(samples, response(room)[0])
+        assert direct == response(room)[1]
 
 
 def test_a_pool_is_simulated_once_and_grows_by_what_is_missing(tmp_path: Path, cache: Path) -> None:

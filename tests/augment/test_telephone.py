@@ -62,7 +62,8 @@ def test_speech_passes_with_the_codecs_noise_and_no_more():
 
 def test_a_noisy_line_has_the_drawn_ratio():
     silent_line, noisy = (call(line_noise_p=p, line_snr_db=Range(10.0, 10.0), law="mu") for p in (0.0, 1.0))
-    assert silent_line[2]["line_snr_db"] is None and noisy[2]["line_snr_db"] == 10.0
+    assert silent_line[2]["line_snr_db"] is None
+    assert noisy[2]["line_snr_db"] == 10.0
     share = torch.dot(silent_line[1], noisy[1]) / silent_line[1].norm() / noisy[1].norm()
     # Correlation of a wave with itself plus independent noise at 10 dB.
     assert share == pytest.approx((1 / 1.1) ** 0.5, abs=0.01)
@@ -70,7 +71,8 @@ def test_a_noisy_line_has_the_drawn_ratio():
 
 def test_lost_packets_are_silent_and_as_many_as_asked_for():
     _, heard, drawn = call(packet_loss_p=1.0, lost_share=Range(0.2, 0.2))
-    assert drawn["lost"] and all(length == 160 and start % 160 == 0 for start, length in drawn["lost"])
+    assert drawn["lost"]
+    assert all(length == 160 and start % 160 == 0 for start, length in drawn["lost"])
     for start, length in drawn["lost"]:
         # The filters of the resampling reach 64 samples into a gap.
         assert heard[2 * start + 66 : 2 * (start + length) - 66].abs().max() < 0.02 * heard.std()
@@ -85,7 +87,8 @@ def test_a_probability_changes_no_other_draw():
     never, always = (
         Telephone(RATE, line_noise_p=p, packet_loss_p=p).draw(generator_for(0, "x"), 16000) for p in (0.0, 1.0)
     )
-    assert never["lost"] == [] and never["line_snr_db"] is None
+    assert never["lost"] == []
+    assert never["line_snr_db"] is None
     assert {key: never[key] for key in ("law", "level_dbov", "noise_seed")} == {
         key: always[key] for key in ("law", "level_dbov", "noise_seed")
     }

@@ -24,7 +24,8 @@ def test_loader_measures_each_number_of_workers(capsys):
     options = {"pipeline": "none", "seconds": 0.5, "batch": 2, "batches": 2, "rounds": 1, "step": 1000.0}
     assert run_tool("benchmark", "loader", workers="0,1", **options) == 0
     found = last_line(capsys)
-    assert found["realtime"].keys() == {"0", "1"} and found["wait_share"] == {"0": 0.0, "1": 0.0}
+    assert found["realtime"].keys() == {"0", "1"}
+    assert found["wait_share"] == {"0": 0.0, "1": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ def test_unfused_losses_and_gradients_are_ours(training):
     for loss, _, _ in found:
         loss.backward()
     (loss, size, logged), (expected, expected_size, expected_log) = found
-    assert size == expected_size and logged["near_positives"] == expected_log["near_positives"] > 0
+    assert size == expected_size
+    assert logged["near_positives"] == expected_log["near_positives"] > 0
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
     parameters = dict(two_pass.named_parameters())
     for name, parameter in ours.named_parameters():

@@ -48,14 +48,16 @@ def test_original_pretraining_checkpoint(save, tmp_path):
     state = original(pretrained_state())
     expected = dict(state["model"])
     imported, difference, (out,) = import_any(save(state), tmp_path / "new" / "plain.pt")
-    assert imported.kind == "original ccc-wav2vec 2.0 checkpoint, pre-training" and difference is None
+    assert imported.kind == "original ccc-wav2vec 2.0 checkpoint, pre-training"
+    assert difference is None
     assert imported.unknown == ["task.musan_path", "task.save_dir", "task.world_size"]
     plain = torch.load(out, weights_only=True)
     objective = {"alpha": 1.0, "beta": 0.5, "gamma": 0.25, "cluster_factor": 16, "scale_factor": 0.3}
     assert plain["ccc_export"]["objective"] == {**objective, "near_positives": "scale_similarity"}
     assert plain["cfg"]["criterion"]["loss_weights"] == [0.1, 10]
     assert not {"cluster_factor", "scale_factor"} & plain["cfg"]["model"].keys()
-    assert "cc_weights" not in plain["cfg"]["criterion"] and GONE not in repr(plain["cfg"])
+    assert "cc_weights" not in plain["cfg"]["criterion"]
+    assert GONE not in repr(plain["cfg"])
     assert same_tensors(plain["model"], expected)
     model, _ = load_plain(to_plain(load_checkpoint(out)), out)
     assert same_tensors(model.state_dict(), expected)
@@ -76,7 +78,8 @@ def test_original_finetuned_checkpoint(save, tmp_path):
 
 def test_checkpoint_of_this_package_is_recognised_too(save):
     imported = import_fairseq(save(pretrained_state()))
-    assert imported.kind == "ccc_w2v checkpoint, pre-training" and imported.unknown == []
+    assert imported.kind == "ccc_w2v checkpoint, pre-training"
+    assert imported.unknown == []
     assert imported.plain["cfg"] == to_plain(pretrained_state())["cfg"]
 
 
@@ -117,8 +120,10 @@ def test_flat_settings_of_a_public_pretraining_checkpoint(save, tmp_path):
     cfg = torch.load(out, weights_only=True)["cfg"]
     assert cfg["model"]["latent_temp"] == [2, 0.5, 0.999995]
     assert cfg["model"]["conv_feature_layers"] == TINY["conv_feature_layers"]
-    assert cfg["criterion"]["loss_weights"] == [0.1, 10] and cfg["criterion"]["infonce"] is True
-    assert cfg["optimization"]["max_update"] == 400_000 and GONE not in repr(cfg)
+    assert cfg["criterion"]["loss_weights"] == [0.1, 10]
+    assert cfg["criterion"]["infonce"] is True
+    assert cfg["optimization"]["max_update"] == 400_000
+    assert GONE not in repr(cfg)
     assert imported.plain["ccc_export"]["recipe"]["dataset.max_tokens"] == 1_400_000
     assert same_tensors(imported.plain["model"], expected)
 
@@ -163,7 +168,8 @@ def test_payload_of_a_malicious_checkpoint_never_runs(where, tmp_path, monkeypat
     torch.save(state, path)
     with pytest.raises(InputError, match=r"pickles posix\.system"):
         import_any(path, tmp_path / "out.pt")
-    assert not ran.exists() and not (tmp_path / "out.pt").exists()
+    assert not ran.exists()
+    assert not (tmp_path / "out.pt").exists()
     pickle.loads(pickle.dumps(Payload(ran)))
     assert ran.exists()  # the payload is a real one
 
@@ -222,7 +228,8 @@ def test_tool_says_what_it_found(save, tmp_path, monkeypatch, capsys):
     assert runpy.run_path(str(TOOL))["main"]() == 0
     printed = capsys.readouterr().out
     assert "original ccc-wav2vec 2.0 checkpoint, pre-training" in printed
-    assert "left out: task.musan_path" in printed and "objective's gamma: 0.25" in printed
+    assert "left out: task.musan_path" in printed
+    assert "objective's gamma: 0.25" in printed
     assert f"checkpoint.finetune_from_model={out}" in printed
     assert runpy.run_path(str(TOOL))["main"]() == 2
     assert capsys.readouterr().err.startswith(f"error: {out}: exists already")

@@ -36,7 +36,8 @@ def exported(request, save, recordings, tmp_path):
 def test_round_trip_gives_identical_tensors_and_settings(exported, recordings, tmp_path, request):
     kind, style = request.node.callspec.params["exported"]
     imported, difference, written = import_any(exported, tmp_path / "new" / "back.pt", sample_audio=recordings)
-    assert imported.kind.startswith("transformers folder") and difference.value <= 1e-5
+    assert imported.kind.startswith("transformers folder")
+    assert difference.value <= 1e-5
     original = to_plain(MAKERS[kind](style))
     found = torch.load(written[0], weights_only=True)
     assert found["model"].keys() == original["model"].keys()

@@ -222,7 +222,8 @@ def test_truncated_checkpoint_ends_the_tool_with_one_line_and_code_2(save, tmp_p
     monkeypatch.setattr(sys, "argv", ["export.py", "--to", "fairseq", "--checkpoint", str(path), "--out", str(out)])
     assert runpy.run_path(str(TOOL))["main"]() == 2
     printed = capsys.readouterr().err
-    assert printed.startswith(f"error: {path}") and printed.count("\n") == 1
+    assert printed.startswith(f"error: {path}")
+    assert printed.count("\n") == 1
     assert not out.exists()
 
 

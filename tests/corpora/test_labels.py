@@ -28,7 +28,8 @@ def test_labels_and_dictionary_load_in_fairseq(tmp_path):
     assert (tmp_path / "train.ltr").read_text() == "A B | A |\nB ' B |\n"
     assert (tmp_path / "dict.ltr.txt").read_text() == "| 3\nB 3\nA 2\n' 1\nC 0\n"
     dictionary = Dictionary.load(str(tmp_path / "dict.ltr.txt"))
-    assert dictionary.symbols[4:] == ["|", "B", "A", "'", "C"] and dictionary.count[4:] == [3, 3, 2, 1, 0]
+    assert dictionary.symbols[4:] == ["|", "B", "A", "'", "C"]
+    assert dictionary.count[4:] == [3, 3, 2, 1, 0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dict.ltr.txt", "train.ltr", "train.wrd"]
 
 
@@ -37,7 +38,8 @@ def test_a_disk_that_is_full_leaves_the_old_labels(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.write_bytes", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
         write_labels(tmp_path / "train.tsv", ["NEW"])
-    assert (tmp_path / "train.ltr").read_text() == "O L D |\n" and len(list(tmp_path.iterdir())) == 2
+    assert (tmp_path / "train.ltr").read_text() == "O L D |\n"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_token_in_brackets_is_one_letter():

@@ -60,12 +60,15 @@ def test_musan_from_a_folder(trees, tmp_path, capsys):
     assert list(hours) == ["noise", "free_sound", "music", "speech"]
     assert names(tmp_path / "free_sound.tsv") == [f"noise/free-sound/noise-free-sound-000{n}.wav" for n in (0, 1)]
     assert hours["free_sound"] == pytest.approx((1600 + 1700) / RATE / 3600)
-    assert len(names(tmp_path / "noise.tsv")) == 4 and len(names(tmp_path / "speech.tsv")) == 3
+    assert len(names(tmp_path / "noise.tsv")) == 4
+    assert len(names(tmp_path / "speech.tsv")) == 3
     left_out = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: ")]
-    assert len(left_out) == 1 and "noise-free-sound-0002.wav" in left_out[0]
+    assert len(left_out) == 1
+    assert "noise-free-sound-0002.wav" in left_out[0]
     rows = [line.split("\t") for line in (tmp_path / "licences.tsv").read_text().splitlines()]
     terms = {path.rsplit("/", 1)[1]: licence for path, licence, _ in rows}
-    assert len(terms) == 12 and terms["noise-free-sound-0001.wav"] == "public-domain"
+    assert len(terms) == 12
+    assert terms["noise-free-sound-0001.wav"] == "public-domain"
     assert [terms[f"noise-sound-bible-000{n}.wav"] for n in (0, 1)] == ["unknown", "cc-by"]
     assert [terms[f"music-fma-000{n}.wav"] for n in range(5)] == [
         *("cc-by", "cc-by-nc-sa", "cc-by-nc-sa", "public-domain", "unknown")
@@ -106,7 +109,8 @@ def test_rirs_from_a_folder(trees, tmp_path, capsys):
         "pointsource_noise": 1,
     }
     printed = capsys.readouterr().out
-    assert "air_type1_air_binaural_zeros" in printed and "imp020.wav: cannot be decoded" in printed
+    assert "air_type1_air_binaural_zeros" in printed
+    assert "imp020.wav: cannot be decoded" in printed
     manifest = read_manifest(tmp_path / "real.tsv")
     first, _ = soundfile.read(manifest.audio_path(manifest.entries[0]))
     every, _ = soundfile.read(
@@ -132,7 +136,8 @@ def test_a_download_that_breaks_off_goes_on(archives, pinned, tmp_path, name, ra
     content = archives[name]
     with Upstream(content, cuts=(1000, len(content) // 2), ranges=ranges) as server:
         prepared = {"musan": musan, "rirs_noises": rirs}[name].prepare(tmp_path, url=server.address + FILES[name])
-    assert len(server.asked) == 3 and server.asked[1] == "bytes=1000-"
+    assert len(server.asked) == 3
+    assert server.asked[1] == "bytes=1000-"
     assert len(prepared) == 4
     # What is there is not asked for again.
     {"musan": musan, "rirs_noises": rirs}[name].prepare(tmp_path, url="http://127.0.0.1:9/x")
@@ -165,7 +170,8 @@ def test_the_pinned_archives_are_openslrs():
     for name, number in (("musan", 17), ("rirs_noises", 28)):
         archive = pinned_archive(name)
         assert archive.url.startswith(f"https://www.openslr.org/resources/{number}/")
-        assert len(bytes.fromhex(archive.md5)) == 16 and archive.size > 1e9
+        assert len(bytes.fromhex(archive.md5)) == 16
+        assert archive.size > 1e9
 
 
 def test_an_archive_cannot_write_outside_its_folder(tmp_path):
@@ -174,4 +180,5 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path):
         tar.add(tmp_path / "evil", arcname="../outside")
     with pytest.raises(download.DownloadError, match="is damaged"):
         download.unpack(tmp_path / "evil.tar.gz", tmp_path / "folder")
-    assert not (tmp_path / "outside").exists() and not (tmp_path / "folder").exists()
+    assert not (tmp_path / "outside").exists()
+    assert not (tmp_path / "folder").exists()

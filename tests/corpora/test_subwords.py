@@ -106,7 +106,8 @@ def test_a_letter_that_only_held_out_text_has_gets_a_piece_too(folder, kind):
     assert run_with("train_sentencepiece", folder / "train.wrd", "--size", 32, "--type", kind, "--out", folder) == 0
     name = {"unigram": "spm32", "bpe": "bpe32"}[kind]
     counts = dict(line.split() for line in (folder / f"dict.{name}.txt").read_text().splitlines())
-    assert counts["Q"] == counts["Z"] == "0" and len(counts) == 32 - 3
+    assert counts["Q"] == counts["Z"] == "0"
+    assert len(counts) == 32 - 3
     assert post_process((folder / f"dev.{name}").read_text().strip(), "sentencepiece") == "A QUICK ZEBRA"
 
 
@@ -114,7 +115,8 @@ def test_splits_that_came_later_are_labelled_by_the_model_that_is_there(folder, 
     train([folder / "train.wrd"], folder, name="pieces", size=28)
     before = (folder / "pieces.model").read_bytes()
     assert run_with("train_sentencepiece", "--out", folder, "--name", "pieces", "--splits", "dev") == 0
-    assert (folder / "dev.pieces").is_file() and not (folder / "train.pieces").exists()
+    assert (folder / "dev.pieces").is_file()
+    assert not (folder / "train.pieces").exists()
     assert run_with("train_sentencepiece", folder / "dev.wrd", "--size", 9, "--out", folder, "--name", "pieces") == 2
     assert "pieces.model: is there already" in capsys.readouterr().err
     assert (folder / "pieces.model").read_bytes() == before
@@ -140,7 +142,8 @@ def test_mistakes_are_one_line(folder, monkeypatch, capsys, arguments, message):
     before = names(folder)
     assert run_with("train_sentencepiece", *arguments, "--out", ".") == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1
     assert names(folder) == before
 
 

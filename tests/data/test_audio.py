@@ -87,7 +87,8 @@ def test_bad_audio_is_one_line_with_file_and_manifest_line(write, arguments, opt
     path = write("a.wav", **arguments)
     with pytest.raises(InputError, match=message) as caught:
         read_audio(path, RATE, where="train.tsv:7", **options)
-    assert str(caught.value).startswith(f"train.tsv:7: {path}: ") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"train.tsv:7: {path}: ")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_truncated_file_is_reported(write):

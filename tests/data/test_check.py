@@ -72,10 +72,12 @@ def test_clipped_recordings_and_copies_are_found(corpus, tmp_path):
     assert "the same samples as line 2 (train0.wav)" in findings[-1].message
     assert [one.kind for one in check_manifest(read_manifest(corpus), RATE, max_clipped=1.0)].count("clipped") == 0
     found = run(corpus, "--out", tmp_path / "good.tsv")
-    assert found.returncode == 2 and found.stderr.count("warning: ") == 2
+    assert found.returncode == 2
+    assert found.stderr.count("warning: ") == 2
     assert [entry.path for entry in read_manifest(tmp_path / "good.tsv").entries] == ["train0.wav", "train4.wav"]
     report = json.loads((tmp_path / "good.report.json").read_text())
-    assert report["counts"] == {"unusable": 3, "clipped": 1, "duplicate": 1} and report["good"] == 2
+    assert report["counts"] == {"unusable": 3, "clipped": 1, "duplicate": 1}
+    assert report["good"] == 2
     assert [one["line"] for one in report["findings"]] == [3, 4, 5, 7, 8]
     # Warnings alone are no failure.
     shutil.copy(audio / "train0.wav", audio / "train4.wav")
@@ -97,10 +99,13 @@ def run(*arguments):
 def test_the_tool_exits_with_2_and_a_line_for_each(corpus, tmp_path):
     found = run(corpus, "--out", tmp_path / "good.tsv")
     errors = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
-    assert found.returncode == 2 and len(errors) == 3
+    assert found.returncode == 2
+    assert len(errors) == 3
     assert "3 of 6 utterances are good" in found.stdout
     again = run(tmp_path / "good.tsv")
-    assert again.returncode == 0 and "3 of 3 utterances are good" in again.stdout
+    assert again.returncode == 0
+    assert "3 of 3 utterances are good" in again.stdout
     corpus.with_suffix(".wrd").write_text("one\n")
     unfit = run(corpus)
-    assert unfit.returncode == 2 and "1 lines for 6 utterances" in unfit.stderr
+    assert unfit.returncode == 2
+    assert "1 lines for 6 utterances" in unfit.stderr

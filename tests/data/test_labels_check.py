@@ -27,7 +27,8 @@ def rewrite(path, **lines):
 
 def test_good_labels_say_nothing(corpus):
     report = check_labels(read_manifest(corpus), "ltr")
-    assert report.warnings() == [] and report.symbols == 8 * 23
+    assert report.warnings() == []
+    assert report.symbols == 8 * 23
     assert check_labels(read_manifest(corpus), "spm1000") is None
 
 
@@ -52,9 +53,12 @@ def test_a_few_unknown_symbols_empty_long_and_repeated_lines_are_warnings(corpus
     entries = [(entry.path, entry.samples) for entry in listed.entries]
     write_manifest(corpus, listed.root, [*entries[:7], entries[0]])
     unknown, empty, long, twice = check_labels(read_manifest(corpus), "ltr").warnings()
-    assert "0.7% of the symbols are not in" in unknown and "'É' (1), first on line 2; fairseq reads them as" in unknown
-    assert "2 of 8 lines are empty" in empty and "(lines 4, 5)" in empty
-    assert "1 of 8 lines hold more symbols than their audio has frames" in long and "(lines 7)" in long
+    assert "0.7% of the symbols are not in" in unknown
+    assert "'É' (1), first on line 2; fairseq reads them as" in unknown
+    assert "2 of 8 lines are empty" in empty
+    assert "(lines 4, 5)" in empty
+    assert "1 of 8 lines hold more symbols than their audio has frames" in long
+    assert "(lines 7)" in long
     assert "1 of 8 lines belong to a recording that the manifest lists already (lines 8)" in twice
 
 
@@ -90,7 +94,8 @@ def test_damaged_dictionaries_are_refused_by_line(tmp_path):
 def test_check_manifest_says_what_is_wrong_with_labels(corpus, tmp_path, capsys):
     rewrite(corpus, n3="")
     assert run_with("check_manifest", corpus, "--report", tmp_path / "report.json") == 0
-    assert "warning: " in (said := capsys.readouterr().err) and "1 of 8 lines are empty" in said
+    assert "warning: " in (said := capsys.readouterr().err)
+    assert "1 of 8 lines are empty" in said
     assert "1 of 8 lines are empty" in json.loads((tmp_path / "report.json").read_text())["labels"][0]
     corpus.with_suffix(".ltr").write_text(corpus.with_suffix(".ltr").read_text().lower())
     assert run_with("check_manifest", corpus) == 2

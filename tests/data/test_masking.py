@@ -18,16 +18,19 @@ from ccc_w2v.data.masking import span_mask
 def test_every_row_has_as_many_masked_positions_and_none_outside(lengths, prob, span, seed):
     mask = span_mask(lengths, max(lengths), prob, span, torch.Generator().manual_seed(seed), min_spans=2)
     counts = mask.sum(-1)
-    assert (counts == counts[0]).all() and counts[0] >= 1
+    assert (counts == counts[0]).all()
+    assert counts[0] >= 1
     for row, length in zip(mask, lengths, strict=True):
-        assert not row[length:].any() and not row[:length].all()
+        assert not row[length:].any()
+        assert not row[:length].all()
 
 
 def test_the_same_generator_draws_the_same_mask():
     first, again, other = (
         span_mask([300] * 4, 300, 0.65, 10, torch.Generator().manual_seed(seed), min_spans=2) for seed in (1, 1, 2)
     )
-    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_masked_share_and_span_lengths_are_fairseqs():

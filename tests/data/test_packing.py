@@ -59,7 +59,8 @@ def test_slices_hold_the_same_samples_here_and_in_fairseq(corpus, tmp_path):
         np.testing.assert_array_equal(soundfile.read(io.BytesIO(content), dtype="float32")[0], expected)
         assert torch.equal(read_audio(packed.audio_path(after), RATE, start=50, frames=9), expected[50:59])
     with zipfile.ZipFile(zips[0]) as file:
-        assert file.testzip() is None and file.namelist() == ["train0.wav", "train1.wav"]
+        assert file.testzip() is None
+        assert file.namelist() == ["train0.wav", "train1.wav"]
     assert sorted(path.name for path in (tmp_path / "packed").iterdir() if path.name.startswith(".")) == []
 
 

@@ -57,7 +57,8 @@ def test_a_batch_depends_on_seed_epoch_and_utterances_alone(manifest, pipeline):
         assert not torch.equal(first["net_input"][key], other_epoch["net_input"][key])
         assert not torch.equal(first["net_input"][key], other_seed["net_input"][key])
     seeds = {one["net_input"]["seed"] for one in (first, other_epoch, other_seed)}
-    assert first["net_input"]["seed"] == again["net_input"]["seed"] and len(seeds) == 3
+    assert first["net_input"]["seed"] == again["net_input"]["seed"]
+    assert len(seeds) == 3
 
 
 @pytest.mark.parametrize("workers", [2, 3])
@@ -97,7 +98,8 @@ def test_max_sample_size_bounds_the_crop(manifest, pipeline):
 
 def test_short_utterances_are_left_out_and_none_left_is_an_error(manifest, pipeline):
     dataset = TwoViewDataset(manifest, pipeline, RATE, seed=1, min_sample_size=20000)
-    assert len(dataset) == 3 and sorted(dataset.sizes) == [20000, 24000, 30000]
+    assert len(dataset) == 3
+    assert sorted(dataset.sizes) == [20000, 24000, 30000]
     with pytest.raises(InputError, match="all 4 utterances are shorter than task.min_sample_size=99999"):
         TwoViewDataset(manifest, pipeline, RATE, seed=1, min_sample_size=99999)
 
@@ -107,11 +109,15 @@ def test_bad_audio_is_handed_on_or_skipped_and_counted(tmp_path, pipeline):
     (tmp_path / "audio" / "train1.wav").write_bytes(b"broken")
     manifest = read_manifest(path)
     ending = batch(TwoViewDataset(manifest, pipeline, RATE, seed=1))
-    assert ending.keys() == {"error"} and re.search(r"train\.tsv:3: .*train1\.wav", ending["error"])
+    assert ending.keys() == {"error"}
+    assert re.search(r"train\.tsv:3: .*train1\.wav", ending["error"])
     found = batch(TwoViewDataset(manifest, pipeline, RATE, seed=1, on_bad_audio="skip"))
-    assert found["bad_audio"] == 1 and found["id"].tolist() == [0, 2, 3]
+    assert found["bad_audio"] == 1
+    assert found["id"].tolist() == [0, 2, 3]
     only_bad = batch(TwoViewDataset(manifest, pipeline, RATE, seed=1, on_bad_audio="skip"), indices=[1])
-    assert only_bad["lost"] and only_bad["bad_audio"] == 1 and only_bad["net_input"]["source"].shape[0] == 1
+    assert only_bad["lost"]
+    assert only_bad["bad_audio"] == 1
+    assert only_bad["net_input"]["source"].shape[0] == 1
 
 
 def test_headers_are_checked_against_the_manifest(tmp_path, pipeline):

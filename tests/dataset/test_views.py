@@ -115,9 +115,11 @@ def test_a_noise_that_turns_out_bad_follows_the_policy(data, tmp_path, monkeypat
     for policy in ("raise", "skip"):
         dataset = make_task(data, on_bad_audio=policy, **settings).datasets["train"]
         found[policy] = dataset.collater([dataset[index] for index in range(8)])
-    assert "bad.tsv:2" in found["raise"]["error"] and "NaN" in found["raise"]["error"]
+    assert "bad.tsv:2" in found["raise"]["error"]
+    assert "NaN" in found["raise"]["error"]
     lost = found["skip"]["bad_audio"]
-    assert 0 < lost < 8 and len(found["skip"]["id"]) == 8 - lost == len(found["skip"]["net_input"]["source"])
+    assert 0 < lost < 8
+    assert len(found["skip"]["id"]) == 8 - lost == len(found["skip"]["net_input"]["source"])
 
 
 def test_babble_is_made_of_the_training_set_by_default(data, tmp_path):
@@ -155,5 +157,6 @@ def test_pairs_are_shown_in_tensorboard(data, tmp_path):
     events = EventAccumulator(str(tmp_path / "pairs")).Reload()
     tags = events.Tags()
     assert tags["images"] == ["pair 1/spectrograms", "pair 2/spectrograms"]
-    assert len(tags["audio"]) == 4 and events.Audio("pair 1/augmented")[0].sample_rate == RATE
+    assert len(tags["audio"]) == 4
+    assert events.Audio("pair 1/augmented")[0].sample_rate == RATE
     assert events.Audio("pair 2/original")[0].encoded_audio_string.startswith(b"RIFF")

@@ -242,8 +242,10 @@ def test_a_long_recording_is_searched_in_pieces(long_set: Path, tmp_path: Path, 
         return greedy_search(model)(log_probs_TV)
 
     transcribe(model, manifest, tmp_path / "j", {}, search=search, windows=WINDOWS)
-    assert sizes[0] == 29 and sum(sizes[1:]) == 312
-    assert len(sizes) > 2 and max(sizes) < (MOST + 1) * WINDOWS.frames
+    assert sizes[0] == 29
+    assert sum(sizes[1:]) == 312
+    assert len(sizes) > 2
+    assert max(sizes) < (MOST + 1) * WINDOWS.frames
 
 
 def test_a_manifest_of_long_recordings_alone(checkpoint: Path, long_set: Path, tmp_path: Path) -> None:
@@ -252,5 +254,7 @@ def test_a_manifest_of_long_recordings_alone(checkpoint: Path, long_set: Path, t
     decoded = transcribe(
         model, read_manifest(tmp_path / "one.tsv"), tmp_path / "j", {}, windows=windows_of(model, 1.2, 0.4)
     )
-    assert list(decoded.hypotheses) == ["long0"] and decoded.audio_seconds == SAMPLES / 16000
-    assert windows_of(model, 60, 8) == Windows(3000, 400) and windows_of(model, 0, 8) is None
+    assert list(decoded.hypotheses) == ["long0"]
+    assert decoded.audio_seconds == SAMPLES / 16000
+    assert windows_of(model, 60, 8) == Windows(3000, 400)
+    assert windows_of(model, 0, 8) is None

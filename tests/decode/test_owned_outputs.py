@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -251,8 +252,7 @@ def test_rescored_lists_do_not_replace_what_they_are_made_of(
     (tmp_path / "lm" / "config.json").write_text("{}")
 
     class Model:
-        class network:
-            to = staticmethod(lambda device: None)
+        network = SimpleNamespace(to=lambda device: None)
 
     monkeypatch.setattr("ccc_w2v.lm.rescore.load_transformers_lm", lambda path: Model())
     monkeypatch.setattr(

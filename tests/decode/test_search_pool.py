@@ -149,5 +149,6 @@ def test_searchers_end_with_a_killed_decoding() -> None:
     decoding.join(60)
     assert decoding.exitcode == -signal.SIGKILL
     ended, _, _ = select.select([reader], [], [], 60)
-    assert ended and os.read(reader, 1) == b""
+    assert ended
+    assert os.read(reader, 1) == b""
     os.close(reader)

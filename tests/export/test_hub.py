@@ -113,7 +113,8 @@ def test_push_sends_every_file_of_the_folder(hub, save, recordings, tmp_path):
     assert hub.kept["created"].get("visibility") == "private" or hub.kept["created"]["private"] is True
     assert hub.kept["tokens"] == {"Bearer hf_test"}
     assert 'from_pretrained("me/model")' in hub.kept["card"]
-    assert hub.kept["card"] == (out / "README.md").read_text() and "DEBUG" not in done.stderr
+    assert hub.kept["card"] == (out / "README.md").read_text()
+    assert "DEBUG" not in done.stderr
 
 
 @pytest.mark.parametrize("trouble", ["refused", "out of reach"])

@@ -30,8 +30,11 @@ def test_a_collapsed_run_ends_with_its_reason_and_a_resumed_one_keeps_its_histor
     ended = train(tmp_path, folder, *BROKEN, *VALIDATED, "+task.stop_on_collapse=true")
     assert ended.returncode == 3, ended.stderr[-2000:]
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and "masked_share is 0.0" in errors[0] and "raise model.mask_prob" in errors[0]
-    assert errors[0].startswith("error: health after update 3: collapsed: ") and "Traceback" not in ended.stderr
+    assert len(errors) == 1
+    assert "masked_share is 0.0" in errors[0]
+    assert "raise model.mask_prob" in errors[0]
+    assert errors[0].startswith("error: health after update 3: collapsed: ")
+    assert "Traceback" not in ended.stderr
     assert [record["status"] for record in read_verdicts(folder)] == ["collapsed"]
 
     resumed = train(tmp_path, folder, *BROKEN, *VALIDATED)
@@ -43,14 +46,18 @@ def test_a_collapsed_run_ends_with_its_reason_and_a_resumed_one_keeps_its_histor
     records = [parse_line(line) for line in (folder / "hydra_train.log").read_text().splitlines()]
     logged = [record[1] for record in records if record and record[0] == "train_inner"]
     signals = set(rows[-1]) - {"update", "train_seconds"}
-    assert len(signals) > 40 and signals <= set(logged[-1])
+    assert len(signals) > 40
+    assert signals <= set(logged[-1])
     starts = read_starts(folder)
     assert [start["after_update"] for start in starts] == [0, 3]
     last = starts[1]
-    assert last["seed"] == 1 and last["plan"].startswith("plan: 1 process") and last["versions"]["torch"]
+    assert last["seed"] == 1
+    assert last["plan"].startswith("plan: 1 process")
+    assert last["versions"]["torch"]
     assert last["manifests"][str(tmp_path / "pretrain.tsv")] == sha256(tmp_path / "pretrain.tsv")
     config = OmegaConf.load(folder / "config.yaml")
-    assert config.model.mask_prob == 0.02 and not config.task.stop_on_collapse
+    assert config.model.mask_prob == 0.02
+    assert not config.task.stop_on_collapse
 
     events = EventAccumulator(str(folder / "tensorboard" / "train_inner")).Reload()
     assert signals - {"num_updates"} <= set(events.Tags()["scalars"])

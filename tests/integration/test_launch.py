@@ -177,7 +177,9 @@ def goes_on_from(source, folder, name):
 def test_two_ranks_stay_equal_and_equal_one_process_that_accumulates_two_batches(alone, together):
     assert groups_destroyed(together) == 2
     hashes = [observed(together, rank) for rank in range(2)]
-    assert hashes[0] == hashes[1] and list(hashes[0]) == list(range(1, 10)) and len(set(hashes[0].values())) == 9
+    assert hashes[0] == hashes[1]
+    assert list(hashes[0]) == list(range(1, 10))
+    assert len(set(hashes[0].values())) == 9
     assert_close(*(state(folder, "checkpoint_1_3.pt") for folder in (alone, together)), targets=60, place=(1, 6))
 
 
@@ -218,8 +220,10 @@ def test_a_killed_rank_ends_the_job_of_two_machines_and_is_named_and_the_job_goe
         os.kill(rank_process(victim, 1), signal.SIGKILL)
         ends = {one is victim: finish(one) for one in started}
     assert all(code != 0 for code, _ in ends.values())
-    assert "rank      : 1 (local_rank: 0)" in ends[True][1] and "Signal 9 (SIGKILL)" in ends[True][1]
-    assert "rank      : 0 (local_rank: 0)" in ends[False][1] and "Connection " in ends[False][1]
+    assert "rank      : 1 (local_rank: 0)" in ends[True][1]
+    assert "Signal 9 (SIGKILL)" in ends[True][1]
+    assert "rank      : 0 (local_rank: 0)" in ends[False][1]
+    assert "Connection " in ends[False][1]
     done(launch(one_node(2), corpus, tmp_path, updates(9)))
     assert equal(state(together), state(tmp_path))
     assert all(observed(tmp_path, rank) == observed(together, rank) for rank in range(2))
@@ -240,7 +244,8 @@ def test_four_ranks_told_to_stop_with_their_data_workers_save_after_the_same_upd
     assert hashes[0] == hashes[1] == hashes[2] == hashes[3]
     stopped = state(tmp_path)["optimizer_history"][-1]["num_updates"]
     assert stopped == max(hashes[0]) + 1
-    assert code == os.EX_TEMPFAIL and f"told to stop: saved after update {stopped}" in said
+    assert code == os.EX_TEMPFAIL
+    assert f"told to stop: saved after update {stopped}" in said
     assert groups_destroyed(tmp_path) == 4
     assert "exitcode  : 75" in said[said.index("Root Cause (first observed failure)") :]
 
@@ -252,7 +257,8 @@ def test_a_process_told_to_stop_saves_and_goes_on_exactly(corpus, alone, tmp_pat
     started[0].send_signal(signal.SIGTERM)
     (tmp_path / "go").touch()
     code, said = finish(started)
-    assert code == os.EX_TEMPFAIL and "told to stop: saved after update 4; the same command goes on" in said
+    assert code == os.EX_TEMPFAIL
+    assert "told to stop: saved after update 4; the same command goes on" in said
     assert state(tmp_path)["optimizer_history"][-1]["num_updates"] == 4
     done(launch(script, corpus, tmp_path, updates(6), accumulate))
     expected, found = state(alone), state(tmp_path)
@@ -272,11 +278,14 @@ def test_a_damaged_last_checkpoint_is_replaced_and_a_full_disk_leaves_the_one_be
     resource.prlimit(started[0].pid, resource.RLIMIT_FSIZE, (size * 3 // 4, resource.RLIM_INFINITY))
     code, said = finish(started)
     assert code == 2, said[-2000:]
-    assert "checkpoint_last.pt is damaged (" in said and "going on from checkpoint_1_3.pt" in said
+    assert "checkpoint_last.pt is damaged (" in said
+    assert "going on from checkpoint_1_3.pt" in said
     (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "cannot be written (File too large); the checkpoints before it are whole" in error
     saved = state(folder)["optimizer_history"][-1]["num_updates"]
-    assert saved % 3 == 0 and f"_{saved + 3}.pt: cannot" in error and why_damaged(last) is None
+    assert saved % 3 == 0
+    assert f"_{saved + 3}.pt: cannot" in error
+    assert why_damaged(last) is None
     assert not list(last.parent.glob("*.tmp"))
 
 
@@ -288,7 +297,8 @@ def test_an_interrupt_while_torchrun_starts_leaves_no_process(corpus, tmp_path):
         time.sleep(0.01)
     started[0].send_signal(signal.SIGINT)
     code, said = finish(started)
-    assert code != 0 and "train_inner" not in said
+    assert code != 0
+    assert "train_inner" not in said
     assert b"--signals-to-handle" not in arguments_of(torchrun[0])
 
 
@@ -296,7 +306,8 @@ def test_a_mistake_in_two_ranks_is_named_with_its_rank_in_the_last_line(corpus, 
     code, said = finish(launch(one_node(2), corpus, tmp_path, updates(1), "+criterion.scale_factor=3"))
     assert code == 2, said[-3000:]
     last = said.strip().splitlines()[-1]
-    assert last.startswith("error: rank ") and "criterion.scale_factor=3" in last
+    assert last.startswith("error: rank ")
+    assert "criterion.scale_factor=3" in last
 
 
 def test_ctrl_c_in_two_ranks_saves_and_ends_with_130(corpus, tmp_path):
@@ -333,4 +344,6 @@ def test_a_launch_mistake_is_one_line_and_exit_code_2(script, arguments, message
         [LAUNCH / script, *arguments], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=600
     )
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
-    assert ended.returncode == 2 and len(errors) == 1 and message in errors[0]
+    assert ended.returncode == 2
+    assert len(errors) == 1
+    assert message in errors[0]

@@ -62,7 +62,8 @@ def finetuning(corpus, folder, checkpoint, *overrides):
 def assert_one_line(code, output, message):
     errors = [line for line in output.splitlines() if line.startswith("error: ")]
     assert code == 2, output[-3000:]
-    assert len(errors) == 1 and message in errors[0], errors
+    assert len(errors) == 1, errors
+    assert message in errors[0], errors
     assert "Traceback" not in output
 
 
@@ -140,7 +141,9 @@ def test_two_frames_are_enough(warm, corpus, tmp_path):
     limits = ["optimization.max_update=3", "+criterion.cluster_scope=utterance"]
     code, output = warm.run(command(corpus, tmp_path / "run", *sizes, *limits)[1:], tmp_path / "log")
     assert code == 0, output[-3000:]
-    assert '"train_num_updates": "3"' in output and '"nan"' not in output and "nan s" not in output
+    assert '"train_num_updates": "3"' in output
+    assert '"nan"' not in output
+    assert "nan s" not in output
 
 
 @pytest.mark.parametrize("broken", BROKEN_SETTINGS)

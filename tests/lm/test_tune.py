@@ -85,7 +85,8 @@ def test_each_trial_is_that_decoding(dev: Dev, settings: BeamSettings, uninterru
     assert best_of(trials).error_rate < trials[0].error_rate
     assert len({(trial.lm_weight, trial.word_score) for trial in trials}) > 12
     for trial in (trials[0], best_of(trials), trials[-1]):
-        assert 0 <= trial.lm_weight <= 4 and -2 <= trial.word_score <= 2
+        assert 0 <= trial.lm_weight <= 4
+        assert -2 <= trial.word_score <= 2
         search = beam_search(
             dev.model, dataclasses.replace(settings, lm_weight=trial.lm_weight, word_score=trial.word_score)
         )
@@ -141,7 +142,8 @@ def test_without_a_lexicon_only_the_weight_is_searched(dev: Dev, tmp_path: Path)
     (tmp_path / "letters.arpa").write_text(arpa_of(symbols, "-0.2\tT H"))
     settings = BeamSettings(10, lm=str(tmp_path / "letters.arpa"))
     trials = tune.tune(dev, settings, RANGES, tmp_path / "t", trials=4)
-    assert {trial.word_score for trial in trials} == {0.0} and len({trial.lm_weight for trial in trials}) > 2
+    assert {trial.word_score for trial in trials} == {0.0}
+    assert len({trial.lm_weight for trial in trials}) > 2
     plot_trials(tmp_path / "t.png", trials, words_scored=False)
     assert is_picture(tmp_path / "t.png")
     assert tune.options_of(settings, trials[0]) == f"--beam 10 --lm {tmp_path}/letters.arpa --lm-weight 2.0"

@@ -27,7 +27,8 @@ def test_the_latest_points_replace_the_oldest():
     state = empty_bank()
     for batch in range(5):
         bank(state).add(torch.full((30, 8), float(batch + 1)) * torch.eye(8)[batch], generator(batch))
-    assert state["filled"] == 200 and state["next"] == 300 - 200
+    assert state["filled"] == 200
+    assert state["next"] == 300 - 200
     ages = state["points"].argmax(dim=1)
     assert ages.bincount(minlength=5).tolist() == [0, 20, 60, 60, 60]
     torch.testing.assert_close(state["points"].norm(dim=1), torch.ones(200))
@@ -36,13 +37,15 @@ def test_the_latest_points_replace_the_oldest():
 def test_a_batch_larger_than_the_bank_fills_it_once():
     state = empty_bank()
     bank(state, size=50, points_per_batch=80).add(points(100, 0), generator(0))
-    assert state["filled"] == 50 and state["next"] == 0
+    assert state["filled"] == 50
+    assert state["next"] == 0
 
 
 def test_it_is_clustered_once_there_is_enough_and_then_every_so_many_updates():
     state = empty_bank()
     bank(state).add(points(100, 0), generator(0))
-    assert not bank(state).refit(0) and bank(state).centroids(torch.device("cpu")) is None
+    assert not bank(state).refit(0)
+    assert bank(state).centroids(torch.device("cpu")) is None
     for batch in (1, 2):
         bank(state).add(points(100, batch), generator(batch))
     assert state["filled"] >= POINTS_PER_CENTROID * 4
@@ -64,7 +67,8 @@ def test_points_of_zeros_and_infinities_are_left_out_of_the_clustering():
     bank(state).add(bad, generator(9))
     bank(state).add(points(100, 10), generator(10))
     assert state["points"].isfinite().all()
-    assert bank(state).refit(0) and state["centroids"].isfinite().all()
+    assert bank(state).refit(0)
+    assert state["centroids"].isfinite().all()
 
 
 def test_a_saved_bank_goes_on_like_the_one_that_was_not(tmp_path):
@@ -100,7 +104,8 @@ def test_faiss_finds_separate_clouds():
     cloud = F.normalize(centres + 0.05 * points(200, 3), dim=-1)
     centroids = spherical_kmeans(cloud, 4, seed=0)
     labels = (cloud @ centroids.T).argmax(dim=1).view(4, 50)
-    assert (labels == labels[:, :1]).all() and labels[:, 0].unique().numel() == 4
+    assert (labels == labels[:, :1]).all()
+    assert labels[:, 0].unique().numel() == 4
     assert torch.equal(centroids, spherical_kmeans(cloud, 4, seed=0))
 
 
@@ -130,8 +135,10 @@ def test_two_processes_hold_one_bank_and_identical_centroids(tmp_path):
     ]
     assert [process.wait(timeout=600) for process in processes] == [0, 0]
     first, second = (torch.load(tmp_path / f"state{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert first["filled"] == 200 and first["fitted_at"] == 3
-    assert torch.equal(first["points"], second["points"]) and torch.equal(first["centroids"], second["centroids"])
+    assert first["filled"] == 200
+    assert first["fitted_at"] == 3
+    assert torch.equal(first["points"], second["points"])
+    assert torch.equal(first["centroids"], second["centroids"])
     assert first["points"].any(dim=1).all()
 
 

@@ -39,7 +39,8 @@ def test_every_scope_trains_in_every_mode(scope, mode):
         model.set_num_updates(update)
         loss, _, logged = ours(model, sample(update))
     loss.backward()
-    assert torch.isfinite(loss) and 0 < logged["near_positives"] < logged["negatives"]
+    assert torch.isfinite(loss)
+    assert 0 < logged["near_positives"] < logged["negatives"]
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
@@ -81,7 +82,9 @@ def test_the_bank_is_kept_in_the_tasks_state_and_never_in_the_models():
     names = list(model.state_dict())
     ours = criterion("global", owner, **BANK)
     ours(model, sample())
-    assert list(model.state_dict()) == names and not list(ours.parameters()) and not list(ours.buffers())
+    assert list(model.state_dict()) == names
+    assert not list(ours.parameters())
+    assert not list(ours.buffers())
     assert owner.state.state_dict["target_bank"]["filled"] == 60
 
 

@@ -10,7 +10,8 @@ from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negativ
 def test_negatives_are_other_frames_of_the_same_utterance(utterances, frames, count, seed):
     drawn = sample_negatives(utterances, frames, count, torch.Generator().manual_seed(seed))
     assert drawn.shape == (utterances, frames, count)
-    assert drawn.min() >= 0 and drawn.max() < frames
+    assert drawn.min() >= 0
+    assert drawn.max() < frames
     assert not (drawn == torch.arange(frames)[:, None]).any()
 
 
@@ -26,7 +27,8 @@ def test_negatives_are_uniform_over_the_other_frames():
 
 def test_one_masked_frame_has_itself_for_negatives_which_equal_codes_mask_out():
     drawn = sample_negatives(2, 1, 3, torch.Generator())
-    assert drawn.shape == (2, 1, 3) and not drawn.any()
+    assert drawn.shape == (2, 1, 3)
+    assert not drawn.any()
     assert equal_codes(torch.tensor([[[4, 1]], [[0, 2]]]), drawn).all()
 
 

@@ -36,10 +36,12 @@ def test_a_trial_trains_and_its_time_is_in_the_plan(tmp_path):
     )
     assert found.returncode == 0, found.stderr[-2000:]
     (measured,) = [line for line in found.stdout.splitlines() if line.startswith("measured")]
-    assert float(measured.split()[1]) > 0 and "CPU cores" in measured
+    assert float(measured.split()[1]) > 0
+    assert "CPU cores" in measured
     assert "not measured" not in found.stdout
     written = yaml.safe_load((tmp_path / "plan.yaml").read_text())
-    assert written["dataset"]["max_tokens"] == 64000 and written["optimization"]["update_freq"] == [1]
+    assert written["dataset"]["max_tokens"] == 64000
+    assert written["optimization"]["update_freq"] == [1]
 
 
 def logged(seconds):
@@ -118,4 +120,6 @@ def test_batches_are_as_full_as_the_ones_that_fairseq_cuts(tmp_path):
 
 def test_what_is_wrong_is_one_line():
     found = plan_tool(ROOT / "recipes/librispeech/config/pretraining/ccc_base_960h.yaml", "--gpus", "8,many")
-    assert found.returncode == 2 and found.stderr.count("\n") == 1 and "--gpus 8,many" in found.stderr
+    assert found.returncode == 2
+    assert found.stderr.count("\n") == 1
+    assert "--gpus 8,many" in found.stderr

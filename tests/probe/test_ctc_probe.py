@@ -74,9 +74,11 @@ def test_a_probe_spells_what_a_layer_holds_and_finds_the_layer(probe):
     assert measured["cer"]["rate"] < 0.1
     low, high = measured["cer"]["interval"]
     assert low <= measured["cer"]["rate"] <= high
-    assert measured["bootstrap"]["of"] == "speakers" and measured["bootstrap"]["count"] == 4
+    assert measured["bootstrap"]["of"] == "speakers"
+    assert measured["bootstrap"]["count"] == 4
     weights = describe(probe)["layer_weights"]
-    assert max(range(LAYERS), key=weights.__getitem__) == TELLING and sum(weights) == pytest.approx(1, abs=1e-3)
+    assert max(range(LAYERS), key=weights.__getitem__) == TELLING
+    assert sum(weights) == pytest.approx(1, abs=1e-3)
 
 
 def test_features_without_the_words_give_no_words():
@@ -90,7 +92,8 @@ def test_features_without_the_words_give_no_words():
 def test_a_probe_is_the_same_again_and_depends_on_its_seed(probe):
     again = train_probe(TRAIN, DEV, LETTERS, probe.settings)
     other = train_probe(TRAIN, DEV, LETTERS, replace(probe.settings, seed=2))
-    assert again.looks == probe.looks and transcripts(again, TEST.states) == transcripts(probe, TEST.states)
+    assert again.looks == probe.looks
+    assert transcripts(again, TEST.states) == transcripts(probe, TEST.states)
     for name, tensor in probe.head.state_dict().items():
         assert torch.equal(tensor, again.head.state_dict()[name])
     assert other.looks != probe.looks
@@ -191,11 +194,14 @@ def test_the_tool(files, tmp_path, capsys):
     assert run_tool("probe", **options, test=files / "test.tsv", out=tmp_path, updates=60, seed=3) == 0
     shown = capsys.readouterr().out
     report = json.loads((tmp_path / "probe.json").read_text())
-    assert f"{report['tests']['test']['cer']['rate']:.2%}" in shown and "layer weights" in shown
-    assert len(report["layer_weights"]) == 3 and report["settings"]["seed"] == 3
+    assert f"{report['tests']['test']['cer']['rate']:.2%}" in shown
+    assert "layer weights" in shown
+    assert len(report["layer_weights"]) == 3
+    assert report["settings"]["seed"] == 3
     assert report["tests"]["test"]["utterances"] == 4
     references = (tmp_path / "test/ref.trn").read_text().splitlines()
-    assert references[1] == "DAD (test1)" and len((tmp_path / "test/hyp.trn").read_text().splitlines()) == 4
+    assert references[1] == "DAD (test1)"
+    assert len((tmp_path / "test/hyp.trn").read_text().splitlines()) == 4
     # The same features, the same head: the same numbers, elsewhere and where it stopped before its end.
     (tmp_path / "probe.json").unlink()
     for out in (tmp_path, tmp_path / "elsewhere"):

@@ -158,8 +158,11 @@ def test_tool(corpus, tmp_path, monkeypatch, capsys):
     arguments = ["--checkpoint", str(tmp_path / "pre.pt"), "--manifest", corpus.source, "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["extract_features.py", *arguments, "--layers", "1,2", "--mean", "--codes"])
     main = runpy.run_path(str(TOOL))["main"]
-    assert main() == 0 and "5 utterances, 0 of them" in capsys.readouterr().out
-    assert main() == 0 and "5 utterances, 5 of them" in capsys.readouterr().out
+    assert main() == 0
+    assert "5 utterances, 0 of them" in capsys.readouterr().out
+    assert main() == 0
+    assert "5 utterances, 5 of them" in capsys.readouterr().out
     for bad, message in (("one", "expected all, or numbers"), ("9", "the model has layers")):
         monkeypatch.setattr(sys, "argv", ["extract_features.py", *arguments, "--layers", bad])
-        assert main() == 2 and message in capsys.readouterr().err
+        assert main() == 2
+        assert message in capsys.readouterr().err

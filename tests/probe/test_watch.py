@@ -70,7 +70,8 @@ def test_each_update_is_probed_once_and_shown(tmp_path, probed):
         (100, pytest.approx(0.01)),
         (200, pytest.approx(0.005)),
     ]
-    assert not list((tmp_path / "probes").rglob("features")) and not list((tmp_path / "probes").glob(".checkpoint*"))
+    assert not list((tmp_path / "probes").rglob("features"))
+    assert not list((tmp_path / "probes").glob(".checkpoint*"))
 
 
 def test_a_slow_probe_keeps_the_checkpoint_that_the_training_deletes(tmp_path, probed):
@@ -79,7 +80,8 @@ def test_a_slow_probe_keeps_the_checkpoint_that_the_training_deletes(tmp_path, p
     during.append(lambda: path.unlink(missing_ok=True))
     with alone_in(tmp_path):
         assert a_watch(tmp_path).look() == 1
-    assert calls == [100] and not path.exists()
+    assert calls == [100]
+    assert not path.exists()
 
 
 def test_a_killed_watch_is_taken_up_by_the_next(tmp_path, probed):
@@ -94,7 +96,8 @@ def test_a_killed_watch_is_taken_up_by_the_next(tmp_path, probed):
     during.clear()
     with alone_in(tmp_path):
         assert a_watch(tmp_path).look() == 1
-    assert calls == [100] and results(tmp_path)[-1]["update"] == 100
+    assert calls == [100]
+    assert results(tmp_path)[-1]["update"] == 100
     assert not list((tmp_path / "probes").glob(".checkpoint*"))
 
 
@@ -109,7 +112,8 @@ def test_a_damaged_checkpoint_does_not_end_the_watch(tmp_path, probed, caplog):
     write_checkpoint(tmp_path, 200)
     with alone_in(tmp_path):
         assert a_watch(tmp_path).look() == 1
-    assert calls == [200] and "is not probed" in caplog.text
+    assert calls == [200]
+    assert "is not probed" in caplog.text
 
 
 def test_it_goes_on_until_it_is_told(tmp_path, probed):
@@ -124,7 +128,8 @@ def test_it_goes_on_until_it_is_told(tmp_path, probed):
 
     with alone_in(tmp_path):
         watch_until(a_watch(tmp_path), lambda: len(pauses) > 2, 5.0, sleep)
-    assert calls == [100, 200, 300] and pauses == [5.0] * 3
+    assert calls == [100, 200, 300]
+    assert pauses == [5.0] * 3
 
 
 def test_an_older_checkpoint_that_comes_later_takes_no_result_away(tmp_path, probed):
@@ -150,7 +155,9 @@ def test_the_command_probes_a_real_checkpoint(tmp_path, capsys, monkeypatch):
     options = ["--train", tmp_path / "train.tsv", "--dev", tmp_path / "dev.tsv", "--updates", 4, "--once"]
     assert run_with("probe_watch", run, *options) == 0
     (row,) = results(run)
-    assert row["update"] == 1000 and row["probe_dev_cer"] > 0 and len(row["layer_weights"]) > 1
+    assert row["update"] == 1000
+    assert row["probe_dev_cer"] > 0
+    assert len(row["layer_weights"]) > 1
     assert (run / "checkpoint_last.pt").read_bytes() == before
     assert list((run / "tensorboard" / "probe").glob("events*"))
     capsys.readouterr()

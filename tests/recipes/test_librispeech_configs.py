@@ -109,7 +109,8 @@ def test_pretraining_differs_from_fairseqs_own_only_where_it_says_so(name):
 def test_large_is_torchaudios(name):
     model, theirs = composed("pretraining", name).model, torchaudio.pipelines.WAV2VEC2_LARGE
     params = theirs._params
-    assert not composed("pretraining", name).task.normalize and not theirs._normalize_waveform
+    assert not composed("pretraining", name).task.normalize
+    assert not theirs._normalize_waveform
     assert (params["extractor_mode"], str(model.extractor_mode.value)) == ("group_norm", "default")
     ours = {
         "extractor_conv_layer_config": parse_conv_layers(model.conv_feature_layers),
@@ -244,7 +245,8 @@ def test_a_plan_as_yaml_is_merged_over_the_recipe(tmp_path):
         compose_config(tmp_path / original.name, ["+parts/plan=mine"]),
         compose_config(original, plan.overrides()),
     )
-    assert plan.update_freq > 1 and merged == by_hand
+    assert plan.update_freq > 1
+    assert merged == by_hand
 
 
 def test_what_cannot_be_composed_is_one_line(tmp_path):

@@ -53,17 +53,23 @@ def test_all_stages_run_and_a_second_call_does_nothing(tmp_path):
     assert [line[0] for line in first.stdout.splitlines() if re.match(r"\d\. ", line)] == list("123456")
     finetuned = tmp_path / "exp/ccc_base_960h/seed1/base_100h_best"
     score = json.loads((finetuned / "decode/test_clean/score.json").read_text())
-    assert score["utterances"] == 6 and score["wer"]["units"] > 0
+    assert score["utterances"] == 6
+    assert score["wer"]["units"] > 0
     assert Wav2Vec2ForCTC.from_pretrained(finetuned / "huggingface").config.num_hidden_layers == 2
     # What was shown is what ran: fairseq's log begins with its configuration.
     shown = [line for line in first.stdout.splitlines() if "$ fairseq-hydra-train" in line]
-    assert len(shown) == 2 and "optimization.update_freq=" in shown[0] and "plain_best.pt" in shown[1]
+    assert len(shown) == 2
+    assert "optimization.update_freq=" in shown[0]
+    assert "plain_best.pt" in shown[1]
     log = (tmp_path / "exp/ccc_base_960h/seed1/pretrain/train.log").read_text()
-    assert "'noise_manifest': '" + str(noise) in log and "'mask_prob': 0.65" in log and "'max_update': 3" in log
+    assert "'noise_manifest': '" + str(noise) in log
+    assert "'mask_prob': 0.65" in log
+    assert "'max_update': 3" in log
 
     again = run(*options, *overrides(tmp_path))
     assert again.returncode == 0, again.stderr[-2000:]
-    assert "fairseq-hydra-train" not in again.stdout and again.stdout.count("done before: ") == 6
+    assert "fairseq-hydra-train" not in again.stdout
+    assert again.stdout.count("done before: ") == 6
 
 
 def test_a_dry_run_of_the_real_configuration_plans_for_1_8_and_64_gpus_and_writes_nothing(tmp_path):
@@ -71,12 +77,16 @@ def test_a_dry_run_of_the_real_configuration_plans_for_1_8_and_64_gpus_and_write
     assert found.returncode == 0, found.stderr[-2000:]
     assert not (tmp_path / "exp").exists()
     plans = found.stderr.split("base_10h_spm1000: ")
-    assert re.search(r"GPUs +8 +1 +64\n", plans[0]) and re.search(r"GPUs +8 +1 +64\n", plans[1])
+    assert re.search(r"GPUs +8 +1 +64\n", plans[0])
+    assert re.search(r"GPUs +8 +1 +64\n", plans[1])
     assert re.search(r"optimization.update_freq +7 +50 +1\n", plans[0])
     assert "dataset.max_tokens=1600000 optimization.update_freq=\\[7\\]" in found.stdout
     # The machine that is meant has eight GPUs, this one need not have one.
-    assert "--device cuda" in found.stdout and "--device cpu" not in found.stdout
-    assert "--limited" in found.stdout and "train_sentencepiece.py" in found.stdout and "prepare_musan" in found.stdout
+    assert "--device cuda" in found.stdout
+    assert "--device cpu" not in found.stdout
+    assert "--limited" in found.stdout
+    assert "train_sentencepiece.py" in found.stdout
+    assert "prepare_musan" in found.stdout
 
 
 def test_large_is_fine_tuned_as_large(tmp_path):
@@ -110,9 +120,12 @@ def test_large_is_fine_tuned_as_large(tmp_path):
 )
 def test_a_wrong_option_is_one_line_below_the_usage(options, said):
     found = run(*options)
-    assert found.returncode == 2 and found.stdout == ""
+    assert found.returncode == 2
+    assert found.stdout == ""
     lines = found.stderr.splitlines()
-    assert lines[0].startswith("LibriSpeech: ") and lines[-1].startswith("error: ") and said in lines[-1]
+    assert lines[0].startswith("LibriSpeech: ")
+    assert lines[-1].startswith("error: ")
+    assert said in lines[-1]
 
 
 @pytest.mark.parametrize(("stage", "split"), [(2, "train_360"), (3, "train_10m")])

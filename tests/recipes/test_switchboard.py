@@ -50,11 +50,13 @@ def test_adaptation_builds_and_hears_switchboard_in_rooms_and_noise():
     config = adaptation()
     assert (config.dataset.train_subset, config.dataset.valid_subset) == ("pretrain", "pretrain_valid")
     # Not through a telephone, which would leave telephone speech nearly as it is.
-    assert config.task.augment == "noise_reverb" and config.task.noise_manifest == "/noise.tsv"
+    assert config.task.augment == "noise_reverb"
+    assert config.task.noise_manifest == "/noise.tsv"
     assert count(build_model(config)) == 95_044_608
     criterions.build_criterion(config.criterion, tasks.setup_task(config.task))
     scheduler = schedule(config)
-    assert scheduler.step_update(3_000) == pytest.approx(1e-4) and scheduler.step_update(50_000) == 0
+    assert scheduler.step_update(3_000) == pytest.approx(1e-4)
+    assert scheduler.step_update(50_000) == 0
 
 
 @pytest.mark.parametrize("name", FINETUNING)
@@ -122,7 +124,8 @@ def test_all_stages_run_on_the_small_corpus_and_a_second_call_does_nothing(folde
     tuned = tmp_path / "seed1/base_30h"
     for folder in (tmp_path / "zero_shot/eval2000", tuned / "decode/eval2000"):
         report = json.loads((folder / "score.json").read_text())
-        assert report["standard"] == "hub5" and report["segments"] == 12
+        assert report["standard"] == "hub5"
+        assert report["segments"] == 12
         assert {"Switchboard", "CallHome"} <= set(report["by_corpus"])
     assert (tuned / "huggingface/model.safetensors").is_file()
     assert "eval2000/score.json" in (tuned / "huggingface/README.md").read_text()
@@ -171,7 +174,8 @@ def test_without_adaptation_the_checkpoint_is_fine_tuned_as_it_is(tmp_path):
         "3",
     ]
     done = run(*arguments, "--finetuning", "base_110h_spm1000")
-    assert done.returncode == 0 and "ccc_base_switchboard" not in done.stdout
+    assert done.returncode == 0
+    assert "ccc_base_switchboard" not in done.stdout
     assert f"model.w2v_path={tmp_path}/out/seed1/start.pt" in done.stdout
     assert f"hydra.run.dir={tmp_path}/out/seed1/base_110h_spm1000_unadapted" in done.stdout
     assert "tools/train_sentencepiece.py" in done.stdout
@@ -186,11 +190,14 @@ def test_speeds_and_the_best_adapted_checkpoint_are_options_with_folders_of_thei
     )
     assert done.returncode == 0, done.stderr
     lines = {line.split()[2]: line for line in done.stdout.splitlines() if line.startswith("  $ python")}
-    assert "prepare_musan" not in done.stdout and "task.noise_manifest=" in done.stdout
+    assert "prepare_musan" not in done.stdout
+    assert "task.noise_manifest=" in done.stdout
     assert "train_nodup.tsv --factors 0.95\\,1\\,1.05" in lines["tools/perturb_speed.py"]
-    assert "checkpoint_best.pt" in lines["tools/export.py"] and "adapted_best.pt" in lines["tools/export.py"]
+    assert "checkpoint_best.pt" in lines["tools/export.py"]
+    assert "adapted_best.pt" in lines["tools/export.py"]
     training = done.stdout.splitlines()[-1]
-    assert "dataset.train_subset=train_nodup_speeds" in training and "adapted_best.pt" in training
+    assert "dataset.train_subset=train_nodup_speeds" in training
+    assert "adapted_best.pt" in training
     assert f"hydra.run.dir={tmp_path}/out/seed1/base_300h_best_speeds" in training
 
 
@@ -209,5 +216,6 @@ def test_speeds_and_the_best_adapted_checkpoint_are_options_with_folders_of_thei
 )
 def test_mistakes_end_with_one_line_and_code_2(tmp_path, arguments, message):
     done = run("--out", tmp_path / "out", *arguments)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(message)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(message)
     assert not (tmp_path / "out").exists()

@@ -44,7 +44,8 @@ def test_curves_and_bands_are_where_they_belong(tmp_path, axis, end):
     }
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
-    assert texts[:2] == ["low (collapsed)", "high (ok)"] and len(texts) == 4
+    assert texts[:2] == ["low (collapsed)", "high (ok)"]
+    assert len(texts) == 4
 
 
 def test_bands_begin_where_their_rules_apply(tmp_path):
@@ -65,7 +66,8 @@ def test_the_command_writes_a_picture_and_a_page_that_needs_nothing_else(tmp_pat
     page = (tmp_path / "curves.html").read_text()
     assert len(re.findall(r'src="data:image/svg', page)) == len(AXES)
     assert not re.search(r'(?:src|href)="(?!data:)', page)
-    assert "raise criterion.diversity_weight" in page and "b/pretrain" in page
+    assert "raise criterion.diversity_weight" in page
+    assert "b/pretrain" in page
     # Again, as the run goes on; another choice of runs is another output.
     assert run_with("plot", *folders, "--out", tmp_path / "curves", "--against", "hours") == 0
     capsys.readouterr()

@@ -141,7 +141,8 @@ def test_groups_errors(tmp_path: Path, content: str, message: str) -> None:
 def test_paired_difference_of_equal_systems_is_nothing() -> None:
     errors, words = draws(100, 1)
     found = paired_bootstrap(errors, errors, words, generator=seeded())
-    assert found and (found.value, found.p) == (0.0, 1.0)
+    assert found
+    assert (found.value, found.p) == (0.0, 1.0)
     # Not of zero width: a difference that no word of so many shows may still be as common as Wilson's bound says.
     assert found.interval == pytest.approx((-wilson_interval(0, sum(words))[1], wilson_interval(0, sum(words))[1]))
 
@@ -208,4 +209,6 @@ def test_wilson_is_near_the_rule_of_three_and_holds_more_errors_than_words() -> 
 
 def test_a_difference_that_never_shows_has_still_a_width() -> None:
     found = paired_bootstrap([0] * 20, [0] * 20, [10] * 20, generator=seeded())
-    assert found and found.value == 0 and found.interval == pytest.approx((-0.01885, 0.01885), abs=1e-4)
+    assert found
+    assert found.value == 0
+    assert found.interval == pytest.approx((-0.01885, 0.01885), abs=1e-4)

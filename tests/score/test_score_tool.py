@@ -160,7 +160,9 @@ def test_a_difference_of_spelling_is_hinted_at(
     files["hyp"].write_text(hypothesis)
     report, printed = scored(files), capsys.readouterr().out
     if hint:
-        assert hint in report["hint"] and f"hint: {report['hint']}" in printed
+        assert hint in report["hint"]
+        assert f"hint: {report['hint']}" in printed
     else:
-        assert "hint" not in report and "hint" not in printed
+        assert "hint" not in report
+        assert "hint" not in printed
     assert "hint" not in scored(files, normalize="librispeech")

@@ -50,9 +50,11 @@ def test_a_kill_at_any_byte_leaves_the_file_before_and_the_next_try_succeeds(who
     size = whole.stat().st_size
     for byte in (0, 1, size // 3, size // 2, size - 1):
         assert limited_to(byte, lambda: act(whole)) == -signal.SIGXFSZ
-        assert value(whole) == 1 and why_damaged(whole) is None
+        assert value(whole) == 1
+        assert why_damaged(whole) is None
     act(whole)
-    assert value(whole) == 2 and not list(whole.parent.glob("*.tmp"))
+    assert value(whole) == 2
+    assert not list(whole.parent.glob("*.tmp"))
 
 
 @pytest.mark.parametrize("act", [save_whole, lambda state, path: copy_whole(path.with_name("other.pt"), path)])
@@ -65,7 +67,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_file_before(whole, act):
             os._exit(3 if "File too large" in str(error) and "\n" not in str(error) else 4)
 
     assert limited_to(whole.stat().st_size // 2, in_child) == 3
-    assert value(whole) == 1 and not list(whole.parent.glob("*.tmp"))
+    assert value(whole) == 1
+    assert not list(whole.parent.glob("*.tmp"))
 
 
 def test_another_failure_is_tried_again_from_the_start_of_the_file(whole, monkeypatch):
@@ -81,12 +84,14 @@ def test_another_failure_is_tried_again_from_the_start_of_the_file(whole, monkey
     monkeypatch.setattr(checkpoints, "PAUSE_S", 0)
     monkeypatch.setattr(torch, "save", fail_twice)
     save_whole(state(2), whole)
-    assert tries == [0, 0, 0] and value(whole) == 2
+    assert tries == [0, 0, 0]
+    assert value(whole) == 2
     tries.clear()
     monkeypatch.setattr(checkpoints, "ATTEMPTS", 2)
     with pytest.raises(OSError, match="Input/output error"):
         save_whole(state(3), whole)
-    assert value(whole) == 2 and not list(whole.parent.glob("*.tmp"))
+    assert value(whole) == 2
+    assert not list(whole.parent.glob("*.tmp"))
 
 
 @given(share=st.floats(0, 1, exclude_max=True))
@@ -122,12 +127,14 @@ def test_the_newest_whole_checkpoint_takes_the_place_of_the_last(tmp_path, last,
         os.truncate(saved(tmp_path, "checkpoint_last.pt", 60, age=0), 1000)
     assert restore_last(tmp_path) == taken
     assert value(tmp_path / "checkpoint_last.pt") == value(taken) == 40
-    assert f"checkpoint_last.pt is {last}" in caplog.text and "going on from checkpoint_2_40.pt" in caplog.text
+    assert f"checkpoint_last.pt is {last}" in caplog.text
+    assert "going on from checkpoint_2_40.pt" in caplog.text
     assert restore_last(tmp_path) is None
 
 
 def test_a_new_folder_is_left_alone_and_nothing_whole_is_refused(tmp_path):
-    assert restore_last(tmp_path) is None and restore_last(tmp_path / "none") is None
+    assert restore_last(tmp_path) is None
+    assert restore_last(tmp_path / "none") is None
     for name in ("checkpoint_1_20.pt", "checkpoint_last.pt"):
         os.truncate(saved(tmp_path, name, 1, age=0), 1000)
     with pytest.raises(InputError, match="there is no whole checkpoint beside it; move the 2 damaged away"):

@@ -42,14 +42,14 @@ def train(wait, step, updates):
 
 def test_a_lap_tells_waiting_from_training():
     lap, hints = train(wait=1.0, step=3.0, updates=3)
-    assert lap == pytest.approx((1.0, 4.0)) and hints == []
+    assert lap == pytest.approx((1.0, 4.0))
+    assert hints == []
 
 
 def test_the_hint_comes_once_a_minute_and_only_above_5_percent():
     _, hints = train(wait=1.0, step=3.0, updates=32)  # 128 seconds
-    assert len(hints) == 2 and hints[0].startswith(
-        "25% of the time is spent waiting for data: raise dataset.num_workers"
-    )
+    assert len(hints) == 2
+    assert hints[0].startswith("25% of the time is spent waiting for data: raise dataset.num_workers")
     assert "task.augment_device=gpu" in hints[0]
     assert train(wait=0.05, step=1.0, updates=150)[1] == []
     assert len(train(wait=0.06, step=1.0, updates=150)[1]) == 2

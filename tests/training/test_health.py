@@ -64,16 +64,19 @@ def test_a_ruined_run_is_named_with_its_cause_and_its_remedy(updates, settings, 
     assert rule in names
     assert rule == names[0] or status == "watch"
     finding = verdict.findings[names.index(rule)]
-    assert remedy in finding.rule.remedy and finding.rule.cause in finding.sentence()
+    assert remedy in finding.rule.remedy
+    assert finding.rule.cause in finding.sentence()
 
 
 def test_a_learning_rate_far_too_high_leaves_no_negatives():
     """Where every code is the same, all negatives are masked out; loss 0 and accuracy 1, as in fairseq issue 3687."""
     rows = tiny_history(60, learning_rate=0.3)
-    assert rows[-1]["loss_contrastive"] < 0.1 and rows[-1]["accuracy_contrastive"] > 0.9
+    assert rows[-1]["loss_contrastive"] < 0.1
+    assert rows[-1]["accuracy_contrastive"] > 0.9
     verdict = judge(rows, RULES)
     names = [finding.rule.name for finding in verdict.findings]
-    assert (verdict.status, names[0]) == ("collapsed", "codebook_one_code") and "negatives_removed" in names
+    assert (verdict.status, names[0]) == ("collapsed", "codebook_one_code")
+    assert "negatives_removed" in names
     assert "lower optimization.lr" in verdict.sentence()
 
 
@@ -158,7 +161,8 @@ def test_the_docs_name_every_signal():
 def test_every_shipped_rule_says_what_to_do_and_where_it_is_from():
     assert len({rule.name for rule in RULES}) == len(RULES)
     for rule in RULES:
-        assert rule.cause and rule.source
+        assert rule.cause
+        assert rule.source
         assert any(
             word in rule.remedy for word in ("criterion.", "optimization.", "task.", "model.", "dataset.", "common.")
         )

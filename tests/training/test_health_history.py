@@ -38,7 +38,8 @@ def test_a_resumed_run_makes_its_later_rows_again(tmp_path):
         file.write('{"update": 12, "loss"')  # killed as it wrote
     monitor = run(tmp_path, 8, begin=6)
     assert [row["update"] for row in read_history(tmp_path)] == [2, 4, 6, 8]
-    assert len(monitor.rows) == 4 and monitor.seconds == pytest.approx(4.0)
+    assert len(monitor.rows) == 4
+    assert monitor.seconds == pytest.approx(4.0)
     assert not (tmp_path / VERDICTS).read_text()
 
 
@@ -54,7 +55,8 @@ def test_findings_are_said_once_and_verdicts_each_time(tmp_path, caplog):
     caplog.set_level("INFO")
     monitor = run(tmp_path, 8, masked=0.99)
     warnings = [record.message for record in caplog.records]
-    assert len(warnings) == 1 and warnings[0].startswith("health after update 4: collapsed: masked_share is 0.99")
+    assert len(warnings) == 1
+    assert warnings[0].startswith("health after update 4: collapsed: masked_share is 0.99")
     assert monitor.verdict().status == monitor.verdict().status == "collapsed"
     kept = [json.loads(line) for line in (tmp_path / VERDICTS).read_text().splitlines()]
     assert [record["status"] for record in kept] == ["collapsed"] * 2

@@ -20,13 +20,16 @@ def test_pictures_are_written_and_leave_the_training_as_it_was(tmp_path):
     before, weights = torch.get_rng_state(), [value.clone() for value in model.state_dict().values()]
     with SummaryWriter(str(tmp_path)) as writer:
         log_codes_and_clusters(writer, model, criterion, batches, 16000, 7)
-    assert torch.equal(torch.get_rng_state(), before) and model.training and criterion.training
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.training
+    assert criterion.training
     assert all(torch.equal(old, new) for old, new in zip(weights, model.state_dict().values(), strict=True))
     events = EventAccumulator(str(tmp_path)).Reload()
     assert set(events.Tags()["images"]) == {f"codes {n}" for n in (1, 2)} | {f"targets {n} by cluster" for n in (1, 2)}
     (sizes,) = events.Histograms("cluster sizes")
     masked = sum(model(**batch["net_input"])["target"].size(1) for batch in batches)
-    assert sizes.step == 7 and sizes.histogram_value.sum == pytest.approx(2 * masked)
+    assert sizes.step == 7
+    assert sizes.histogram_value.sum == pytest.approx(2 * masked)
 
 
 def test_codes_of_all_frames_are_those_of_the_quantizer():

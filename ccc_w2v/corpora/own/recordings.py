@@ -15,7 +15,7 @@ import torch
 
 from ccc_w2v.corpora.own.pauses import parts
 from ccc_w2v.corpora.own.transcripts import Segment
-from ccc_w2v.corpora.resample import resampled_pcm
+from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import whole
 

@@ -61,7 +61,7 @@ _PHRASES = {wrong: right for wrong, right in CORRECTIONS.items() if " " in wrong
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
 
 
-class UnknownReading(ValueError):
+class UnknownReadingError(ValueError):
     """A transcript holds something that none of the tables can read aloud."""
 
 
@@ -96,7 +96,7 @@ def without_remarks(text: str) -> str:
 def spoken_words(text: str) -> str:
     """Spell a transcript as spoken: "Press 1, or # (beep)" -> "PRESS ONE OR POUND".
 
-    Empty for an entry that is no speech. Raises UnknownReading naming the first token that no table covers.
+    Empty for an entry that is no speech. Raises UnknownReadingError naming the first token that no table covers.
     """
     text = without_remarks(text).replace("’", "'")
     for wrong, right in _PHRASES.items():
@@ -120,7 +120,7 @@ def _read_token(token: str) -> list[str]:
         return [DIGITS[int(lower)]]
     shouted = len(token) > 1 and token.isupper() and lower not in SAID_AS_WORDS
     if lower and (shouted or not _WORD.fullmatch(lower)):
-        raise UnknownReading(token)
+        raise UnknownReadingError(token)
     return [lower] if lower else []
 
 

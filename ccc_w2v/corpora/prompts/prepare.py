@@ -19,7 +19,6 @@ What `prepare` writes into a folder, manifests in fairseq's format:
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from pathlib import Path
@@ -32,7 +31,7 @@ from tqdm import tqdm
 
 from ccc_w2v.corpora.prompts.labels import (
     DOUBTFUL,
-    UnknownReading,
+    UnknownReadingError,
     letters_per_second,
     read_transcripts,
     spoken_words,
@@ -44,7 +43,7 @@ from ccc_w2v.corpora.prompts.splits import LABELLED, MANIFESTS, SAMPLE_RATE, Pro
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import sha256, write_whole
+from ccc_w2v.files import appearing, sha256, write_whole
 
 __all__ = ["check", "prepare"]
 
@@ -153,7 +152,7 @@ def _label(name: str, text: str | None, seconds: float) -> tuple[str, str]:
         return "", "no transcript"
     try:
         words = spoken_words(text)
-    except UnknownReading as token:
+    except UnknownReadingError as token:
         return "", f"reading of {token} unknown"
     if name in DOUBTFUL:
         return words, DOUBTFUL[name]
@@ -177,8 +176,6 @@ def _resample(source: Path, target: Path) -> int:
     """Write one recording as mono FLAC, through a temporary neighbour; return its length in samples."""
     wave, rate = soundfile.read(source, dtype="float32", always_2d=True)
     pcm = resampled_pcm(torch.from_numpy(wave.mean(axis=1)), rate, SAMPLE_RATE)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    soundfile.write(partial, pcm, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
-    os.replace(partial, target)
+    with appearing(target, durable=False) as partial:
+        soundfile.write(partial, pcm, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
     return len(pcm)

@@ -23,7 +23,7 @@ UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases/"
 LANGUAGES = ("en", "es", "fr", "it", "ru")
 
 
-class SourceUnavailable(Exception):
+class SourceUnavailableError(Exception):
     """One source cannot give the recordings; the next one is tried."""
 
 
@@ -50,7 +50,7 @@ def find_recordings(
     for fetch_source in (_fetch_release, _fetch_packages):
         try:
             folder, origin = fetch_source(language, downloads, upstream)
-        except SourceUnavailable as reason:
+        except SourceUnavailableError as reason:
             print(f"[{language}] {reason}", flush=True)
             reasons.append(str(reason))
         else:
@@ -135,7 +135,7 @@ def _fetch_release(language: str, downloads: Path, upstream: str) -> tuple[Path,
     try:
         unpack(fetch(upstream + name, downloads / name, lambda: _published_sha1(upstream + name)), folder)
     except DownloadError as error:
-        raise SourceUnavailable(str(error)) from error
+        raise SourceUnavailableError(str(error)) from error
     return folder, origin
 
 
@@ -143,7 +143,7 @@ def _fetch_packages(language: str, downloads: Path, _upstream: str) -> tuple[Pat
     folder = downloads / f"debian-{language}"
     if not folder.is_dir():
         if not (shutil.which("apt-get") and shutil.which("dpkg")):
-            raise SourceUnavailable("the Debian packages need apt-get and dpkg, which are not on this system")
+            raise SourceUnavailableError("the Debian packages need apt-get and dpkg, which are not on this system")
         # The folder stays after a kill: apt-get takes up what it finds there, and verifies every hash itself.
         partial = folder.with_name(f".{folder.name}.partial")
         partial.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ def _run(command: list[str], folder: Path) -> None:
         errors = [line for line in result.stderr.splitlines() if line.startswith(("E:", "dpkg"))] or ["no message"]
         lists = "Unable to locate package" in result.stderr or "Can't select" in result.stderr
         remedy = "; the package lists are missing, run `apt-get update` as root once" if lists else ""
-        raise SourceUnavailable(f"{' '.join(command[:1])} failed ({errors[0].strip()}){remedy}")
+        raise SourceUnavailableError(f"{' '.join(command[:1])} failed ({errors[0].strip()}){remedy}")
 
 
 def _published_sha1(url: str) -> Checksum | None:

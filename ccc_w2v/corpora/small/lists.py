@@ -59,7 +59,9 @@ def assigned_lists(
         return dict.fromkeys(samples, ("unlabelled",))
     train = {name: length for name, length in samples.items() if speaker_of(name) in TRAIN_SPEAKERS}
     subsets = {name: set(labelled_subset(train, seconds)) for name, seconds in subset_seconds.items()}
-    lists = {name: ("test",) if speaker_of(name) in TEST_SPEAKERS else ("dev",) for name in samples}
+    lists: dict[str, tuple[str, ...]] = {
+        name: ("test",) if speaker_of(name) in TEST_SPEAKERS else ("dev",) for name in samples
+    }
     for name in train:
         lists[name] = ("unlabelled", "train", *(subset for subset, names in subsets.items() if name in names))
     return lists

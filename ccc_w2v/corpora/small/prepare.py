@@ -54,7 +54,7 @@ from ccc_w2v.data.audio import audio_samples
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import write_whole
+from ccc_w2v.files import appearing, write_whole
 
 DEV_CLEAN = "dev-clean"
 
@@ -185,10 +185,8 @@ def _converted(path: Path, target: Path) -> Path:
     if not target.is_file():
         wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
         pcm = resampled_pcm(torch.from_numpy(wave.mean(axis=1)), rate, SAMPLE_RATE)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        soundfile.write(partial, pcm, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
-        os.replace(partial, target)
+        with appearing(target, durable=False) as partial:
+            soundfile.write(partial, pcm, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
     return target
 
 

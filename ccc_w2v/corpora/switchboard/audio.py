@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ccc_w2v.corpora.switchboard.sphere import SIDES, Call, open_call, read_side
 from ccc_w2v.data.packing import write_zip, zip_slices
 from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import appearing
 
 SAMPLE_RATE = 16_000
 # What a transcript may run past the end of its audio: times were set by hand. The segment then ends with the audio.
@@ -120,13 +120,10 @@ def _write_zip(audio: Path, name: str, files: Iterable[tuple[str, bytes]]) -> No
 
 
 def _write_folder(audio: Path, name: str, files: Iterable[tuple[str, bytes]]) -> None:
-    partial = audio / f".{name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    for file, content in files:
-        (partial / file).write_bytes(content)
-    shutil.rmtree(audio / name, ignore_errors=True)
-    os.replace(partial, audio / name)
+    with appearing(audio / name, durable=False) as partial:
+        partial.mkdir()
+        for file, content in files:
+            (partial / file).write_bytes(content)
 
 
 def _slices(audio: Path, name: str, zipped: bool) -> dict[str, str]:

@@ -29,6 +29,7 @@ class Call:
 
     @property
     def seconds(self) -> float:
+        """The length in seconds."""
         return self.samples / SAMPLE_RATE
 
 

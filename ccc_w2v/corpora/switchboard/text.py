@@ -76,7 +76,7 @@ def _acronym(token: str, acronyms: Mapping[str, str], cased: bool) -> str:
 
 
 def read_acronyms(dictionary: str | Path, *, cased: bool) -> dict[str, str]:
-    """Find the words of the transcripts' dictionary that are said letter by letter: IBM -> i._b._m., CDs -> c._d.s
+    """Find the words of the transcripts' dictionary that are said letter by letter: IBM -> i._b._m., CDs -> c._d.s.
 
     Without ``cased`` the keys are in lower case, and what is a word too is left out: US, because of us. Raises
     InputError as text_lines does.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import write_whole
 from ccc_w2v.training.log import read_records
 
 SIGNALS, VERDICTS = "signals.jsonl", "verdicts.jsonl"

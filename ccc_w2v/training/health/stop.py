@@ -20,7 +20,7 @@ def stop_when_collapsed() -> None:
     run would only go on as it is.
     """
     # Only the training command imports it; importing it elsewhere would turn on its log.
-    training = sys.modules.get("fairseq_cli.train")
+    training: Any = sys.modules.get("fairseq_cli.train")
     if training is None:
         return
     proceed = training.validate_and_save

@@ -64,7 +64,8 @@ def assert_whole(out, trees):
     for path in (trees[0] / PART).rglob("*"):
         if path.is_file():
             assert (out / "LibriSpeech" / path.relative_to(trees[0])).read_bytes() == path.read_bytes()
-    assert (out / "LibriSpeech/SPEAKERS.TXT").is_file() and names(out / "download") == []
+    assert (out / "LibriSpeech/SPEAKERS.TXT").is_file()
+    assert names(out / "download") == []
     assert (out / "manifests/dev_clean.tsv").read_text().splitlines()[0] == str(out / "LibriSpeech")
     assert not [path for path in out.rglob("*") if "partial" in path.name]
 
@@ -73,7 +74,8 @@ def assert_whole(out, trees):
 def test_a_download_that_breaks_off_goes_on(archive, trees, tmp_path, ranges):
     with Upstream(archive, cuts=(1000, len(archive) // 2), ranges=ranges) as server:
         done = prepare(tmp_path, server)
-    assert server.asked[:2] == [None, "bytes=1000-"] and len(server.asked) == 3
+    assert server.asked[:2] == [None, "bytes=1000-"]
+    assert len(server.asked) == 3
     assert done["splits"]["dev_clean"]["utterances"] == 12
     assert_whole(tmp_path, trees)
     # A second call asks nobody.
@@ -84,7 +86,8 @@ def test_another_mirror_goes_on_from_what_the_first_one_brought(archive, trees, 
     broken, good = Upstream(archive, cuts=(5000,) + (0,) * download.ATTEMPTS), Upstream(archive)
     with broken, good:
         prepare(tmp_path, NOWHERE, broken, good)
-    assert good.asked == ["bytes=5000-"] and len(broken.asked) == 1 + download.ATTEMPTS
+    assert good.asked == ["bytes=5000-"]
+    assert len(broken.asked) == 1 + download.ATTEMPTS
     assert capsys.readouterr().out.count("asking the next mirror") == 2
     assert_whole(tmp_path, trees)
 
@@ -94,11 +97,13 @@ def test_a_wrong_byte_is_found_and_another_mirror_asked_from_the_start(archive, 
     wrong[len(wrong) // 2] ^= 1
     with Upstream(bytes(wrong)) as bad, Upstream(archive) as good:
         prepare(tmp_path, bad, good)
-    assert good.asked == [None] and "its MD5 is not the published" in capsys.readouterr().out
+    assert good.asked == [None]
+    assert "its MD5 is not the published" in capsys.readouterr().out
     assert_whole(tmp_path, trees)
     with Upstream(bytes(wrong)) as bad, pytest.raises(InputError, match="its MD5 is not .*; call again, or put"):
         prepare(tmp_path / "other", bad, bad)
-    assert names(tmp_path / "other") == ["download"] and names(tmp_path / "other/download") == []
+    assert names(tmp_path / "other") == ["download"]
+    assert names(tmp_path / "other/download") == []
 
 
 def test_a_page_in_the_archives_place_does_not_cost_what_has_arrived(archive, trees, tmp_path):
@@ -118,7 +123,8 @@ def test_no_mirror_is_one_line_that_names_each(archive, tmp_path, capsys):
     assert run_with("prepare_librispeech", *arguments[:-1], "nowhere") == 2
     error, no_address, _ = capsys.readouterr().err.split("\n")
     assert f"nowhere/{ARCHIVE}: is no address" in no_address
-    assert f"{NOWHERE}/a/{ARCHIVE} cannot be" in error and f"{NOWHERE}/b/{ARCHIVE} cannot be" in error
+    assert f"{NOWHERE}/a/{ARCHIVE} cannot be" in error
+    assert f"{NOWHERE}/b/{ARCHIVE} cannot be" in error
 
 
 def test_an_archive_that_was_fetched_by_hand_is_taken_if_it_is_the_right_one(archive, trees, tmp_path):
@@ -171,7 +177,8 @@ def test_the_limited_sets_come_from_their_archive(archives, archive, tmp_path):
         "train_1h": 24,
         "train_10h": 28,
     }
-    assert (tmp_path / "librispeech_finetuning/phones").is_dir() and names(tmp_path / "download") == []
+    assert (tmp_path / "librispeech_finetuning/phones").is_dir()
+    assert names(tmp_path / "download") == []
     assert librilight.prepare(tmp_path, url=NOWHERE) == done
 
 
@@ -207,19 +214,22 @@ def test_a_disk_that_fills_up_costs_nothing_that_had_arrived(archive, trees, dis
     out = disk(len(archive) // 1024 // 2)
     with Upstream(archive) as server:
         assert call(out, server) == 2
-        assert "GB free, dev-clean.tar.gz takes about" in capsys.readouterr().err and server.asked == []
+        assert "GB free, dev-clean.tar.gz takes about" in capsys.readouterr().err
+        assert server.asked == []
         # Others fill the disk while the download runs.
         monkeypatch.setattr(librispeech, "require_space", lambda *_: None)
         assert call(out, server) == 2
         error = capsys.readouterr().err.splitlines()[-1]
-        assert "cannot be written (No space left on device); free some space" in error and len(server.asked) == 1
+        assert "cannot be written (No space left on device); free some space" in error
+        assert len(server.asked) == 1
         arrived = (out / f"download/.{ARCHIVE}.partial").stat().st_size
         assert 0 < arrived < len(archive)
         # Now the archive fits, and what is in it does not.
         disk(int(len(archive) * 1.5) // 1024)
         assert call(out, server) == 2
         assert "cannot be written (No space left on device)" in capsys.readouterr().err.splitlines()[-1]
-        assert server.asked[1:] == [f"bytes={arrived}-"] and names(out / "download") == [ARCHIVE]
+        assert server.asked[1:] == [f"bytes={arrived}-"]
+        assert names(out / "download") == [ARCHIVE]
         assert (out / "download" / ARCHIVE).read_bytes() == archive
     assert call(disk(8192), NOWHERE) == 0
     assert_whole(out, trees)
@@ -251,7 +261,8 @@ def test_a_read_only_disk_is_one_line(archive, trees, tmp_path, capsys):
             assert run_with(*arguments, "--mirrors", server.address) == 2
             assert run_with(*arguments, "--from", trees[0]) == 2
         lines = capsys.readouterr().err.splitlines()
-        assert len(lines) == 2 and all("Read-only file system); name a folder that can be" in line for line in lines)
+        assert len(lines) == 2
+        assert all("Read-only file system); name a folder that can be" in line for line in lines)
         assert server.asked == []
     finally:
         subprocess.run(["umount", out], check=True)

@@ -76,7 +76,8 @@ def test_every_byte_is_what_fairseqs_own_scripts_write(trees, prepared, tmp_path
     fairseqs(root, fragment, split, tmp_path, monkeypatch)
     for kind in ("tsv", "wrd", "ltr"):
         ours, theirs = ((folder / f"{split}.{kind}").read_bytes() for folder in (prepared / "manifests", tmp_path))
-        assert ours == theirs and ours
+        assert ours == theirs
+        assert ours
 
 
 def test_links_are_resolved_as_in_fairseqs_scripts(trees, tmp_path, monkeypatch):
@@ -93,7 +94,8 @@ def test_links_are_resolved_as_in_fairseqs_scripts(trees, tmp_path, monkeypatch)
 def test_the_letters_stand_where_public_checkpoints_have_them():
     symbols = [line.split()[0] for line in letter_dictionary().splitlines()]
     blank, *labels = torchaudio.pipelines.WAV2VEC2_ASR_BASE_960H.get_labels()
-    assert symbols == labels and blank == "-"
+    assert symbols == labels
+    assert blank == "-"
 
 
 @pytest.mark.parametrize("labels", ["ltr", "spm40"])
@@ -111,13 +113,15 @@ def test_fairseqs_fine_tuning_task_loads_audio_and_labels(prepared, tmp_path, la
         item = dataset[index]
         assert task.target_dictionary.unk() not in item["label"].tolist()
         spelled = task.target_dictionary.string(item["label"]).replace(" ", "").replace("|", " ").replace("▁", " ")
-        assert spelled.strip() == line and len(item["source"]) > 16000
+        assert spelled.strip() == line
+        assert len(item["source"]) > 16000
 
 
 def test_a_second_call_writes_nothing(trees, prepared, capsys):
     before = stamps(prepared)
     again = librispeech.prepare(prepared, source=trees["librispeech"])
-    assert "prepared already" in capsys.readouterr().out and stamps(prepared) == before
+    assert "prepared already" in capsys.readouterr().out
+    assert stamps(prepared) == before
     assert again == json.loads((prepared / "librispeech.json").read_text())
     librispeech.prepare(prepared, DEV, source=trees["librispeech"])
     librilight.prepare(prepared, source=trees["limited"])
@@ -130,13 +134,18 @@ def test_parts_come_one_after_the_other_and_the_largest_split_waits_for_all(tree
         return code, {path.stem for path in (tmp_path / "manifests").glob("*.tsv")}, capsys.readouterr().out
 
     code, splits, said = call("dev-clean")
-    assert code == 0 and splits == {"dev_clean"} and "train_960" not in said
+    assert code == 0
+    assert splits == {"dev_clean"}
+    assert "train_960" not in said
     code, splits, said = call("train-clean-100, train-other-500")
-    assert code == 0 and splits == {"dev_clean", "train_100"}
+    assert code == 0
+    assert splits == {"dev_clean", "train_100"}
     assert "train_960 is not written: it needs train-clean-360 too" in said
     before = stamps(tmp_path / "parts")
     code, splits, said = call("train-clean-360")
-    assert code == 0 and splits == {"dev_clean", "train_100", "train_360", "train_960"} and "not written" not in said
+    assert code == 0
+    assert splits == {"dev_clean", "train_100", "train_360", "train_960"}
+    assert "not written" not in said
     assert before.items() <= stamps(tmp_path / "parts").items()
 
 
@@ -152,10 +161,12 @@ def test_a_call_that_was_killed_goes_on_where_it_stopped(trees, tmp_path, monkey
         patch.setattr("ccc_w2v.corpora.librispeech.splits.list_utterances", killed)
         arguments = ("--out", tmp_path, "--from", trees["librispeech"], "--parts", ",".join(parts))
         assert run_with("prepare_librispeech", *arguments) == 130
-    assert not (tmp_path / "librispeech.json").exists() and not list((tmp_path / "manifests").iterdir())
+    assert not (tmp_path / "librispeech.json").exists()
+    assert not list((tmp_path / "manifests").iterdir())
     first = stamps(tmp_path)
     done = librispeech.prepare(tmp_path, parts, source=trees["librispeech"])
-    assert set(done["splits"]) == {"dev_clean", "dev_other"} and first.items() <= stamps(tmp_path).items()
+    assert set(done["splits"]) == {"dev_clean", "dev_other"}
+    assert first.items() <= stamps(tmp_path).items()
 
 
 def test_a_tree_that_moved_is_listed_again(tree, tmp_path):
@@ -190,8 +201,11 @@ def test_an_utterance_that_cannot_be_used_is_named_and_nothing_is_half_written(t
     assert run_tool("prepare_librispeech", out=out, **{"from": tree}, parts="dev-clean") == 2
     printed = capsys.readouterr()
     lines = [line for line in printed.err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "of its utterances cannot be used" in lines[0] and "--leave-out-bad" in lines[0]
-    assert "unusable: " in printed.out and FIRST in printed.out
+    assert len(lines) == 1
+    assert "of its utterances cannot be used" in lines[0]
+    assert "--leave-out-bad" in lines[0]
+    assert "unusable: " in printed.out
+    assert FIRST in printed.out
     assert not stamps(out)
     with pytest.raises(InputError, match=message):
         librispeech.prepare(out, DEV, source=tree)
@@ -223,7 +237,9 @@ def test_what_is_more_than_the_corpus_is_left_out_and_named(tree, tmp_path):
     done = librispeech.prepare(tmp_path / "out", DEV, source=tree)
     assert done["splits"]["dev_clean"]["utterances"] == 8
     left = [line for line in done["differences"] if "left out" in line]
-    assert len(left) == 2 and "400/4001/400-4002-0000.flac" in left[0] and "400/copy.flac" in left[1]
+    assert len(left) == 2
+    assert "400/4001/400-4002-0000.flac" in left[0]
+    assert "400/copy.flac" in left[1]
     assert any("1 transcripts without a recording, the first is 400-4001-0007" in line for line in done["differences"])
 
 
@@ -283,7 +299,9 @@ def test_mistakes_are_one_line(tree, tmp_path, capsys, options, message):
     filled = {key: value.format(tree.parent) for key, value in options.items()}
     assert run_tool("prepare_librispeech", out=tmp_path / "out", **filled) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1 and not stamps(tmp_path / "out")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not stamps(tmp_path / "out")
 
 
 def test_a_wheel_brings_every_manifest():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ccc_w2v.corpora.labels import letters
 from ccc_w2v.corpora.prompts.labels import (
     DOUBTFUL,
-    UnknownReading,
+    UnknownReadingError,
     letters_per_second,
     read_transcripts,
     spoken_words,
@@ -19,7 +19,7 @@ from tests.corpora.prompts.fake_prompts import TRICKY
 
 
 @pytest.mark.parametrize(
-    "written, spoken",
+    ("written", "spoken"),
     [
         *((text, label) for text, label, _ in TRICKY.values() if label),
         ("Press 1 to mute, 2 to lock, or 0 to exit.", "PRESS ONE TO MUTE TWO TO LOCK OR ZERO TO EXIT"),
@@ -57,9 +57,9 @@ def test_spoken_as_the_speaker_reads_it(written, spoken):
     assert spoken_words(written) == spoken
 
 
-@pytest.mark.parametrize("written, token", [("dial 4711 now", "4711"), ("the XYZ menu", "XYZ"), ("50% off", "50%")])
+@pytest.mark.parametrize(("written", "token"), [("dial 4711 now", "4711"), ("the XYZ menu", "XYZ"), ("50% off", "50%")])
 def test_what_no_table_covers_is_refused_by_name(written, token):
-    with pytest.raises(UnknownReading, match=f"^{re.escape(token)}$"):
+    with pytest.raises(UnknownReadingError, match=f"^{re.escape(token)}$"):
         spoken_words(written)
 
 
@@ -67,7 +67,7 @@ def test_what_no_table_covers_is_refused_by_name(written, token):
 def test_a_label_holds_letters_and_apostrophes_only(text):
     try:
         words = spoken_words(text)
-    except UnknownReading:
+    except UnknownReadingError:
         return
     assert re.fullmatch(r"(|[A-Z]+('[A-Z]+)*( [A-Z]+('[A-Z]+)*)*)", words)
     # What is spelled out already is read as it stands.
@@ -91,7 +91,7 @@ def test_transcripts_are_read(tmp_path, compressed):
 
 
 @pytest.mark.parametrize(
-    "content, name, message",
+    ("content", "name", "message"),
     [
         (b"hello: Hello\nno colon here\n", "a.txt", "a.txt:2: expected 'prompt name: text', found 'no colon here'"),
         (b"hello: \xff\n", "a.txt", "a.txt: not a UTF-8 transcript file"),
@@ -106,4 +106,5 @@ def test_a_broken_transcript_file_is_named(tmp_path, content, name, message):
 
 
 def test_doubtful_prompts_name_a_reason():
-    assert all(reason for reason in DOUBTFUL.values()) and "spy-iax" in DOUBTFUL
+    assert all(reason for reason in DOUBTFUL.values())
+    assert "spy-iax" in DOUBTFUL

@@ -91,16 +91,19 @@ def test_letters_and_dictionary_are_fairseqs(prepared):
             assert dictionary.unk() not in dictionary.encode_line(line, add_if_not_exist=False, append_eos=False)
     rows = [line.split() for line in (prepared / "dict.ltr.txt").read_text().splitlines()]
     counts = [int(count) for _, count in rows]
-    assert rows[0][0] == "|" and counts[1:] == sorted(counts[1:], reverse=True)
+    assert rows[0][0] == "|"
+    assert counts[1:] == sorted(counts[1:], reverse=True)
     assert counts[0] == sum(len(line.split()) for line in words)
 
 
 def test_no_text_and_no_recording_is_shared_between_splits(prepared):
     found = labels(prepared)
     texts = {split: {words for where, words in found.values() if where == split} for split in LABELLED}
-    assert not texts["test"] & (texts["train"] | texts["valid"]) and not texts["valid"] & texts["train"]
+    assert not texts["test"] & (texts["train"] | texts["valid"])
+    assert not texts["valid"] & texts["train"]
     test = set(paths(prepared, "test"))
-    assert not test & set(paths(prepared, "pretrain")) and not test & set(paths(prepared, "pretrain_valid"))
+    assert not test & set(paths(prepared, "pretrain"))
+    assert not test & set(paths(prepared, "pretrain_valid"))
     assert not set(paths(prepared, "pretrain_valid")) & set(paths(prepared, "pretrain"))
 
 
@@ -139,7 +142,8 @@ def test_full_scale_is_clipped_not_wrapped(tmp_path):
     soundfile.write(tmp_path / "square.wav", np.repeat([1.0, -1.0] * 20, 100), 8000, subtype="PCM_16")
     prompts._resample(tmp_path / "square.wav", tmp_path / "square.flac")
     wave, _ = soundfile.read(tmp_path / "square.flac")
-    assert (wave[20:180] > 0.8).all() and (wave[220:380] < -0.8).all()
+    assert (wave[20:180] > 0.8).all()
+    assert (wave[220:380] < -0.8).all()
 
 
 def test_a_second_call_does_nothing(prepared, source, capsys, monkeypatch):
@@ -179,9 +183,11 @@ def test_both_layouts_give_the_same_corpus(tmp_path, source, prepared):
     assert labels(tmp_path / "out") == labels(prepared)
     done = json.loads((tmp_path / "out" / "done.json").read_text())
     assert done["origin"] == {"en": f"folder {tmp_path / 'release'}"}
-    assert done["lists"] == check(tmp_path / "out") and set(done["lists"]) == set(MANIFESTS)
+    assert done["lists"] == check(tmp_path / "out")
+    assert set(done["lists"]) == set(MANIFESTS)
     licence = (tmp_path / "out" / "LICENSE.txt").read_text()
-    assert "Recorded by:\nA Speaker" in licence and "https://creativecommons.org/licenses/by-sa/3.0/" in licence
+    assert "Recorded by:\nA Speaker" in licence
+    assert "https://creativecommons.org/licenses/by-sa/3.0/" in licence
 
 
 def spoil(path, change):
@@ -189,7 +195,7 @@ def spoil(path, change):
 
 
 @pytest.mark.parametrize(
-    "name, change, message",
+    ("name", "change", "message"),
     [
         ("train.wrd", lambda lines: lines[1:], "lines that do not fit train.wrd"),
         ("train.tsv", lambda lines: [*lines[:-1], lines[-1].split("\t")[0] + "\t5\n"], "the manifest declares 5"),
@@ -252,4 +258,5 @@ def test_the_tool_ends_a_missing_source_with_one_line_and_code_2(tmp_path):
     (tmp_path / "empty").mkdir()
     result = run_tool("--out", tmp_path / "out", "--upstream", "http://127.0.0.1:9/", PATH=str(tmp_path / "empty"))
     assert result.returncode == 2
-    assert result.stderr.count("\n") == 1 and result.stderr.startswith("error: no source of the voice prompts")
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: no source of the voice prompts")

@@ -41,7 +41,7 @@ def programs(folder, monkeypatch, **scripts):
 
 
 @pytest.mark.parametrize(
-    "below, sounds",
+    ("below", "sounds"),
     [
         ("debian", "usr/share/asterisk/sounds/en_US_f_Allison"),
         ("debian/usr/share/asterisk", "sounds/en_US_f_Allison"),
@@ -53,8 +53,10 @@ def test_every_layout_is_found(trees, below, sounds):
     folder = trees["debian"].parent / below
     found = locate(folder, "en", "here")
     assert found.sounds == (folder / sounds).resolve()
-    assert found.transcripts.name.startswith("core-sounds-en.txt") and found.origin == "here"
-    assert CREDITS in licence_text([found]) and "licenses/by-sa/3.0/" in licence_text([found])
+    assert found.transcripts.name.startswith("core-sounds-en.txt")
+    assert found.origin == "here"
+    assert CREDITS in licence_text([found])
+    assert "licenses/by-sa/3.0/" in licence_text([found])
 
 
 def test_languages_are_told_apart(tmp_path):
@@ -62,7 +64,8 @@ def test_languages_are_told_apart(tmp_path):
     debian_tree(tmp_path, "fr")
     english, french = (locate(tmp_path, language, "here") for language in ("en", "fr"))
     assert (english.sounds.name, french.sounds.name) == ("en_US_f_Allison", "fr_CA_f_June")
-    assert "Une Personne" in licence_text([french]) and CREDITS not in licence_text([french])
+    assert "Une Personne" in licence_text([french])
+    assert CREDITS not in licence_text([french])
     (tmp_path / "usr/share/doc/asterisk-core-sounds-fr/copyright").unlink()
     assert "June Wallack" in licence_text([french])
 
@@ -100,7 +103,8 @@ def test_a_download_killed_before_goes_on_in_the_next_call(archive, tmp_path):
     (tmp_path / f".{ARCHIVE}.partial").write_bytes(archive[:5000])
     with Upstream(archive) as upstream:
         find_recordings("en", tmp_path, upstream=upstream.address)
-    assert upstream.asked == ["bytes=5000-"] and (tmp_path / ARCHIVE).read_bytes() == archive
+    assert upstream.asked == ["bytes=5000-"]
+    assert (tmp_path / ARCHIVE).read_bytes() == archive
 
 
 def test_a_download_killed_just_before_its_end_goes_on(archive, tmp_path):
@@ -129,9 +133,11 @@ def test_debian_is_asked_when_upstream_is_silent(trees, tmp_path, monkeypatch, c
         dpkg=f"cp -r {trees['debian']}/usr .",
     )
     found = find_recordings("en", tmp_path / "download", upstream=NOWHERE)
-    assert "asterisk-core-sounds-en-wav_1.6.1-1_all" in found.origin and found.sounds.is_dir()
+    assert "asterisk-core-sounds-en-wav_1.6.1-1_all" in found.origin
+    assert found.sounds.is_dir()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and re.match(rf"\[en\] {NOWHERE}{ARCHIVE} cannot be fetched", lines[0])
+    assert len(lines) == 2
+    assert re.match(rf"\[en\] {NOWHERE}{ARCHIVE} cannot be fetched", lines[0])
 
 
 def test_nothing_to_be_had_names_the_ways_out_in_one_sentence(tmp_path, monkeypatch):
@@ -141,7 +147,8 @@ def test_nothing_to_be_had_names_the_ways_out_in_one_sentence(tmp_path, monkeypa
     message = str(caught.value)
     for part in ("cannot be fetched", "need apt-get and dpkg", "asterisk-core-sounds-en-wav and", "--source", ARCHIVE):
         assert part in message
-    assert "\n" not in message and not list((tmp_path / "download").iterdir())
+    assert "\n" not in message
+    assert not list((tmp_path / "download").iterdir())
 
 
 def test_missing_package_lists_are_said_to_be_missing(tmp_path, monkeypatch):

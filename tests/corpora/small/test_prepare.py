@@ -69,9 +69,8 @@ def test_the_pinned_lists_are_those_of_the_rule():
 def test_the_pinned_lists_have_the_published_hours():
     expected = {"unlabelled": (1623, 3.97), "train": (753, 1.62), "dev": (165, 0.27), "test": (395, 0.81)}
     assert {name: (hours(name)[0], round(hours(name)[1], 2)) for name in expected} == expected
-    assert hours("train_1h")[1] == pytest.approx(1, abs=0.01) and hours("train_10m")[1] == pytest.approx(
-        1 / 6, abs=0.005
-    )
+    assert hours("train_1h")[1] == pytest.approx(1, abs=0.01)
+    assert hours("train_10m")[1] == pytest.approx(1 / 6, abs=0.005)
 
 
 def test_no_test_speaker_is_heard_in_the_pinned_lists():
@@ -118,8 +117,10 @@ def test_what_must_not_be_heard_is_refused(name, path):
 
 def test_from_folders(repositories, tmp_path):
     done = small.prepare(tmp_path, source=repositories)
-    assert done["lists"]["train"]["recordings"] == 24 and done["lists"]["unlabelled"]["recordings"] == 32
-    assert done["lists"]["dev"]["known_speakers"] == 2 and done["lists"]["test"]["recordings"] == 12
+    assert done["lists"]["train"]["recordings"] == 24
+    assert done["lists"]["unlabelled"]["recordings"] == 32
+    assert done["lists"]["dev"]["known_speakers"] == 2
+    assert done["lists"]["test"]["recordings"] == 12
     small.check(tmp_path)
     for name in ("train", "train_1h", "train_10m", "dev", "test"):
         manifest = read_manifest(tmp_path / f"{name}.tsv")
@@ -283,7 +284,8 @@ def test_bad_options_are_one_line(repositories, tmp_path, capsys, options, messa
     filled = {key: value.format(tmp=tmp_path, repos=repositories) for key, value in options.items()}
     assert run_tool("prepare_small", out=tmp_path / "out", **filled) == 2
     captured = capsys.readouterr()
-    assert captured.err.splitlines()[-1].startswith("error: ") and re.search(message, captured.err)
+    assert captured.err.splitlines()[-1].startswith("error: ")
+    assert re.search(message, captured.err)
     assert not list(tmp_path.glob("out/*.tsv"))
 
 

@@ -78,7 +78,8 @@ def test_rt03_has_its_channels_as_sides_and_no_gaps(prepared):
 def test_the_reference_is_mended_and_the_rules_are_copied(prepared):
     out, _ = prepared
     texts = [segment.text for segment in read_stm(out / "eval2000.stm").segments]
-    assert "JUST (JU-) ALL THINGS" in texts and "I'M {GONNA / GOING TO} (SEE THEM)" in texts
+    assert "JUST (JU-) ALL THINGS" in texts
+    assert "I'M {GONNA / GOING TO} (SEE THEM)" in texts
     assert texts.count("IGNORE_TIME_SEGMENT_IN_SCORING") == 2
     assert (out / "eval2000.glm").read_text() == GLM
 
@@ -101,7 +102,8 @@ def test_audio_is_the_segment_with_its_padding(prepared):
     wave = read_audio(manifest.audio_path(entry), 16_000, declared_samples=entry.samples).numpy()
     expected = scipy.signal.resample_poly(call_audio(10, 100)[1], 2, 1)[round(9.01 * 16_000) - 160 :]
     # 9.10 to 9.90 s, on both sides 0.1 s more, which ends with the audio.
-    assert len(wave) == 16_000 and np.abs(wave - expected).mean() < 0.03 * np.abs(expected).mean()
+    assert len(wave) == 16_000
+    assert np.abs(wave - expected).mean() < 0.03 * np.abs(expected).mean()
 
 
 def test_padding_halves_short_gaps_and_leaves_overlaps_alone():
@@ -151,8 +153,10 @@ def test_bad_input_is_one_line_and_writes_nothing(ldc, tmp_path, capsys, name):
     folders = ["--eval2000-audio", ldc["eval2000_audio"], "--eval2000-text", ldc["eval2000_text"]]
     assert run_with("prepare_switchboard", "--out", tmp_path / "out", *folders) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1].rsplit("\r", 1)[-1]
-    assert error.startswith("error: ") and re.search(message, error), error
-    assert not (tmp_path / "out/eval2000.tsv").exists() and not (tmp_path / "out/audio").exists()
+    assert error.startswith("error: "), error
+    assert re.search(message, error), error
+    assert not (tmp_path / "out/eval2000.tsv").exists()
+    assert not (tmp_path / "out/audio").exists()
 
 
 def test_segments_that_stm_and_pem_do_not_share_are_named(ldc, tmp_path, capsys):

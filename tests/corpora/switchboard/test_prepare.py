@@ -76,11 +76,13 @@ def tree(out):
 def test_lists_are_kaldis_and_labels_fit(prepared):
     out, done = prepared
     utterances = rows(out)
-    assert list(utterances) == sorted(utterances) and len(utterances) == 12 * len(CALLS)
+    assert list(utterances) == sorted(utterances)
+    assert len(utterances) == 12 * len(CALLS)
     for name in LISTS:
         words = lines(out / f"{name}.wrd")
         assert len(words) == len(read_manifest(out / f"{name}.tsv")) == done["counts"][name]["utterances"]
-        assert all(words) and not any("[" in line for line in words)
+        assert all(words)
+        assert not any("[" in line for line in words)
         spelled = [" ".join(line.replace(" ", "|") + "|") for line in words]
         assert lines(out / f"{name}.ltr") == spelled
     # Two of the first twelve are noise alone: they have no label, and are no one else's either.
@@ -91,7 +93,8 @@ def test_lists_are_kaldis_and_labels_fit(prepared):
         "words": 78,
     }
     calls = {entry.path.split(".")[0] for entry in read_manifest(out / "train_30h.tsv").entries}
-    assert calls == set(CALLS) & calls_of_30h() and len(calls) == 5
+    assert calls == set(CALLS) & calls_of_30h()
+    assert len(calls) == 5
     assert "I WORK FOR I B M AND THE B B C'S YUPPIEDOM THEM AB- -Y" in lines(out / "train_30h.wrd")
     assert utterances["sw02151-A_000410-000720"] == [
         *("sw02151-A", "4.100", "7.200"),
@@ -138,7 +141,8 @@ def test_pretraining_leaves_out_dev_and_what_is_too_short(prepared):
 def test_the_dictionary_loads_in_fairseq_and_has_apostrophe_and_hyphen(prepared):
     out, _ = prepared
     dictionary = Dictionary.load(str(out / "dict.ltr.txt"))
-    assert dictionary[dictionary.nspecial] == "|" and {"'", "-"} <= set(dictionary.symbols)
+    assert dictionary[dictionary.nspecial] == "|"
+    assert {"'", "-"} <= set(dictionary.symbols)
     assert not [symbol for symbol in dictionary.symbols[dictionary.nspecial :] if len(symbol) != 1]
     for name in LISTS:
         for line in lines(out / f"{name}.ltr"):
@@ -160,7 +164,8 @@ def test_segments_are_their_sides_audio_at_their_times(prepared, line, side, sta
     wave = read_audio(manifest.audio_path(entry), 16_000, declared_samples=entry.samples).numpy()
     expected = scipy.signal.resample_poly(call_audio(14, 0)[side], 2, 1)[round(start * 16_000) : round(end * 16_000)]
     # What differs is mu-law's steps, 2 % of the level.
-    assert len(wave) == len(expected) and np.abs(wave - expected).mean() < 0.03 * np.abs(expected).mean()
+    assert len(wave) == len(expected)
+    assert np.abs(wave - expected).mean() < 0.03 * np.abs(expected).mean()
 
 
 def test_a_zip_and_a_folder_hold_the_same(prepared, ldc, tmp_path):
@@ -220,7 +225,8 @@ def test_a_call_that_cannot_be_decoded_ends_the_work_at_once(ldc, tmp_path, monk
     monkeypatch.setattr(switchboard_audio, "read_sides", damaged)
     with pytest.raises(InputError, match="sw02005.sph: cannot be decoded"):
         prepare(tmp_path, Options(**ldc), workers=1)
-    assert len(asked) <= 2 < len(CALLS) and not list((tmp_path / "audio").iterdir())
+    assert len(asked) <= 2 < len(CALLS)
+    assert not list((tmp_path / "audio").iterdir())
 
 
 def test_excess_is_thinned_out_evenly_and_nothing_else():
@@ -228,7 +234,9 @@ def test_excess_is_thinned_out_evenly_and_nothing_else():
     utterances = [Utterance("sw02001", Span(f"A_{n}", "A", n, n + 1, ""), text) for n, text in enumerate(texts)]
     kept = without_excess(utterances, 300)
     counts = Counter(each.text for each in kept)
-    assert counts["yeah"] == 299 and counts["oh"] == 300 and counts["once"] == 1
+    assert counts["yeah"] == 299
+    assert counts["oh"] == 300
+    assert counts["once"] == 1
     assert counts["uh-huh"] == pytest.approx(300, abs=3)
     halves = [sum(each.span.start < 500 for each in kept if each.text == "uh-huh"), counts["uh-huh"] / 2]
     assert halves[0] == pytest.approx(halves[1], abs=10)
@@ -236,7 +244,9 @@ def test_excess_is_thinned_out_evenly_and_nothing_else():
 
 def test_pinned_lists_are_what_they_say():
     known, subset = known_calls(), calls_of_30h()
-    assert len(known) == 2438 and min(known) == "sw02001" and max(known) == "sw04940"
+    assert len(known) == 2438
+    assert min(known) == "sw02001"
+    assert max(known) == "sw04940"
 
     def place(call):
         return hashlib.blake2b(f"switchboard 30 h:{call}".encode(), digest_size=8).hexdigest()
@@ -260,7 +270,8 @@ def test_sphere_is_decoded_as_sox_does(tmp_path):
     found = read_sides(open_call(tmp_path / "call.sph"))
     subprocess.run(["sox", tmp_path / "call.sph", "-e", "signed", "-b", "16", tmp_path / "call.wav"], check=True)
     expected, rate = soundfile.read(tmp_path / "call.wav", dtype="float32")
-    assert rate == RATE and found.shape == expected.T.shape == (2, RATE)
+    assert rate == RATE
+    assert found.shape == expected.T.shape == (2, RATE)
     assert np.array_equal(found, expected.T)
 
 

@@ -43,7 +43,8 @@ def test_a_plain_word_stays_and_every_mark_around_it_goes(word):
     assert said(word) == word
     for marked in (f"[laughter-{word}]", f"{{{word}}}", f"[{word}/other]", f"{word}_1"):
         assert said(marked) == word
-    assert said(f"{word}[rest]-") == f"{word}-" and said(f"-[rest]{word}") == f"-{word}"
+    assert said(f"{word}[rest]-") == f"{word}-"
+    assert said(f"-[rest]{word}") == f"-{word}"
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +85,14 @@ def test_words_and_labels(dictionary, text, cased, words, label):
 
 def test_noises_are_kept_as_one_symbol_each():
     label = label_words("oh [noise] yeah [vocalized-noise]", keep_noises=True)
-    assert label == "OH [NOISE] YEAH [VOCALIZED-NOISE]" and not unknown_characters(label.split())
+    assert label == "OH [NOISE] YEAH [VOCALIZED-NOISE]"
+    assert not unknown_characters(label.split())
     assert letters(label) == "O H | [NOISE] | Y E A H | [VOCALIZED-NOISE] |"
 
 
 def test_digits_and_foreign_letters_are_found():
-    assert unknown_characters(["OH", "-1K"]) == "1" and unknown_characters(["CAFÉ"]) == "É"
+    assert unknown_characters(["OH", "-1K"]) == "1"
+    assert unknown_characters(["CAFÉ"]) == "É"
     assert not unknown_characters(["UH-HUH", "IT'N", "AB-"])
 
 

@@ -49,6 +49,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 def scored(files: dict[str, Path], **options: object) -> dict:
     report = files["stm"].with_name("score.json")
+    report.unlink(missing_ok=True)  # of another hypothesis, which a score does not replace
     assert run_tool("score", standard="hub5", json=report, **files, **options) == 0
     return json.loads(report.read_text())
 
@@ -134,7 +135,7 @@ def test_utterances_score_as_their_recordings(files: dict[str, Path], tmp_path: 
     assert found["files"]["segments"]["path"] == str(tmp_path / "cuts")
     # sw_1 B is silent here: sclite agrees that its word is deleted.
     assert found["by_speaker"]["sw_1_B"]["deletions"] == 1
-    assert found["differences"] is None or found["differences"]["segments"] == 0
+    assert (found["differences"] or {}).get("segments") == (0 if sclite.installed() else None)
 
 
 def test_refusals_are_one_line(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
