@@ -74,6 +74,7 @@ GROUPS = {
         Command("import", "import_checkpoint", "a wav2vec 2.0 from elsewhere, for pre-training or fine-tuning"),
         Command("features", "extract_features", "hidden states and codebook indices of recordings"),
         Command("probe", "probe", "what frozen features know: a CTC probe"),
+        Command("codes", "codes", "hear what the codes stand for, and which lead to which"),
         Command("benchmark", "benchmark", "measure speed and memory"),
     ],
 }
