@@ -3,7 +3,8 @@
     ccc-w2v codes --checkpoint exp/run1/checkpoints/checkpoint_last.pt --manifest data/small/dev.tsv --out codes.html
 
 The page has sound, spectrogram and share of use for every code in use, the codes that no frame chose, and which groups
-of codes lead to which: the graph of code transitions, clustered by the imbalance of its flows (DIGRAC, arXiv 2106.05194).
+of codes lead to which: the graph of code transitions, clustered by the imbalance of its flows (DIGRAC, arXiv
+2106.05194).
 """
 
 from __future__ import annotations

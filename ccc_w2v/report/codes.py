@@ -6,7 +6,7 @@ import base64
 import importlib.resources
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import soundfile
@@ -15,10 +15,12 @@ from matplotlib.figure import Figure
 
 from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.files import write_whole
-from ccc_w2v.probe.code_examples import CodeUse, Example
 from ccc_w2v.probe.code_flow import cluster_by_flow, transition_counts
-from ccc_w2v.probe.features import Encoder, read_wave
 from ccc_w2v.report.code_flow import flow_figure, flow_rows
+
+if TYPE_CHECKING:
+    from ccc_w2v.probe.code_examples import CodeUse, Example
+    from ccc_w2v.probe.features import Encoder
 
 AROUND = 0.2  # seconds of audio before and behind a frame
 
@@ -58,6 +60,8 @@ def write_codes_page(
 
 def _shown(encoder: Encoder, manifest: Manifest, example: Example) -> dict[str, Any]:
     """Return what the page shows of a frame: its sound, its spectrogram, where it is from."""
+    from ccc_w2v.probe.features import read_wave  # loads fairseq
+
     entry = manifest.entries[-example.utterance]
     rate = encoder.sample_rate
     wave_S = read_wave(encoder, manifest, entry)
