@@ -74,7 +74,7 @@ def _is_finetuned(folder: Path) -> bool:
     if kind != "wav2vec2" or len(architectures) != 1 or architectures[0] not in (PRETRAINED, FINETUNED):
         raise InputError(
             f"{path}: holds {' '.join(map(str, architectures)) or 'no architecture'} of type {kind!r}, expected "
-            f"{PRETRAINED} or {FINETUNED} of type 'wav2vec2'; an encoder alone has no codebook to go on with"
+            f"{PRETRAINED} or {FINETUNED} of type 'wav2vec2'; an encoder alone has no codebook for further pre-training"
         )
     return architectures[0] == FINETUNED
 

@@ -162,7 +162,7 @@ def build_model(source: str | Path, state: dict[str, Any]) -> tuple[Any, Any]:
     state = {**state, "cfg": OmegaConf.create(cfg)}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can mend
+            warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can fix
             models, _, task = load_model_ensemble_and_task([str(source)], state=state)
     except Exception as error:  # whatever fairseq, omegaconf and torch make of settings that describe no model
         reason = " ".join(str(error).split())

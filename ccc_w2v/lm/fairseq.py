@@ -37,7 +37,7 @@ def load_fairseq_lm(
     try:
         task = LanguageModelingTask(task_settings, words)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can mend
+            warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can fix
             network = models.build_model(settings, task, from_checkpoint=True)
             network.load_state_dict(state["model"], strict=True)
     except Exception as error:  # whatever fairseq and torch make of settings that describe no model

@@ -180,7 +180,7 @@ def convert(clip: Clip, target: Path, sample_rate: int) -> int:
         wave_S = _mono(audio, first, last, clip.name)
         pcm = resampled_pcm(torch.from_numpy(wave_S), audio.samplerate, sample_rate)
     if not pcm.any():
-        raise InputError(f"{clip.source}: silent from {first / audio.samplerate:.1f} s on; remove it or mend it")
+        raise InputError(f"{clip.source}: silent from {first / audio.samplerate:.1f} s on; remove or repair it")
     with whole(target, overwrite=True) as partial:
         soundfile.write(partial, pcm, sample_rate, format="FLAC", subtype="PCM_16")
     return len(pcm)
