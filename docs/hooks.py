@@ -2,7 +2,7 @@
 
 - ``{{ task }}``, ``{{ model }}``, ``{{ criterion }}``, ``{{ transforms }}`` and ``{{ commands }}`` in a page become
   tables made from the dataclasses and the command line at build time, so that they cannot go stale.
-- README.md and RESULTS.md of every recipe, CONTRIBUTING.md and CHANGELOG.md are pages of the manual, where they lie.
+- README.md and RESULTS.md of every recipe, CONTRIBUTING.md, SECURITY.md and CHANGELOG.md are pages of the manual too.
 - Links between pages are written for a reader of the repository; on the site a link to any other file is plain text.
 """
 
@@ -35,7 +35,7 @@ RECIPE_TITLES = {"prompts": "The demo", "small": "Small comparison", "librispeec
 def mounted() -> list[str]:
     """Return the pages outside docs/, as paths below the repository's root."""
     recipes = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/*/*.md"))
-    return [*recipes, "CONTRIBUTING.md", "CHANGELOG.md"]
+    return [*recipes, "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
