@@ -18,7 +18,7 @@ EPOCHS = [
     *("checkpoint.save_interval=1", "checkpoint.no_epoch_checkpoints=false", "checkpoint.save_interval_updates=0"),
     "checkpoint.keep_interval_updates=-1",
 ]
-PLATEAU = ["~lr_scheduler", "+lr_scheduler._name=reduce_lr_on_plateau", "+lr_scheduler.lr_shrink=0.5"]
+PLATEAU = ["lr_scheduler._name=reduce_lr_on_plateau", "lr_scheduler.warmup_updates=0", "+lr_scheduler.lr_shrink=0.5"]
 # Any loss of validation is no improvement then.
 PLATEAU += ["+lr_scheduler.lr_threshold=100"]
 
