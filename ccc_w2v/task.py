@@ -124,11 +124,11 @@ class CccPretrainingTask(AudioPretrainingTask):
         self.state.add_factory("counts", lambda: {"audio_samples": 0, "bad_audio": 0})
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
-        """Give the task's state to the checkpoint, by the name that fairseq looks for when a training goes on."""
+        """Give the task's state to the checkpoint, by the name that fairseq looks for when a training resumes."""
         return {type(self).__name__: utils.move_to_cpu(dict(self.state.state_dict))}
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
-        """Take the task's state from the checkpoint that a training goes on from."""
+        """Take the task's state from the checkpoint that a training resumes from."""
         self.state.merge_state_dict(state)
 
     def load_dataset(self, split: str, task_cfg: Any = None, **kwargs: Any) -> None:
@@ -350,7 +350,7 @@ def _nothing(stepped: tuple[Any, Any, dict[str, Any]]) -> tuple[Any, Any, dict[s
 def _end_on_bad_audio(sample: dict[str, Any]) -> None:
     if "error" in sample:
         with one_line_errors():
-            raise InputError(f"{sample['error']}; or set on_bad_audio: skip under task")
+            raise InputError(f"{sample['error']}; or set task.on_bad_audio=skip")
 
 
 def lock_run(save_dir: str) -> Any:

@@ -15,8 +15,13 @@ from ccc_w2v.files import write_whole
 from ccc_w2v.text_files import text_lines
 from ccc_w2v.training.log import read_records
 
-MODELS = {"from random weights": "finetune_random", "after pre-training": "finetune"}
-DECODINGS = {"greedy": "decode", "with a word LM": "decode_lm"}
+RANDOM, PRETRAINED = "from random weights", "after pre-training"
+# Where each row's transcripts lie (hyp.trn, ref.trn), of the random and of the pre-trained model.
+ROWS = {
+    "frozen features": {RANDOM: "random/probe/test", PRETRAINED: "pretrain/probe/test"},
+    "fine-tuned": {RANDOM: "finetune_random/decode", PRETRAINED: "finetune/decode"},
+    "fine-tuned, word LM": {RANDOM: "finetune_random/decode_lm", PRETRAINED: "finetune/decode_lm"},
+}
 RATES = {"cer": "char", "wer": "word"}
 
 
@@ -32,9 +37,9 @@ def main() -> int:
         raise InputError(f"{log}: holds no line of training statistics; run the pre-training with log_format=json")
     first, last = records[0], records[-1]
     results = {
-        name: _compared(folder, decoding)
-        for name, decoding in DECODINGS.items()
-        if (folder / MODELS["after pre-training"] / decoding / "score.json").is_file()
+        name: compared(*(folder / path for path in paths.values()))
+        for name, paths in ROWS.items()
+        if all((folder / path / "hyp.trn").is_file() for path in paths.values())
     }
     summary = {
         "pretraining": {
@@ -65,54 +70,50 @@ def main() -> int:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Lay the error rates out: a row for each decoding and rate, random and pre-trained beside each other."""
-    lines = [f"\n{'held-out prompts':<24}" + "".join(f"{name:>26}" for name in MODELS) + f"{'difference':>28}"]
-    for decoding, compared in results.items():
+    """Lay the error rates out: a row for each system and rate, random and pre-trained beside each other."""
+    lines = [f"\n{'held-out prompts':<26}" + "".join(f"{name:>25}" for name in (RANDOM, PRETRAINED, "difference"))]
+    for system, row in results.items():
         for rate in RATES:
-            values = compared[rate]
-            cells = [_with_interval(values[name]) for name in MODELS.values()]
-            difference = _with_interval(values["difference"], signed=True) if values["difference"] else "-"
-            lines.append(f"{rate.upper() + ', ' + decoding:<24}" + "".join(f"{cell:>26}" for cell in cells))
-            lines[-1] += f"{difference:>28}"
-    measured = next(iter(results.values()))
-    lines.append(
-        f"{measured['utterances']} utterances, {measured['words']} words; brackets: 95 % bootstrap interval; "
-        "difference: pre-trained minus random, on the same utterances"
-    )
+            values = row[rate]
+            cells = [_with_interval(values[name]) for name in (RANDOM, PRETRAINED)]
+            cells.append(_with_interval(values["difference"], signed=True) if values["difference"] else "-")
+            lines.append(f"{rate.upper() + ', ' + system:<26}" + "".join(f"{cell:>25}" for cell in cells))
+    for row in list(results.values())[:1]:
+        lines.append(
+            f"{row['utterances']} utterances, {row['words']} words; brackets: 95 % bootstrap interval; difference: "
+            "pre-trained minus random on the same utterances"
+        )
     return "\n".join(lines)
 
 
-def _compared(folder: Path, decoding: str) -> dict[str, Any]:
-    """Return both models' rates and their paired difference, of words and of letters."""
+def compared(random: Path, pretrained: Path) -> dict[str, Any]:
+    """Return both folders' rates of words and letters with intervals, and their paired difference.
+
+    Each folder holds hyp.trn and ref.trn of the same utterances.
+    """
     from ccc_w2v.data.randomness import generator_for
     from ccc_w2v.score.bootstrap import paired_bootstrap
-    from ccc_w2v.score.scorecard import read_texts
+    from ccc_w2v.score.scorecard import measure, read_texts
     from ccc_w2v.score.wer import score
 
-    folders = {name: folder / name / decoding for name in MODELS.values()}
-    references = read_texts(next(iter(folders.values())) / "ref.trn", "none")
-    compared: dict[str, Any] = {"utterances": len(references)}
+    folders = {RANDOM: random, PRETRAINED: pretrained}
+    references = read_texts(pretrained / "ref.trn", "none")
+    measured = {name: measure(path / "ref.trn", path / "hyp.trn") for name, path in folders.items()}
+    row: dict[str, Any] = {"utterances": len(references)}
     for rate, unit in RATES.items():
-        scores = {name: score(references, read_texts(path / "hyp.trn", "none"), unit) for name, path in folders.items()}
-        errors = {name: [counts.errors for counts in scored.utterances.values()] for name, scored in scores.items()}
-        totals = [counts.words for counts in scores["finetune"].utterances.values()]
-        difference = paired_bootstrap(
-            errors["finetune"], errors["finetune_random"], totals, generator=generator_for(0, f"bootstrap {unit}")
-        )
-        compared[rate] = {
-            name: {
-                "rate": json.loads((path / "score.json").read_text(encoding="utf-8"))[rate]["rate"],
-                "interval": json.loads((path / "score.json").read_text(encoding="utf-8"))[rate]["interval"],
-            }
-            for name, path in folders.items()
-        }
-        compared[rate]["difference"] = difference and {
+        row[rate] = {name: {key: measured[name][rate][key] for key in ("rate", "interval")} for name in folders}
+        scores = [score(references, read_texts(folders[name] / "hyp.trn", "none"), unit) for name in folders]
+        of_random, of_pretrained = ([counts.errors for counts in scored.utterances.values()] for scored in scores)
+        units = [counts.words for counts in scores[0].utterances.values()]
+        generator = generator_for(0, f"bootstrap {unit}")
+        difference = paired_bootstrap(of_pretrained, of_random, units, generator=generator)
+        row[rate]["difference"] = difference and {
             "rate": difference.value,
             "interval": list(difference.interval),
             "p": difference.p,
         }
-        compared[f"{unit}s"] = scores["finetune"].total.words
-    return compared
+        row[f"{unit}s"] = sum(units)
+    return row
 
 
 def _with_interval(value: dict[str, Any], signed: bool = False) -> str:

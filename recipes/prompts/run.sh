@@ -4,9 +4,9 @@
 #
 #   recipes/prompts/run.sh [--stage N] [--stop-stage N] [--seed N] [--out DIR] [--source DIR] [--dry-run]
 #
-# Stages: 1 prepare, 2 pretrain, 3 export to plain fairseq, 4 finetune, 5 decode, 6 score, 7 export to Hugging Face,
-# 8 the table and summary.json. What is done is kept: a stage that has its marker is passed over, a training that was
-# stopped is resumed. The pre-training continues from small.pt, which small.md describes.
+# Stages: 1 prepare, 2 pretrain, 3 probe frozen features, 4 finetune, 5 decode, 6 score, 7 export to Hugging Face,
+# 8 the table and summary.json. What is done is kept: a stage that has its marker is passed over, an interrupted training
+# resumes. The pre-training continues from small.pt, which small.md describes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -53,12 +53,19 @@ if wanted 2; then
     spent pretrain
 fi
 if wanted 3; then
-    echo "3. export to plain fairseq"
-    run_once "$run/pretrain/.exported" python tools/export.py --to fairseq --overwrite \
-        --checkpoint "$run/pretrain/checkpoints/checkpoint_last.pt" --out "$run/pretrain/plain.pt"
-    spent export
+    echo "3. probe the frozen features, and those of random weights (one update at a learning rate of 0)"
+    train "random weights" "$run/random" pretrain task.data="$data" task.augment="$config/augment.yaml" \
+        optimization.max_update=1 optimization.lr=[0.0]
+    for model in pretrain random; do
+        run_once "$run/$model/.probed" python tools/probe.py --checkpoint "$run/$model/checkpoints/checkpoint_last.pt" \
+            --train "$data/train_few.tsv" --dev "$data/valid.tsv" --test "$data/test.tsv" --head lstm --seed "$seed" \
+            --updates 900 --out "$run/$model/probe"
+    done
+    spent probe
 fi
 if wanted 4; then
+    run_once "$run/pretrain/.exported" python tools/export.py --to fairseq --overwrite \
+        --checkpoint "$run/pretrain/checkpoints/checkpoint_last.pt" --out "$run/pretrain/plain.pt"
     echo "4. fine-tune with fairseq's own CTC model, after pre-training and from random weights"
     train "fine-tuning, pre-trained" "$run/finetune" finetune task.data="$data" model.w2v_path="$run/pretrain/plain.pt"
     spent finetune

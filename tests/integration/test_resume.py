@@ -119,7 +119,7 @@ def test_ctrl_c_saves_and_ends_with_130_and_the_run_goes_on(warm, corpus, tmp_pa
     assert "interrupted: saving after this update" in output
     assert "Traceback" not in output
     saved = state(tmp_path / "run")["optimizer_history"][-1]["num_updates"]
-    assert f"told to stop: saved after update {saved}; the same command goes on" in output
+    assert f"told to stop: saved after update {saved}; the same command resumes" in output
     settings[1] = f"optimization.max_update={saved + 1}"
     done(warm.run(arguments(corpus, tmp_path / "run", *settings), log))
     assert state(tmp_path / "run")["optimizer_history"][-1]["num_updates"] == saved + 1
