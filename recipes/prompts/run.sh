@@ -55,7 +55,7 @@ fi
 if wanted 3; then
     echo "3. probe the frozen features, and those of random weights (one update at a learning rate of 0)"
     train "random weights" "$run/random" pretrain task.data="$data" task.augment="$config/augment.yaml" \
-        optimization.max_update=1 optimization.lr=[0.0]
+        optimization.max_update=1 "optimization.lr=[0.0]"
     for model in pretrain random; do
         run_once "$run/$model/.probed" python tools/probe.py --checkpoint "$run/$model/checkpoints/checkpoint_last.pt" \
             --train "$data/train_few.tsv" --dev "$data/valid.tsv" --test "$data/test.tsv" --head lstm --seed "$seed" \
