@@ -174,15 +174,15 @@ def keep_task_state() -> None:
 
     @functools.wraps(save)
     def save_checkpoint(self: Any, filename: str, extra_state: dict[str, Any]) -> Any:
-        given = self.task.get_checkpoint_dict() if hasattr(self.task, "get_checkpoint_dict") else {}
-        return save(self, filename, {**extra_state, **given})
+        task_state = self.task.get_checkpoint_dict() if hasattr(self.task, "get_checkpoint_dict") else {}
+        return save(self, filename, {**extra_state, **task_state})
 
     @functools.wraps(load)
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough: Any) -> Any:
         extra_state, epoch_iterator = load(cfg, trainer, **passthrough)
-        found = (extra_state or {}).get(type(trainer.task).__name__)
-        if found and hasattr(trainer.task, "set_checkpoint_dict"):
-            trainer.task.set_checkpoint_dict(found)
+        task_state = (extra_state or {}).get(type(trainer.task).__name__)
+        if task_state and hasattr(trainer.task, "set_checkpoint_dict"):
+            trainer.task.set_checkpoint_dict(task_state)
         return extra_state, epoch_iterator
 
     Trainer.save_checkpoint, checkpoint_utils.load_checkpoint = save_checkpoint, load_checkpoint

@@ -295,9 +295,9 @@ _REQUIRED = {
 def refuse_unsupported(cfg: CccWav2Vec2Config) -> None:
     """Raise InputError for a setting that two views cannot share or that no seed could replay."""
     for name, required in _REQUIRED.items():
-        found = getattr(cfg, name, required)
-        found = getattr(found, "value", found)
-        if found != required:
-            raise InputError(f"model.{name}={found}: ccc_wav2vec2 needs {name}={required}; wav2vec2 takes others")
+        value = getattr(cfg, name, required)
+        value = getattr(value, "value", value)
+        if value != required:
+            raise InputError(f"model.{name}={value}: ccc_wav2vec2 needs {name}={required}; wav2vec2 takes others")
     if cfg.mask_prob <= 0 or cfg.num_negatives <= 0:
         raise InputError("model.mask_prob and model.num_negatives must be positive: the loss is over masked frames")

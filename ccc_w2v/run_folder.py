@@ -64,8 +64,10 @@ def file_output(
     path: str | Path, settings: Mapping[str, str | Path | int | float | bool | None], inputs: Sequence[str | Path]
 ) -> Output:
     """Return a JSON or HTML file that holds its own settings; of the values that are files their content counts."""
-    held = {name: content_of(value) if isinstance(value, (str, Path)) else value for name, value in settings.items()}
-    return Output(Path(path), held, Path(path), [Path(path)], inputs)
+    contents = {
+        name: content_of(value) if isinstance(value, (str, Path)) else value for name, value in settings.items()
+    }
+    return Output(Path(path), contents, Path(path), [Path(path)], inputs)
 
 
 def check(output: Output, *, overwrite: bool = False) -> bool:
@@ -130,8 +132,8 @@ def recorded_settings(record: Path) -> dict[str, Any] | None:
     content = _as_settings(record.read_text(encoding="utf-8", errors="replace"))
     if content is None:
         return None
-    held = content.get(SETTINGS_KEY)
-    return held if isinstance(held, dict) else content
+    settings = content.get(SETTINGS_KEY)
+    return settings if isinstance(settings, dict) else content
 
 
 def _as_settings(text: str) -> dict[str, Any] | None:
@@ -145,8 +147,8 @@ def _as_settings(text: str) -> dict[str, Any] | None:
 def _differences(recorded: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> list[str]:
     """Return the names of settings that differ, in the order of ``settings``; all values as JSON writes them."""
     wanted = json.loads(json.dumps(dict(settings), default=str))
-    held = recorded or {}
-    return [name for name in dict.fromkeys((*wanted, *held)) if held.get(name) != wanted.get(name)]
+    before = recorded or {}
+    return [name for name in dict.fromkeys((*wanted, *before)) if before.get(name) != wanted.get(name)]
 
 
 def remove(paths: Sequence[Path]) -> None:

@@ -89,18 +89,18 @@ class Transform(ABC):
 
     def materials(self, waves_RS: Tensor, parameters: list[Parameters]) -> list[Tensor]:
         """Return each wave's material on the waves' device, made here where ``load`` has not made it before."""
-        loaded = [one if MATERIAL in one else self.load(one, waves_RS.shape[1]) for one in parameters]
-        return [one[MATERIAL].to(waves_RS) for one in loaded]
+        loaded = [drawn if MATERIAL in drawn else self.load(drawn, waves_RS.shape[1]) for drawn in parameters]
+        return [drawn[MATERIAL].to(waves_RS) for drawn in loaded]
 
     def apply(self, waves_BS: Tensor, parameters: list[Parameters | None]) -> Tensor:
         """Return a new batch (B, S) in which the waves with parameters are changed and the others are bit-equal."""
         assert len(parameters) == len(waves_BS), "one set of parameters, or None, for each wave"
-        drawn = [one for one in parameters if one is not None]
+        drawn = [row for row in parameters if row is not None]
         if len(drawn) == len(parameters):
             return self.change(waves_BS, drawn)
         changed_BS = waves_BS.clone()
         if drawn:
-            rows_R = torch.tensor([one is not None for one in parameters], device=waves_BS.device).nonzero().squeeze(1)
+            rows_R = torch.tensor([row is not None for row in parameters], device=waves_BS.device).nonzero().squeeze(1)
             changed_BS[rows_R] = self.change(waves_BS[rows_R], drawn)
         return changed_BS
 

@@ -28,7 +28,7 @@ class TimeDropout(Transform):
         return {"chunks": [[draw_integer(generator, samples), length] for length in lengths]}
 
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
-        return mute(waves_RS, [one["chunks"] for one in parameters])
+        return mute(waves_RS, [drawn["chunks"] for drawn in parameters])
 
 
 def mute(waves_RS: Tensor, chunks_R: list[list[list[int]]]) -> Tensor:

@@ -34,7 +34,7 @@ class BandLimit(Transform):
         return {"low_hz": self.low_hz.draw(generator), "high_hz": self.high_hz.draw(generator)}
 
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
-        bands = [(one["low_hz"], one["high_hz"]) for one in parameters]
+        bands = [(drawn["low_hz"], drawn["high_hz"]) for drawn in parameters]
         return match_level(band_pass(waves_RS, bands, self.sample_rate), waves_RS)
 
 

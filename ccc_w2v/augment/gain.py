@@ -23,7 +23,7 @@ class Gain(Transform):
         return {"gain_db": self.gain_db.draw(generator)}
 
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
-        gain_R1 = waves_RS.new_tensor([10 ** (one["gain_db"] / 20) for one in parameters]).unsqueeze(1)
+        gain_R1 = waves_RS.new_tensor([10 ** (drawn["gain_db"] / 20) for drawn in parameters]).unsqueeze(1)
         return waves_RS * gain_R1
 
 
@@ -40,7 +40,7 @@ class Clipping(Transform):
         return {"depth_db": self.depth_db.draw(generator)}
 
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
-        share_R1 = waves_RS.new_tensor([10 ** (-one["depth_db"] / 20) for one in parameters]).unsqueeze(1)
+        share_R1 = waves_RS.new_tensor([10 ** (-drawn["depth_db"] / 20) for drawn in parameters]).unsqueeze(1)
         limit_R1 = share_R1 * waves_RS.abs().amax(dim=1, keepdim=True)
         return match_level(waves_RS.clamp(-limit_R1, limit_R1), waves_RS)
 

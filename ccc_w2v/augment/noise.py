@@ -39,7 +39,7 @@ class GaussianNoise(Transform):
         return torch.randn(samples, generator=torch.Generator().manual_seed(drawn["noise_seed"]))
 
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
-        ratio_R1 = waves_RS.new_tensor([one["std_ratio"] for one in parameters]).unsqueeze(1)
+        ratio_R1 = waves_RS.new_tensor([drawn["std_ratio"] for drawn in parameters]).unsqueeze(1)
         noise_RS = torch.stack(self.materials(waves_RS, parameters))
         # In place, here and below: a fresh tensor of this size costs as much as the sum.
         return noise_RS.mul_(ratio_R1 * waves_RS.std(dim=1, correction=0, keepdim=True)).add_(waves_RS)
@@ -73,7 +73,7 @@ class RecordedNoise(Transform):
 
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
         noise_RS = torch.stack(self.materials(waves_RS, parameters))
-        snr_R1 = waves_RS.new_tensor([one["snr_db"] for one in parameters]).unsqueeze(1)
+        snr_R1 = waves_RS.new_tensor([drawn["snr_db"] for drawn in parameters]).unsqueeze(1)
         gain_R1 = (power(waves_RS) / (power(noise_RS) * 10 ** (snr_R1 / 10))).sqrt()
         return match_level(noise_RS.mul_(gain_R1).add_(waves_RS), waves_RS)
 

@@ -37,7 +37,9 @@ _NOISES: tuple[type[Transform], ...] = (GaussianNoise, BackgroundNoise, Music, B
 _REVERBS: tuple[type[Transform], ...] = (Reverb, RecordedReverb, Freeverb)
 _CHANNELS: tuple[type[Transform], ...] = (BandLimit, Telephone, Clipping, Gain, Polarity)
 _EFFECTS: tuple[type[Transform], ...] = (PitchShift, TimeDropout)
-TRANSFORMS: dict[str, type[Transform]] = {one.name: one for one in (*_NOISES, *_REVERBS, *_CHANNELS, *_EFFECTS)}
+TRANSFORMS: dict[str, type[Transform]] = {
+    transform.name: transform for transform in (*_NOISES, *_REVERBS, *_CHANNELS, *_EFFECTS)
+}
 
 Drawn = list[Parameters | None]  # one entry for each transform of the pipeline; None where the coin said no
 
@@ -95,7 +97,7 @@ class Pipeline:
         out_BS = waves_BS
         for position, step in enumerate(self.steps):
             parameters = [utterance[position] for utterance in drawn]
-            if any(one is not None for one in parameters):
+            if any(row is not None for row in parameters):
                 out_BS = step.transform.apply(out_BS, parameters)
         return waves_BS.clone() if out_BS is waves_BS else out_BS
 
@@ -116,7 +118,7 @@ class Pipeline:
 
 def manifest_settings() -> tuple[str, ...]:
     """Return the overrides that load_pipeline knows: settings of a run, each a manifest of recordings."""
-    overrides = {one.metadata["override"] for kind in TRANSFORMS.values() for one in _settings(kind)}
+    overrides = {setting.metadata["override"] for kind in TRANSFORMS.values() for setting in _settings(kind)}
     return tuple(sorted(overrides - {None}))
 
 
@@ -174,7 +176,7 @@ def _read_yaml(path: Path) -> Any:
 
 
 def _settings(transform: type[Transform]) -> list[dataclasses.Field[Any]]:
-    return [one for one in dataclasses.fields(transform) if one.metadata]
+    return [field for field in dataclasses.fields(transform) if field.metadata]
 
 
 def _build_step(
@@ -191,23 +193,23 @@ def _build_step(
     if not isinstance(name, str) or name not in TRANSFORMS:
         raise InputError(f"{where}: unknown transform {name!r}; known: {', '.join(TRANSFORMS)}")
     where = f"{where} ({name})"
-    settings = {one.name: one for one in _settings(TRANSFORMS[name])}
+    settings = {field.name: field for field in _settings(TRANSFORMS[name])}
     for key in entry:
         if key not in {"name", "p", *settings}:
             raise InputError(f"{where}: unknown key {key!r}; known: p, {', '.join(settings)}")
     kinds = get_type_hints(TRANSFORMS[name])
     values = {}
-    for key, one in settings.items():
-        override = overrides.get(one.metadata["override"])
+    for key, field in settings.items():
+        override = overrides.get(field.metadata["override"])
         if override:
             values[key] = Path(override)
         elif key in entry:
-            values[key] = _read_setting(path, f"{where}: {key}", entry[key], kinds[key], one.metadata)
-        elif one.metadata["override"] in fallbacks:
-            values[key] = Path(fallbacks[one.metadata["override"]])
-        elif one.default is dataclasses.MISSING:
+            values[key] = _read_setting(path, f"{where}: {key}", entry[key], kinds[key], field.metadata)
+        elif field.metadata["override"] in fallbacks:
+            values[key] = Path(fallbacks[field.metadata["override"]])
+        elif field.default is dataclasses.MISSING:
             raise InputError(
-                f"{where}: needs a {key} and has none; set task.{one.metadata['override']}, or {key} in a YAML of yours"
+                f"{where}: needs a {key}; set task.{field.metadata['override']}, or {key} in a YAML file of your own"
             )
     p = _read_number(f"{where}: p", entry.get("p", 1.0), float, 0.0, 1.0)
     try:

@@ -43,7 +43,7 @@ class PitchShift(Transform):
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
         # In float64: the phases add up over the frames, and that of a faint bin would carry a device's rounding along.
         waves = waves_RS.double()
-        ratios_R = torch.tensor([2 ** (one["semitones"] / 12) for one in parameters], dtype=waves.dtype)
+        ratios_R = torch.tensor([2 ** (drawn["semitones"] / 12) for drawn in parameters], dtype=waves.dtype)
         # One after the other: on a CPU the large tensors of a whole batch take more than twice as long.
         singles = zip(waves.split(1), ratios_R.to(waves.device).split(1), strict=True)
         shifted_RS = torch.cat([self._shift(wave_1S, ratio_1) for wave_1S, ratio_1 in singles])
@@ -72,7 +72,7 @@ class PitchShift(Transform):
         """Take back the lag of each wave behind its original, at most half a window of the vocoder."""
         samples = waves_RS.shape[1]
         both = self._magnitudes(shifted_RS), self._magnitudes(waves_RS)
-        spectra = [torch.fft.rfft(one, n=2 * samples) for one in both]
+        spectra = [torch.fft.rfft(magnitude_RN, n=2 * samples) for magnitude_RN in both]
         correlation_RN = torch.fft.irfft(spectra[0] * spectra[1].conj(), n=2 * samples)
         reach = min(round(WINDOW_S / 2 * self.sample_rate), samples - 1)
         near_RL = torch.cat((correlation_RN[:, -reach:], correlation_RN[:, : reach + 1]), dim=1)

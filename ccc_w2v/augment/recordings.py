@@ -29,10 +29,11 @@ class Recordings:
         self.sample_rate = sample_rate
         for index in range(len(self)) if self.checked_at_start else ():
             entry, where = self.manifest.entries[index], self.manifest.where(self.manifest.entries[index])
-            found = audio_samples(self.manifest.audio_path(entry), sample_rate, where=where)
-            if found != entry.samples:
+            recorded = audio_samples(self.manifest.audio_path(entry), sample_rate, where=where)
+            if recorded != entry.samples:
                 raise InputError(
-                    f"{self.where(index)}: {found} samples, the manifest declares {entry.samples}; rewrite the manifest"
+                    f"{self.where(index)}: {recorded} samples, the manifest declares {entry.samples}; "
+                    "write the manifest again"
                 )
 
     def __len__(self) -> int:

@@ -68,7 +68,7 @@ class Reverb(Transform):
         return {"room": draw_integer(generator, self.rooms)}
 
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
-        rooms = [self.response(one["room"]) for one in parameters]
+        rooms = [self.response(drawn["room"]) for drawn in parameters]
         wet_RS = convolve(
             waves_RS, [response_L.to(waves_RS) for response_L, _ in rooms], delays=[direct for _, direct in rooms]
         )

@@ -88,7 +88,7 @@ def _take_chunks(folder: Path, chunks: Sequence[range], simulate: Callable[[int]
             with _locked(folder, chunk, blocking) as mine:
                 # Another process may have written it, or died before it did.
                 if mine and not _is_whole(folder, chunk):
-                    rooms = _shown(chunk, max(each.stop for each in chunks)) if wait else chunk
+                    rooms = _shown(chunk, max(rooms_range.stop for rooms_range in chunks)) if wait else chunk
                     _write(folder, chunk, [simulate(room) for room in rooms])
 
 

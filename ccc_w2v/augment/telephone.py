@@ -79,16 +79,18 @@ class Telephone(Transform):
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
         # The filters of the band are those of the resampling too: ten times as fast as torchaudio's in float64.
         stride = self.sample_rate // RATE
-        bands = [(one["low_hz"], one["high_hz"]) for one in parameters]
+        bands = [(drawn["low_hz"], drawn["high_hz"]) for drawn in parameters]
         narrow_RN = band_pass(waves_RS.double(), bands, self.sample_rate)[:, ::stride]
-        level_R1 = narrow_RN.new_tensor([10 ** (one["level_dbov"] / 10) for one in parameters]).unsqueeze(1)
+        level_R1 = narrow_RN.new_tensor([10 ** (drawn["level_dbov"] / 10) for drawn in parameters]).unsqueeze(1)
         narrow_RN = scale_to_power(narrow_RN, level_R1)
-        snr_R1 = narrow_RN.new_tensor([one["line_snr_db"] or 0.0 for one in parameters]).unsqueeze(1)
+        snr_R1 = narrow_RN.new_tensor([drawn["line_snr_db"] or 0.0 for drawn in parameters]).unsqueeze(1)
         noise_RN = torch.stack(self.materials(waves_RS, parameters)).to(narrow_RN)
         narrow_RN = narrow_RN + noise_RN * (power(narrow_RN) / 10 ** (snr_R1 / 10)).sqrt()
-        coded_RN = torch.stack([g711(wave_N, one["law"]) for wave_N, one in zip(narrow_RN, parameters, strict=True)])
+        coded_RN = torch.stack(
+            [g711(wave_N, drawn["law"]) for wave_N, drawn in zip(narrow_RN, parameters, strict=True)]
+        )
         spread_RS = waves_RS.new_zeros((len(waves_RS), coded_RN.shape[1] * stride), dtype=torch.float64)
-        spread_RS[:, ::stride] = mute(coded_RN, [one["lost"] for one in parameters])
+        spread_RS[:, ::stride] = mute(coded_RN, [drawn["lost"] for drawn in parameters])
         heard_RS = band_pass(spread_RS, [(0.0, RATE / 2)] * len(parameters), self.sample_rate)
         return match_level(heard_RS[:, : waves_RS.shape[1]], waves_RS.double()).to(waves_RS)
 

@@ -130,10 +130,10 @@ def _greedy(
     }
     texts: dict[str, list[str]] = {}
     chosen = {OURS: _keeping(texts, OURS, lambda: _decode(model, manifest, folder))}
-    for name, each in ways.items():
-        way, texts[f"{name}, one at a time"] = _faster(each)
+    for name, by_batching in ways.items():
+        way, texts[f"{name}, one at a time"] = _faster(by_batching)
         print(f"{name}: {way}")
-        chosen[name] = _keeping(texts, name, each[way])
+        chosen[name] = _keeping(texts, name, by_batching[way])
     taken = measure.interleaved(chosen, args.rounds, CPU)
     _print_table("greedy", taken, seconds)
     letters = sum(map(len, texts[OURS]))
@@ -254,12 +254,12 @@ def _factor(taken: list[float], seconds: float) -> float:
 
 def _print_table(title: str, taken: Mapping[str, list[float]], seconds: float) -> None:
     print(f"{title:<24}{'median s':>10}{'real-time factor':>20}{'ours / it':>12}")
-    for name, each in taken.items():
+    for name, times in taken.items():
         ratio = "" if name == OURS else f"{_ratio(taken, name):.3f}"
-        print(f"  {name:<22}{statistics.median(each):>10.2f}{_factor(each, seconds):>20.4f}{ratio:>12}")
+        print(f"  {name:<22}{statistics.median(times):>10.2f}{_factor(times, seconds):>20.4f}{ratio:>12}")
 
 
 def _print_errors(texts: Mapping[str, list[str]], ids: list[str], references: Mapping[str, str]) -> None:
-    for name, each in texts.items() if references else ():
-        hypotheses = {key: text for key, text in zip(ids, each, strict=True) if key in references}
+    for name, hypothesis_texts in texts.items() if references else ():
+        hypotheses = {key: text for key, text in zip(ids, hypothesis_texts, strict=True) if key in references}
         print(f"  {name}: {score(references, hypotheses).error_rate:.1%} word error rate")

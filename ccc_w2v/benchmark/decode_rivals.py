@@ -37,7 +37,7 @@ class Transformers:
         self.processor = Wav2Vec2Processor.from_pretrained(folder, local_files_only=True)
         self.paths = [manifest.audio_path(entry) for entry in manifest.entries]
         # The base model's frames; what lies behind them in a padded batch is padding.
-        self.frames = [int(self.model._get_feat_extract_output_lengths(each.samples)) for each in manifest.entries]
+        self.frames = [int(self.model._get_feat_extract_output_lengths(entry.samples)) for entry in manifest.entries]
         self.by_length = sorted(range(len(self.paths)), key=lambda index: -manifest.entries[index].samples)
 
     def logits(self, batch: int) -> Iterator[tuple[int, torch.Tensor]]:
@@ -79,8 +79,8 @@ class Fairseq:
         texts = [""] * len(self.manifest)
         with torch.no_grad():
             for sample in batches:
-                found = self.decoder.generate([self.model], sample)
-                for index, hypotheses in zip(sample["id"].tolist(), found, strict=True):
+                nbest_lists = self.decoder.generate([self.model], sample)
+                for index, hypotheses in zip(sample["id"].tolist(), nbest_lists, strict=True):
                     pieces = self.task.target_dictionary.string(hypotheses[0]["tokens"].int())
                     texts[index] = post_process(pieces, "letter")
         return texts
@@ -126,12 +126,12 @@ def transformers_beam(
     with multiprocessing.get_context("fork").Pool(processes) as pool:
 
         def decode(beam: int) -> list[str]:
-            found = [
+            hypotheses = [
                 (index, hears(logits_TV[: rival.frames[index]]).numpy()) for index, logits_TV in rival.logits(batch)
             ]
-            decoded = decoder.decode_batch(pool, [logits for _, logits in found], beam_width=beam)
-            texts = dict(zip((index for index, _ in found), decoded, strict=True))
-            return [texts[index] for index in range(len(found))]
+            decoded = decoder.decode_batch(pool, [logits for _, logits in hypotheses], beam_width=beam)
+            texts = dict(zip((index for index, _ in hypotheses), decoded, strict=True))
+            return [texts[index] for index in range(len(hypotheses))]
 
         yield decode
         decoder.cleanup()

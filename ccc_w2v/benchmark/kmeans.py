@@ -51,7 +51,7 @@ def quantised_points(count: int, generator: torch.Generator) -> torch.Tensor:
     """Return points (P, D) like quantised targets: pairs of codes of 2 x 320, some used far more than others."""
     codebook = torch.randn(2, 320, WIDTH // 2, generator=generator)
     usage = torch.rand(2, 320, generator=generator) ** 8
-    codes = [torch.multinomial(one, count, replacement=True, generator=generator) for one in usage]
+    codes = [torch.multinomial(probabilities, count, replacement=True, generator=generator) for probabilities in usage]
     vectors = torch.cat([rows[code] for rows, code in zip(codebook, codes, strict=True)], dim=-1)
     return vectors @ torch.randn(WIDTH, WIDTH, generator=generator) / WIDTH**0.5
 

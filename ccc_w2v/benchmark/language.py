@@ -40,10 +40,10 @@ def invent(folder: Path, draw: np.random.Generator) -> Language:
     """Draw words and sentences in which each word has followers that it prefers; write words.arpa and words.txt."""
     letters = list(LETTERS.replace("|", "").replace("'", ""))
     rank = 1 / np.arange(1, len(letters) + 1)
-    found: set[str] = set()
-    while len(found) < WORDS:
-        found.add("".join(draw.choice(letters, size=draw.integers(2, 11), p=rank / rank.sum())))
-    words = sorted(found)
+    spellings: set[str] = set()
+    while len(spellings) < WORDS:
+        spellings.add("".join(draw.choice(letters, size=draw.integers(2, 11), p=rank / rank.sum())))
+    words = sorted(spellings)
     draw.shuffle(words)
     frequency = 1 / np.arange(1, WORDS + 1)
     followers = draw.choice(WORDS, size=(WORDS, 20), p=frequency / frequency.sum())

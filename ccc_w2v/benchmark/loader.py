@@ -57,14 +57,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             normalize=True,
             accept_left_out=True,
         )
-        found: dict[int, list[float]] = {number: [] for number in workers}
+        speeds: dict[int, list[float]] = {number: [] for number in workers}
         with tqdm(total=args.rounds * len(workers), desc="measuring", unit="round") as bar:
             for turn in range(args.rounds):
                 dataset.set_epoch(turn + 1)
                 for number in workers:
-                    found[number].append(_realtime(dataset, number, args) * args.seconds * args.batch)
+                    speeds[number].append(_realtime(dataset, number, args) * args.seconds * args.batch)
                     bar.update()
-    medians = {number: statistics.median(values) for number, values in found.items()}
+    medians = {number: statistics.median(values) for number, values in speeds.items()}
     per_core = {number: value / max(number, 1) for number, value in medians.items()}
     print(
         f"medians of {args.rounds} rounds of {args.batches} batches of {args.batch} x {args.seconds:g} s, "

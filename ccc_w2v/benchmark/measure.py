@@ -59,11 +59,11 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         function()
-    held = most = 0
+    allocated = most = 0
     for event in profiled.profiler.kineto_results.events():
         if event.name() == "[memory]":
-            held += event.nbytes()
-            most = max(most, held)
+            allocated += event.nbytes()
+            most = max(most, allocated)
     return most
 
 
@@ -73,9 +73,9 @@ def range_seconds(function: Callable[[], object], names: list[str], device: torc
     with profile(activities=activities) as profiled:
         function()
         synchronize(device)
-    found = {event.key: event for event in profiled.key_averages()}
+    events = {event.key: event for event in profiled.key_averages()}
     attribute = "device_time_total" if device.type == "cuda" else "cpu_time_total"
-    return {name: getattr(found[name], attribute) / 1e6 if name in found else 0.0 for name in names}
+    return {name: getattr(events[name], attribute) / 1e6 if name in events else 0.0 for name in names}
 
 
 def median_ratio(numerators: list[float], denominators: list[float]) -> float:

@@ -181,14 +181,14 @@ class Bench:
                 with torch.profiler.record_function("backward"):
                     self._backward(self.model, loss)
 
-        found = measure.range_seconds(step, [*names, "backward", "forward"], self.device)
+        seconds_of = measure.range_seconds(step, [*names, "backward", "forward"], self.device)
         for handle in handles:
             handle.remove()
-        forward = found.pop("forward")
-        total = forward + found["backward"]
-        found["rest of forward"] = forward - sum(found[name] for name in names)
+        forward = seconds_of.pop("forward")
+        total = forward + seconds_of["backward"]
+        seconds_of["rest of forward"] = forward - sum(seconds_of[name] for name in names)
         print("ours, two views, by the profiler:")
-        for name, taken in found.items():
+        for name, taken in seconds_of.items():
             print(f"  {name.removeprefix('ccc.').replace('_', ' '):24}{taken:8.3f} s{taken / total:8.2%}")
 
     def print_utilisation(self, seconds: float) -> None:

@@ -60,10 +60,10 @@ def _expand(node: ast.expr) -> ConvLayers:
         layers = _expand(node.left) + _expand(node.right)
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         times = _whole(node.right)
-        one = _expand(node.left)
-        if len(one) * times > MAX_LAYERS:
+        left = _expand(node.left)
+        if len(left) * times > MAX_LAYERS:
             raise ValueError(f"more than {MAX_LAYERS} layers")
-        layers = one * times
+        layers = left * times
     elif isinstance(node, ast.List):
         layers = [_layer(element) for element in node.elts]
     else:

@@ -100,14 +100,14 @@ def gather(model: Any, finetuned: bool) -> dict[str, torch.Tensor]:
     Raises InputError for a tensor that fairseq has no place for.
     """
     names = tensor_names(model.config, finetuned)
-    found = model.state_dict()
+    tensors = model.state_dict()
     if f"{_PROJECTION}.weight" not in names:
         width = model.config.hidden_size
-        weight, bias = (found.pop(f"{_PROJECTION}.{part}") for part in ("weight", "bias"))
+        weight, bias = (tensors.pop(f"{_PROJECTION}.{part}") for part in ("weight", "bias"))
         if not torch.equal(weight, torch.eye(width)) or bias.any():
             raise InputError(
                 f"{_PROJECTION}: fairseq has no projection between equal widths ({width}), and this one is no identity"
             )
-    if homeless := sorted(found.keys() - names.keys()):
+    if homeless := sorted(tensors.keys() - names.keys()):
         raise InputError(f"tensors that fairseq has no place for: {', '.join(homeless)}")
-    return {name: found[theirs].float().clone() for theirs, name in names.items()}
+    return {name: tensors[theirs].float().clone() for theirs, name in names.items()}

@@ -177,6 +177,6 @@ def _check_cuts(tokenizer: Any, processor: Any, pieces: list[str]) -> None:
     for _ in range(_SAMPLE_TEXTS):
         drawn = torch.randint(len(pieces), (_SAMPLE_PIECES,), generator=generator).tolist()
         text = processor.decode([pieces[index] for index in drawn])
-        expected, found = processor.encode(text, out_type=str), tokenizer.tokenize(text)
-        if found != expected:
-            raise InputError(f"transformers' tokenizer cuts {text!r} into {found}, sentencepiece into {expected}")
+        expected, tokenized = processor.encode(text, out_type=str), tokenizer.tokenize(text)
+        if tokenized != expected:
+            raise InputError(f"transformers' tokenizer cuts {text!r} into {tokenized}, sentencepiece into {expected}")

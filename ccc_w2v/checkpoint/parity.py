@@ -40,14 +40,14 @@ def largest_difference(fairseq_model: Any, hf_model: Any, waves: Sequence[torch.
 
     The waves are what the models take: normalised where the task normalises. Both models are in eval mode.
     """
-    found = [
+    differences = [
         _compare(
             fairseq_outputs(fairseq_model, wave[None]), transformers_outputs(hf_model, wave[None]), f"recording {i}"
         )
         for i, wave in enumerate(waves, start=1)
     ]
-    found.append(_compare_padded(fairseq_model, hf_model, waves))
-    return max(found, key=lambda difference: difference.value)
+    differences.append(_compare_padded(fairseq_model, hf_model, waves))
+    return max(differences, key=lambda difference: difference.value)
 
 
 def normalized(wave: torch.Tensor, normalize: bool) -> torch.Tensor:

@@ -65,10 +65,10 @@ def _holds_namespace(settings: Any) -> bool:
 def _why_unreadable(error: Exception) -> str:
     """Say why torch.load failed, without its advice to turn safety off."""
     lines = str(error).strip().splitlines() or [""]
-    if found := re.search(
+    if match := re.search(
         r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) (\S+)|got (?:an )?unsupported (\S+)", str(error)
     ):
-        return f"it pickles {found[1] or found[2]}, which could run code; only tensors and plain data are loaded"
+        return f"it pickles {match[1] or match[2]}, which could run code; only tensors and plain data are loaded"
     if "weights_only" in lines[0] or "Weights only" in lines[0]:
         return "its pickle holds more than tensors and plain data"
     return f"{type(error).__name__}: {lines[0]}"

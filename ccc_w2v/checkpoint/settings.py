@@ -87,10 +87,10 @@ def sections_within(cfg: dict[str, Any]) -> dict[str, Any]:
 
 def _section(args: Namespace, config_class: type) -> dict[str, Any]:
     types = {field.name: field.type for field in fields(config_class)}
-    given = {name: value for name, value in vars(args).items() if name in known_fields(config_class)}
+    known = {name: value for name, value in vars(args).items() if name in known_fields(config_class)}
     return {
         **field_defaults(config_class),
-        **{name: _value(value, types.get(name, str)) for name, value in given.items()},
+        **{name: _value(value, types.get(name, str)) for name, value in known.items()},
     }
 
 

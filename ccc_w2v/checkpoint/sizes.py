@@ -54,7 +54,10 @@ def _transformer(model: Mapping[str, Any], place: str) -> int:
     if isinstance(filters, str):
         filters = ast.literal_eval(canonical("character_filters", filters) or "[]")
     characters = _size(model, "character_embedding_dim", place)
-    convolutions = sum(_product(each) for each in filters or [] if isinstance(each, (list, tuple))) * characters
+    convolutions = (
+        sum(_product(filter_shape) for filter_shape in filters or [] if isinstance(filter_shape, (list, tuple)))
+        * characters
+    )
     sides = sum(_size(model, f"decoder_{name}_dim", place) for name in ("input", "output"))
     return total + width * (positions if model.get("decoder_learned_pos") else 0) + convolutions + width * sides
 

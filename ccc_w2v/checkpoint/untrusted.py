@@ -101,7 +101,7 @@ class _Reader:
         if isinstance(value, Mapping):
             return self._within(value)._section(value, place, depth)
         if isinstance(value, (list, tuple)):
-            return [self.read(each, name, f"{place}[{index}]", depth + 1) for index, each in enumerate(value)]
+            return [self.read(item, name, f"{place}[{index}]", depth + 1) for index, item in enumerate(value)]
         if isinstance(value, str):
             return self._text(value, name, place)
         return _number(value, place)

@@ -91,7 +91,7 @@ def _check_sections(cfg: Any, place: str) -> None:
 def _check_history(history: Any) -> None:
     if history is None:
         return
-    if not isinstance(history, list) or not all(isinstance(each, dict) for each in history):
+    if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
         raise InputError("its optimizer_history is not a list of tables")
     if not history:
         return
@@ -104,7 +104,7 @@ def _dictionary(data: Any) -> dict[str, list]:
     symbols, count = (data.get(name) if isinstance(data, dict) else None for name in ("symbols", "count"))
     if not isinstance(symbols, list) or not isinstance(count, list) or not len(symbols) == len(count) <= MAX_SYMBOLS:
         raise InputError("its dictionary is not a list of symbols and one of their counts, of equal length")
-    if not all(isinstance(symbol, str) for symbol in symbols) or not all(isinstance(each, int) for each in count):
+    if not all(isinstance(symbol, str) for symbol in symbols) or not all(isinstance(number, int) for number in count):
         raise InputError("its dictionary holds symbols that are no text, or counts that are no whole numbers")
     return {"symbols": symbols, "count": count}
 

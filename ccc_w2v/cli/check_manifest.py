@@ -61,7 +61,7 @@ def main() -> int:
     report_path = options.report or (options.out and Path(options.out).with_suffix(".report.json"))
     output = output_of(options, manifest, labels, report_path)
     same = check(output, overwrite=options.overwrite) if output else False
-    label_reports = [found for kind in labels if (found := check_labels(manifest, kind[1:]))]
+    label_reports = [label_report for kind in labels if (label_report := check_labels(manifest, kind[1:]))]
     findings = check_manifest(
         manifest,
         options.sample_rate,
@@ -71,7 +71,7 @@ def main() -> int:
     )
     print_findings(findings, label_reports, report_path)
     result = report(manifest, findings, options.sample_rate)
-    result["labels"] = [warning for found in label_reports for warning in found.warnings()]
+    result["labels"] = [warning for label_report in label_reports for warning in label_report.warnings()]
     wrong = {finding.entry for finding in findings}
     print(summary(manifest, [entry.samples for entry in manifest.entries if entry not in wrong], options.sample_rate))
     if output and not same:
@@ -109,8 +109,8 @@ def print_findings(findings: list[Finding], label_reports: list[LabelReport], re
         print(f"{name}: {finding.message}", file=sys.stderr)
         if more:
             print(f"{name}: {more} more lines like this one ({finding.fault}); {where}", file=sys.stderr)
-    for found in label_reports:
-        for warning in found.warnings():
+    for label_report in label_reports:
+        for warning in label_report.warnings():
             print(f"warning: {warning}", file=sys.stderr)
 
 

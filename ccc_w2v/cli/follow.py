@@ -60,8 +60,8 @@ def follow(command: list[str], path: Path, title: str) -> int:
 
 
 def _advance(bar: tqdm, line: str) -> None:
-    if bar.total is None and (found := MAX_UPDATE.search(line)):
-        bar.total = int(found[1])
+    if bar.total is None and (match := MAX_UPDATE.search(line)):
+        bar.total = int(match[1])
         bar.refresh()
     parsed = parse_line(line)
     if parsed is None:

@@ -86,22 +86,22 @@ def run(options: argparse.Namespace) -> None:
             for count in dict.fromkeys(counts)
         ]
 
-    found = plans()
+    candidates = plans()
     if options.measure:
-        trial = measure(options.config, recipe, found[0].max_tokens, options.overrides, options.manifest)
+        trial = measure(options.config, recipe, candidates[0].max_tokens, options.overrides, options.manifest)
         step = trial.step_seconds
-        found = plans()
+        candidates = plans()
     if options.manifest:
         own, *shares = (
             filled_share(options.manifest, recipe, tokens)
-            for tokens in (recipe.max_tokens, *(plan.max_tokens for plan in found))
+            for tokens in (recipe.max_tokens, *(plan.max_tokens for plan in candidates))
         )
-        found = [with_batches(plan, share, own) for plan, share in zip(found, shares, strict=True)]
-    print(table(found, trial), file=sys.stderr if options.print_overrides else sys.stdout)
+        candidates = [with_batches(plan, share, own) for plan, share in zip(candidates, shares, strict=True)]
+    print(table(candidates, trial), file=sys.stderr if options.print_overrides else sys.stdout)
     if options.out:
-        write_plan(options, overlay(found[0]))
+        write_plan(options, overlay(candidates[0]))
     if options.print_overrides:
-        print("\n".join(found[0].overrides()))
+        print("\n".join(candidates[0].overrides()))
     else:
         missing = missing_settings(options.config, options.overrides)
-        print(f"\n{command(options.config, found[0], options.overrides, missing, options.manifest)}")
+        print(f"\n{command(options.config, candidates[0], options.overrides, missing, options.manifest)}")

@@ -61,12 +61,12 @@ def main() -> None:
     if limited:
         done.append(librilight.prepare(options.out, source=options.limited_from, **common))
     print(f"{'split':<12}{'utterances':>12}{'hours':>10}{'speakers':>10}")
-    for split, size in ((split, size) for one in done for split, size in one["splits"].items()):
+    for split, size in ((split, size) for stage in done for split, size in stage["splits"].items()):
         print(f"{split:<12}{size['utterances']:>12}{size['hours']:>10.2f}{size['speakers']:>10}")
-    for split, lacking in ((split, lacking) for one in done for split, lacking in one["waiting"].items()):
+    for split, lacking in ((split, lacking) for stage in done for split, lacking in stage["waiting"].items()):
         print(f"{split} is not written: it needs {', '.join(lacking)} too")
-    found = [difference for one in done for difference in one["differences"]]
-    for difference in found:
+    differences = [difference for stage in done for difference in stage["differences"]]
+    for difference in differences:
         print(f"differs: {difference}", file=sys.stderr)
-    if found and options.strict:
-        raise InputError(f"{len(found)} differences from the published corpus; see above")
+    if differences and options.strict:
+        raise InputError(f"{len(differences)} differences from the published corpus; see above")

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     model = load_language_model(options.lm, options.lm_dict, options.lm_sentencepiece)
     model.network.to(options.device)
     rescored = rescore(model, nbest, options.weight, lower=options.lower)
-    changed = sum(found[0]["text"] != nbest[utterance][0]["text"] for utterance, found in rescored.items())
+    changed = sum(ranked[0]["text"] != nbest[utterance][0]["text"] for utterance, ranked in rescored.items())
     write_rescored(output, options.nbest, rescored)
     print(f"{options.out / 'hyp.trn'}: {len(rescored)} utterances, {changed} of them with another text than before")
 

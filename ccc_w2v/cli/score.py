@@ -42,11 +42,11 @@ def arguments() -> argparse.Namespace:
     hub5.add_argument("--ctm-out", help="also write the hypotheses of whole recordings, sorted, to this .ctm file")
     options = parser.parse_args()
     of_texts, of_recordings = {"ref", "groups", "conditions"}, {"stm", "glm", "segments", "ctm_out"}
-    given = {name for name in of_texts | of_recordings if vars(options)[name] is not None}
+    named = {name for name in of_texts | of_recordings if vars(options)[name] is not None}
     with_or_without = "with" if options.standard else "without"
-    if idle := given & (of_texts if options.standard else of_recordings):
+    if idle := named & (of_texts if options.standard else of_recordings):
         parser.error(f"--{sorted(idle)[0].replace('_', '-')} does not go {with_or_without} --standard hub5")
-    if missing := ({"stm", "glm"} if options.standard else {"ref"}) - given:
+    if missing := ({"stm", "glm"} if options.standard else {"ref"}) - named:
         parser.error(f"expected {' and '.join(f'--{name}' for name in sorted(missing))}")
     if options.standard and options.normalize != "none":
         parser.error("no use for --normalize with --standard hub5: the GLM holds the text rules")

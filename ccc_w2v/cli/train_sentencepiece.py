@@ -40,12 +40,12 @@ def main() -> None:
 
     name = options.name or f"{'spm' if options.type == 'unigram' else options.type}{options.size}"
     splits = options.splits.replace(" ", "").split(",") if options.splits else None
-    found = [options.out / f"{split}.wrd" for split in splits] if splits else sorted(options.out.glob("*.wrd"))
+    word_files = [options.out / f"{split}.wrd" for split in splits] if splits else sorted(options.out.glob("*.wrd"))
     if options.text:
         kind, overwrite = options.type, options.overwrite
         sentences = train(
-            options.text, options.out, name=name, size=options.size, kind=kind, to_label=found, overwrite=overwrite
+            options.text, options.out, name=name, size=options.size, kind=kind, to_label=word_files, overwrite=overwrite
         )
         print(f"{options.out / name}.model: {options.size} pieces from {sentences} sentences")
-    for words in found:
+    for words in word_files:
         print(label(words, options.out / f"{name}.model"))

@@ -141,21 +141,21 @@ def _plot(rows: Sequence[Mapping[str, Any]], arms: Mapping[str, str], title: str
         for number, (arm, arm_title) in enumerate(shown.items()):
             places = [place + 0.8 * ((number + 0.5) / len(shown) - 0.5) for place in range(len(conditions))]
             cells = [_cells(rows, arm, condition) for condition in conditions]
-            held = [(place, cell) for place, cell in zip(places, cells, strict=True) if cell]
-            values = [100 * mean(row[measure] for row in cell) for _, cell in held]
+            present = [(place, cell) for place, cell in zip(places, cells, strict=True) if cell]
+            values = [100 * mean(row[measure] for row in cell) for _, cell in present]
             bars = [
                 _bar([row[f"{measure}_interval"] for row in cell], value)
-                for (_, cell), value in zip(held, values, strict=True)
+                for (_, cell), value in zip(present, values, strict=True)
             ]
             panel.errorbar(
-                [place for place, _ in held],
+                [place for place, _ in present],
                 values,
                 yerr=[[low for low, _ in bars], [high for _, high in bars]],
                 fmt="o",
                 capsize=3,
                 label=arm_title,
             )
-            for place, cell in held:
+            for place, cell in present:
                 panel.plot([place] * len(cell), [100 * row[measure] for row in cell], "k.", markersize=2)
         panel.set(ylabel=f"{name}, %")
         panel.grid(axis="y", alpha=0.3)

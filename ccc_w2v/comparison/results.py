@@ -144,8 +144,8 @@ def _compare(
 def _adjusted(together: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Adjust the p-values of the pairs of one condition for their number; a test without data says nothing."""
     for test in ("cer", "wer", "mapsswe"):
-        found = [(row[test] or {}).get("p") for row in together]
-        for row, adjusted in zip(together, holm([1.0 if p is None else p for p in found]), strict=True):
+        p_values = [(row[test] or {}).get("p") for row in together]
+        for row, adjusted in zip(together, holm([1.0 if p is None else p for p in p_values]), strict=True):
             row[f"{test}_p_adjusted"] = adjusted
     for row in together:
         row["holds"] = max(row["wer_p_adjusted"], row["mapsswe_p_adjusted"]) < 1 - LEVEL

@@ -153,7 +153,7 @@ def _has_setting(name: str) -> bool:
 
     section, key = name.split(".")
     assert section == "criterion", name
-    return key in {one.name for one in dataclasses.fields(CccCriterionConfig)}
+    return key in {field.name for field in dataclasses.fields(CccCriterionConfig)}
 
 
 def _names(config: Mapping[str, Any], key: str) -> bool:

@@ -28,9 +28,9 @@ def write_checked(out: Path, root: Path, files: Sequence[Path], workers: int | N
             entries.append(Entry(str(file.relative_to(root)), audio_samples(file, SAMPLE_RATE), line))
         except InputError as error:
             bad.append(str(error))
-    found = find_bad_audio(Manifest(str(out), str(root), tuple(entries)), SAMPLE_RATE, workers=workers or _cores())
-    good = [entry for entry in entries if entry not in found]
-    bad += [message.removeprefix(f"{out}:{entry.line}: ") for entry, message in found.items()]
+    bad_lines = find_bad_audio(Manifest(str(out), str(root), tuple(entries)), SAMPLE_RATE, workers=workers or _cores())
+    good = [entry for entry in entries if entry not in bad_lines]
+    bad += [message.removeprefix(f"{out}:{entry.line}: ") for entry, message in bad_lines.items()]
     if not good:
         raise InputError(f"{root}: no recording for {out.name} is usable ({(bad or ['there is none'])[0]})")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -83,8 +83,8 @@ def read_terms(subset: Path) -> list[tuple[Path, tuple[str, str]]]:
             by_file.setdefault(name, block)
     # A text that names no file is about all of them.
     default = "" if by_file else text
-    found = [(path, by_file.get(path.stem, default)) for path in sorted(subset.glob("*.wav"))]
-    return [(path, (licence_of(words), " ".join(words.split()))) for path, words in found]
+    licensed = [(path, by_file.get(path.stem, default)) for path in sorted(subset.glob("*.wav"))]
+    return [(path, (licence_of(words), " ".join(words.split()))) for path, words in licensed]
 
 
 def licence_of(words: str) -> str:

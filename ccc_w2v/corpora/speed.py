@@ -39,34 +39,34 @@ def perturb_speed(
     missing; other settings are refused, or with ``overwrite`` replace what is there. Raises InputError for that, for
     factors outside 0.5 to 2 or given twice, for an ``out`` that is the manifest, and for labels that do not fit it.
     """
-    out, given = Path(out).resolve(), read_manifest(manifest)
+    out, source = Path(out).resolve(), read_manifest(manifest)
     if wrong := [factor for factor in factors if not MIN_FACTOR <= factor <= MAX_FACTOR]:
         raise InputError(f"speed factor {wrong[0]:g}; expected {MIN_FACTOR:g} to {MAX_FACTOR:g}")
     if not factors or len(set(factors)) < len(factors):
         raise InputError(f"speed factors {', '.join(f'{f:g}' for f in factors)}: expected each once, at least one")
-    labels = all_labels(given)
+    labels = all_labels(source)
     audio = out.with_suffix("")
-    settings = {**labelled_content(given), "factors": list(factors), "sample rate": sample_rate}
+    settings = {**labelled_content(source), "factors": list(factors), "sample rate": sample_rate}
     output = Output(out, settings, beside(out), [*listing_paths(out, labels), audio], listing_paths(manifest, labels))
     if not claim(output, overwrite=overwrite):
         out.parent.mkdir(parents=True, exist_ok=True)
         keep_record(output)
     entries = []
-    with tqdm(total=len(factors) * len(given), desc="changing speed", unit="utterance") as bar:
+    with tqdm(total=len(factors) * len(source), desc="changing speed", unit="utterance") as bar:
         for factor in factors:
-            for entry in given.entries:
+            for entry in source.entries:
                 bar.update()
-                path = Path(given.audio_path(entry))
+                path = Path(source.audio_path(entry))
                 if factor == 1:
                     entries.append((path, entry.samples))
                     continue
                 target = audio / f"{factor:g}" / _copy_path(entry.path)
                 if not target.is_file():
-                    wave_S = read_audio(path, sample_rate, where=given.where(entry), declared_samples=entry.samples)
+                    wave_S = read_audio(path, sample_rate, where=source.where(entry), declared_samples=entry.samples)
                     _write_copy(wave_S, sample_rate, factor, target)
                 entries.append((target, soundfile.info(target).frames))
     root = os.path.commonpath([path.parent for path, _ in entries])
-    write_all_labels(given, out, {kind: lines * len(factors) for kind, lines in labels.items()})
+    write_all_labels(source, out, {kind: lines * len(factors) for kind, lines in labels.items()})
     write_manifest(out, root, [(str(path.relative_to(root)), samples) for path, samples in entries])
     return len(entries)
 

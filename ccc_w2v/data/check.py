@@ -45,19 +45,21 @@ def check_manifest(
     Clipped is a recording of which more than the share ``max_clipped`` stands at full scale; a duplicate decodes to the
     samples of an earlier line. Each line has one finding at most.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     first: dict[bytes, Entry] = {}
     for entry, (problem, clipped, digest) in _look(manifest, sample_rate, min_samples, workers):
         name = f"{manifest.where(entry)}: {manifest.audio_path(entry)}"
         if problem:
-            found.append(Finding(entry, "unusable", problem))
+            findings.append(Finding(entry, "unusable", problem))
         elif digest in first:
             same = f"{name}: the same samples as line {first[digest].line} ({first[digest].path})"
-            found.append(Finding(entry, "duplicate", same))
+            findings.append(Finding(entry, "duplicate", same))
         elif clipped > max_clipped:
-            found.append(Finding(entry, "clipped", f"{name}: {clipped:.1%} of its samples are cut off at full scale"))
+            findings.append(
+                Finding(entry, "clipped", f"{name}: {clipped:.1%} of its samples are cut off at full scale")
+            )
         first.setdefault(digest, entry)
-    return found
+    return findings
 
 
 def find_bad_audio(manifest: Manifest, sample_rate: int, *, min_samples: int = 1, workers: int = 1) -> dict[Entry, str]:
@@ -101,7 +103,9 @@ def report(manifest: Manifest, findings: list[Finding], sample_rate: int) -> dic
         "good": len(samples),
         "good_hours": round(sum(samples) / sample_rate / 3600, 3),
         "counts": dict(Counter(finding.kind for finding in findings)),
-        "findings": [{"line": one.entry.line, "kind": one.kind, "message": one.message} for one in findings],
+        "findings": [
+            {"line": finding.entry.line, "kind": finding.kind, "message": finding.message} for finding in findings
+        ],
     }
 
 
@@ -140,6 +144,6 @@ def _look(
         return "", clipped_share(wave_S), hashlib.blake2b(wave_S.tobytes(), digest_size=16).digest()
 
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(look, manifest.entries)
-        bar = tqdm(found, total=len(manifest), desc=f"checking {Path(manifest.source).name}", unit="file")
+        results = pool.map(look, manifest.entries)
+        bar = tqdm(results, total=len(manifest), desc=f"checking {Path(manifest.source).name}", unit="file")
         yield from zip(manifest.entries, bar, strict=True)

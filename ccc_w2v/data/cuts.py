@@ -52,5 +52,5 @@ def read_cuts(path: str | Path) -> dict[str, Cut]:
 
 def write_cuts(path: str | Path, cuts: Iterable[Cut]) -> None:
     """Write a file of cuts, times to the millisecond; the file appears whole or not at all."""
-    lines = (f"{each.utterance} {each.recording} {each.channel} {each.start:.3f} {each.end:.3f}\n" for each in cuts)
+    lines = (f"{cut.utterance} {cut.recording} {cut.channel} {cut.start:.3f} {cut.end:.3f}\n" for cut in cuts)
     write_whole(path, "".join(lines))

@@ -34,8 +34,8 @@ def all_labels(manifest: Manifest) -> dict[str, list[str]]:
     Raises InputError where the number of lines is not that of the utterances.
     """
     kinds = dict.fromkeys((*LABEL_KINDS, *(f".{path.name[5:-4]}" for path in _dictionaries(manifest.source))))
-    found = {kind: read_labels(manifest, kind) for kind in kinds}
-    return {kind: lines for kind, lines in found.items() if lines is not None}
+    labels_of = {kind: read_labels(manifest, kind) for kind in kinds}
+    return {kind: lines for kind, lines in labels_of.items() if lines is not None}
 
 
 def listing_paths(manifest: str | Path, kinds: Iterable[str]) -> list[Path]:

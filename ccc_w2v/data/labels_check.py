@@ -53,9 +53,9 @@ class LabelReport:
 
     def warnings(self) -> list[str]:
         """Return a sentence for each kind of trouble, with its share and examples."""
-        found = []
+        findings = []
         if self.unknown:
-            found.append(f"{self._unknown()}; fairseq reads them as <unk>")
+            findings.append(f"{self._unknown()}; fairseq reads them as <unk>")
         for lines, what in (
             (self.empty, "are empty: CTC learns silence from them"),
             (self.too_long, "hold more symbols than their audio has frames of 20 ms: no CTC path exists"),
@@ -63,8 +63,8 @@ class LabelReport:
         ):
             if lines:
                 shown = ", ".join(map(str, lines[:EXAMPLES])) + (", ..." if len(lines) > EXAMPLES else "")
-                found.append(f"{self.path}: {len(lines)} of {self.lines} lines {what} (lines {shown})")
-        return found
+                findings.append(f"{self.path}: {len(lines)} of {self.lines} lines {what} (lines {shown})")
+        return findings
 
     def _unknown(self) -> str:
         shown = ", ".join(f"{symbol!r} ({count})" for symbol, count in self.unknown.most_common(EXAMPLES))

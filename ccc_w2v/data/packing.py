@@ -55,9 +55,9 @@ def pack(
             where, path = manifest.where(entry), manifest.audio_path(entry)
             if not os.path.isfile(path) and ".zip:" in path:
                 raise InputError(f"{where}: {path}: is in a zip already; pack the manifest of the files")
-            found = audio_samples(path, sample_rate, where=where)
-            if found != entry.samples:
-                raise InputError(f"{where}: {path}: {found} samples, the manifest declares {entry.samples}")
+            samples = audio_samples(path, sample_rate, where=where)
+            if samples != entry.samples:
+                raise InputError(f"{where}: {path}: {samples} samples, the manifest declares {entry.samples}")
             slices.append((writer.add(path, entry.path), entry.samples))
         writer.close()
         claim(output, overwrite=overwrite)

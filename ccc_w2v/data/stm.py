@@ -67,7 +67,11 @@ class Stm:
 
     def titles(self) -> dict[str, str]:
         """Return the title of each label that the file defines with one."""
-        return {each.id: each.title for each in self.definitions if each.kind == "LABEL" and each.title}
+        return {
+            definition.id: definition.title
+            for definition in self.definitions
+            if definition.kind == "LABEL" and definition.title
+        }
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,8 @@ def read_stm(path: str | Path) -> Stm:
     segments, definitions = [], []
     for number, line in text_lines(path, ".stm"):
         if line.startswith(";;"):
-            if found := _DEFINITION.fullmatch(line):
-                definitions.append(Definition(*found.groups()))
+            if match := _DEFINITION.fullmatch(line):
+                definitions.append(Definition(*match.groups()))
         elif line.strip():
             segments.append(_segment(line, f"{path}:{number}", number))
     if not segments:
@@ -116,19 +120,24 @@ def _segment(line: str, where: str, number: int) -> Segment:
     if end < start:
         raise InputError(f"{where}: the segment ends at {end:g} s before it starts at {start:g} s; correct the times")
     words = fields[5].split() if len(fields) > 5 else []
-    found = _LABELS.fullmatch(words[0]) if words else None
-    labels = tuple(found[1].split(",")) if found else ()
+    match = _LABELS.fullmatch(words[0]) if words else None
+    labels = tuple(match[1].split(",")) if match else ()
     recording, channel, speaker = fields[:3]
-    return Segment(recording, channel, speaker, start, end, labels, " ".join(words[1:] if found else words), number)
+    return Segment(recording, channel, speaker, start, end, labels, " ".join(words[1:] if match else words), number)
 
 
 def write_stm(path: str | Path, segments: Iterable[Segment], definitions: Iterable[Definition] = ()) -> None:
     """Write an .stm file, times to the millisecond; the file appears whole or not at all."""
-    lines = [f';; {each.kind} "{each.id}" "{each.title}" "{each.description}"\n' for each in definitions]
-    for each in segments:
-        labels = f" <{','.join(each.labels)}>" if each.labels else ""
-        times = f"{each.start:.3f} {each.end:.3f}"
-        lines.append(f"{each.recording} {each.channel} {each.speaker} {times}{labels} {each.text}".rstrip() + "\n")
+    lines = [
+        f';; {definition.kind} "{definition.id}" "{definition.title}" "{definition.description}"\n'
+        for definition in definitions
+    ]
+    for segment in segments:
+        labels = f" <{','.join(segment.labels)}>" if segment.labels else ""
+        times = f"{segment.start:.3f} {segment.end:.3f}"
+        lines.append(
+            f"{segment.recording} {segment.channel} {segment.speaker} {times}{labels} {segment.text}".rstrip() + "\n"
+        )
     write_whole(path, "".join(lines))
 
 
@@ -165,10 +174,10 @@ def _timed_word(line: str, where: str, number: int) -> TimedWord:
 def write_ctm(path: str | Path, words: Iterable[TimedWord]) -> None:
     """Write a .ctm file in the order that sclite wants: recording, channel, start; whole or not at all."""
     lines = []
-    for each in sorted(words, key=lambda word: (word.recording, word.channel, word.start)):
-        confidence = "" if each.confidence is None else f" {each.confidence:.4f}"
-        times = f"{each.start:.3f} {each.duration:.3f}"
-        lines.append(f"{each.recording} {each.channel} {times} {each.word}{confidence}\n")
+    for word in sorted(words, key=lambda word: (word.recording, word.channel, word.start)):
+        confidence = "" if word.confidence is None else f" {word.confidence:.4f}"
+        times = f"{word.start:.3f} {word.duration:.3f}"
+        lines.append(f"{word.recording} {word.channel} {times} {word.word}{confidence}\n")
     write_whole(path, "".join(lines))
 
 

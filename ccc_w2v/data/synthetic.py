@@ -33,9 +33,9 @@ def corpus(seconds: float, speech: str | None, noise: str | None) -> Iterator[Co
     Made are FLAC of speech, and WAV of noise and impulse responses (0.5 s). Raises InputError for a manifest that
     cannot be read.
     """
-    for given in (speech, noise):
-        if given:
-            read_manifest(given)
+    for path in (speech, noise):
+        if path:
+            read_manifest(path)
     draw = np.random.default_rng(0)
     decay = np.exp(-np.arange(RATE // 2) / (0.08 * RATE))
     with tempfile.TemporaryDirectory() as name:

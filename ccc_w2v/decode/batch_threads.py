@@ -46,11 +46,11 @@ def compute_ahead(
         for batch in batches:
             running.append((batch, pool.submit(compute, batch)))
             if len(running) == 2 * at_once:
-                first, found = running.popleft()
-                yield first, found.result()
+                first, future = running.popleft()
+                yield first, future.result()
         while running:
-            first, found = running.popleft()
-            yield first, found.result()
+            first, future = running.popleft()
+            yield first, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)

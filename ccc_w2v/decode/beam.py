@@ -57,14 +57,14 @@ def settings_from(options: Mapping[str, Any]) -> BeamSettings | None:
     Raises InputError for settings of a beam search without a beam, and for files that are missing.
     """
     named = {field.name: options.get(field.name) for field in fields(BeamSettings)}
-    given = {name: value for name, value in named.items() if value is not None}
-    if given and "beam" not in given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    settings = {name: value for name, value in named.items() if value is not None}
+    if settings and "beam" not in settings:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in settings)
         raise InputError(f"{names}: only beam search uses this; give --beam too, 50 for instance")
     for name, what in FILES.items():
-        if name in given and not Path(given[name]).is_file():
-            raise InputError(f"{given[name]}: no such {what}")
-    return BeamSettings(**given) if given else None
+        if name in settings and not Path(settings[name]).is_file():
+            raise InputError(f"{settings[name]}: no such {what}")
+    return BeamSettings(**settings) if settings else None
 
 
 def search_processes(options: Mapping[str, Any], settings: BeamSettings | None) -> int:
@@ -181,9 +181,11 @@ def search_with(knowledge: Knowledge, settings: BeamSettings) -> Search:
         results = decoder.decode(log_probs_TV.data_ptr(), *log_probs_TV.shape)
         # flashlight's decoder does not keep its language model alive: naming ``knowledge`` here does.
         read = (_hypothesis(result, log_probs_TV, knowledge) for result in results)
-        found = list(itertools.islice((each for each in read if each is not None), settings.nbest))
+        hypotheses = list(
+            itertools.islice((hypothesis for hypothesis in read if hypothesis is not None), settings.nbest)
+        )
         # In a few frames no path may come to a word's end.
-        return found or [_as_heard(result, log_probs_TV, model) for result in results[: settings.nbest]]
+        return hypotheses or [_as_heard(result, log_probs_TV, model) for result in results[: settings.nbest]]
 
     return search
 

@@ -129,21 +129,21 @@ def checkpoint_files(path: str | Path, average_last: int = 0) -> list[Path]:
             return [path]
         if not _is_huggingface(path):
             raise InputError(f"{path}: a folder without config.json; name a checkpoint in it, or average its last ones")
-        return sorted(each for each in path.iterdir() if each.is_file())
+        return sorted(file for file in path.iterdir() if file.is_file())
     folder = path if path.is_dir() else path.parent
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of checkpoints")
-    found: dict[int, Path] = {}
+    checkpoints: dict[int, Path] = {}
     for pattern in (_UPDATE_CHECKPOINT, _EPOCH_CHECKPOINT):
-        found = {int(match[1]): each for each in folder.iterdir() if (match := pattern.fullmatch(each.name))}
-        if found:
+        checkpoints = {int(match[1]): file for file in folder.iterdir() if (match := pattern.fullmatch(file.name))}
+        if checkpoints:
             break
-    if len(found) < average_last:
+    if len(checkpoints) < average_last:
         raise InputError(
-            f"{folder}: holds {len(found)} checkpoints of epochs or updates, {average_last} are to be averaged; train "
-            "with checkpoint.no_epoch_checkpoints=false or checkpoint.save_interval_updates, or average fewer"
+            f"{folder}: holds {len(checkpoints)} checkpoints of epochs or updates, --average-last needs {average_last}"
+            "; train with checkpoint.no_epoch_checkpoints=false or checkpoint.save_interval_updates, or average fewer"
         )
-    return [found[number] for number in sorted(found)[-average_last:]]
+    return [checkpoints[number] for number in sorted(checkpoints)[-average_last:]]
 
 
 def average_tensors(files: Sequence[Path]) -> dict[str, torch.Tensor]:
@@ -158,7 +158,9 @@ def average_tensors(files: Sequence[Path]) -> dict[str, torch.Tensor]:
         if not sums:
             dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
             sums = {name: torch.zeros(tensor.shape, dtype=torch.float64) for name, tensor in tensors.items()}
-        if {name: each.shape for name, each in tensors.items()} != {name: each.shape for name, each in sums.items()}:
+        if {name: tensor.shape for name, tensor in tensors.items()} != {
+            name: tensor.shape for name, tensor in sums.items()
+        }:
             raise InputError(f"{file}: other tensors than in {files[0]}; only checkpoints of one run can be averaged")
         for name, tensor in tensors.items():
             sums[name] += tensor

@@ -77,10 +77,10 @@ def timed_words(symbols: Sequence[Symbol], model: CtcModel) -> list[Word]:
     return [
         Word(
             text,
-            start=held[0].first * second,
-            duration=(held[-1].last + 1 - held[0].first) * second,
-            confidence=min(1.0, math.exp(sum(symbol.log_prob for symbol in held) / len(held))),
+            start=symbols[0].first * second,
+            duration=(symbols[-1].last + 1 - symbols[0].first) * second,
+            confidence=min(1.0, math.exp(sum(symbol.log_prob for symbol in symbols) / len(symbols))),
         )
-        for text, held in zip(texts, words, strict=True)
+        for text, symbols in zip(texts, words, strict=True)
         if text
     ]

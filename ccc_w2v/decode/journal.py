@@ -53,7 +53,7 @@ def journal_identity(path: Path) -> dict[str, str] | None:
 
 def add_line(journal: TextIO, utterance: str, hypotheses: list[Hypothesis]) -> None:
     """Add an utterance's hypotheses, best first; a kill after this loses nothing of them."""
-    line = {"id": utterance, "hypotheses": [_as_line(each) for each in hypotheses]}
+    line = {"id": utterance, "hypotheses": [_as_line(hypothesis) for hypothesis in hypotheses]}
     journal.write(json.dumps(line, ensure_ascii=False) + "\n")
     journal.flush()
 

@@ -29,11 +29,11 @@ def read_lexicon(
             spelling = spell(word)
         unknown = [symbol for symbol in spelling if symbol not in model.labels]
         if unknown or not spelling:
-            found = (
+            problem = (
                 f"the unknown symbol {unknown[0]!r}" if unknown else "no spelling (name the model's --sentencepiece)"
             )
             raise InputError(
-                f"{path}:{number}: {word!r} has {found}; expected symbols of the model: "
+                f"{path}:{number}: {word!r} has {problem}; expected symbols of the model: "
                 f"{' '.join(model.labels[4:12])} ..."
             )
         spellings.setdefault(word, []).append(spelling)

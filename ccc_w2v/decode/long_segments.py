@@ -73,14 +73,14 @@ def _pauses(best: Sequence[str], model: CtcModel) -> Iterator[tuple[int, int, in
             yield start, stop, start
 
 
-def joined(found: Sequence[tuple[float, Sequence[Hypothesis]]]) -> list[Hypothesis]:
+def joined(pieces: Sequence[tuple[float, Sequence[Hypothesis]]]) -> list[Hypothesis]:
     """Join the pieces' hypotheses, each piece given with its start in seconds; best first.
 
     Scores add up; there are as many hypotheses as the piece with most of them has.
     """
-    most = max(len(hypotheses) for _, hypotheses in found)
+    most = max(len(hypotheses) for _, hypotheses in pieces)
     whole = [Hypothesis([], 0.0, 0.0, 0.0)]
-    for start, hypotheses in found:
+    for start, hypotheses in pieces:
         later = [_later(hypothesis, start) for hypothesis in hypotheses]
         best = heapq.nlargest(most, itertools.product(whole, later), key=lambda pair: pair[0].total + pair[1].total)
         whole = [

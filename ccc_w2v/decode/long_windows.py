@@ -70,12 +70,12 @@ class Span:
 def spans(frames: int, windows: Windows) -> list[Span]:
     """Cover so many frames with windows, each frame being kept once."""
     hop, margin = windows.frames - windows.overlap, windows.overlap // 2
-    found: list[Span] = []
+    spans: list[Span] = []
     for first in range(0, max(1, frames - windows.overlap), hop):
         end = min(first + windows.frames, frames)
         kept_end = frames if end == frames else first + hop + margin
-        found.append(Span(first, end, found[-1].kept_end if found else 0, kept_end))
-    return found
+        spans.append(Span(first, end, spans[-1].kept_end if spans else 0, kept_end))
+    return spans
 
 
 def emit_long(
@@ -104,10 +104,10 @@ def emit_long(
                 yield log_probs_TV[span.kept_first - span.first : span.kept_end - span.first]
 
 
-def _batches(found: list[Span], frames: int) -> Iterator[list[Span]]:
+def _batches(spans: list[Span], frames: int) -> Iterator[list[Span]]:
     """Group neighbours of one length, of at most so many frames together."""
     batch: list[Span] = []
-    for span in found:
+    for span in spans:
         length = span.end - span.first
         if batch and (length != batch[0].end - batch[0].first or (len(batch) + 1) * length > frames):
             yield batch

@@ -93,16 +93,16 @@ def in_order(started: Iterable[tuple[T, Future[list[Hypothesis]]]], most: int) -
     for search in started:
         waiting.append(search)
         while waiting and (waiting[0][1].done() or len(waiting) > most):
-            name, found = waiting.popleft()
-            yield name, found.result()
-    for name, found in waiting:
-        yield name, found.result()
+            name, future = waiting.popleft()
+            yield name, future.result()
+    for name, future in waiting:
+        yield name, future.result()
 
 
 def _done(hypotheses: list[Hypothesis]) -> Future[list[Hypothesis]]:
-    found: Future[list[Hypothesis]] = Future()
-    found.set_result(hypotheses)
-    return found
+    future: Future[list[Hypothesis]] = Future()
+    future.set_result(hypotheses)
+    return future
 
 
 def _start_searcher(search: Search) -> None:

@@ -89,8 +89,8 @@ def transcribe(
         tqdm(total=samples, unit="s", unit_scale=1 / model.sample_rate, bar_format=BAR, desc="decoding") as bar,
         closing(searched(emitted, search, search_processes)) as results,
     ):
-        for piece, found in results:
-            pieces.append((piece.start, found))
+        for piece, piece_hypotheses in results:
+            pieces.append((piece.start, piece_hypotheses))
             if piece.last:
                 hypotheses[piece.utterance] = joined(pieces)
                 pieces.clear()
@@ -176,7 +176,7 @@ class _DecodingFolder:
         write_whole(self.out / SETTINGS, json.dumps(dict(settings), indent=2) + "\n")
         self.write_references(manifest, references)
         if self.nbest:
-            nbest = {utterance: list(map(as_scores, each)) for utterance, each in result.hypotheses.items()}
+            nbest = {utterance: list(map(as_scores, ranked)) for utterance, ranked in result.hypotheses.items()}
             write_nbest(self.out / "nbest.jsonl", nbest)
         write_words(self.out / "hyp.ctm", {utterance: best[0].words for utterance, best in result.hypotheses.items()})
         write_trn(self.out / "hyp.trn", result.texts)
@@ -201,8 +201,8 @@ def write_words(path: str | Path, words: Mapping[str, Sequence[Word]]) -> None:
         path,
         (
             TimedWord(utterance, "1", word.start, word.duration, word.text, word.confidence)
-            for utterance, found in words.items()
-            for word in found
+            for utterance, timed in words.items()
+            for word in timed
         ),
     )
 
@@ -215,7 +215,7 @@ def as_scores(hypothesis: Hypothesis) -> dict[str, Any]:
 
 def write_nbest(path: str | Path, nbest: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Write a JSON line for each utterance: its id and its hypotheses (see as_scores), best first."""
-    lines = ({"id": utterance, "nbest": list(found)} for utterance, found in nbest.items())
+    lines = ({"id": utterance, "nbest": list(ranked)} for utterance, ranked in nbest.items())
     write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 

@@ -103,7 +103,9 @@ def graph_logits(session: Any, wave_BS: torch.Tensor, mask_BS: torch.Tensor | No
 
 def largest_difference(session: Any, fairseq_model: Any, waves: Sequence[torch.Tensor]) -> float:
     """Compare the logits with fairseq's on each wave (S,) alone, then on all in one padded batch, valid frames only."""
-    found = [parity.distance(_fairseq_logits(fairseq_model, w[None]), graph_logits(session, w[None])) for w in waves]
+    differences = [
+        parity.distance(_fairseq_logits(fairseq_model, w[None]), graph_logits(session, w[None])) for w in waves
+    ]
     # A shorter copy, so that something is padded even where all recordings are of one length.
     rows = [*waves, waves[0][: len(waves[0]) * 3 // 4]]
     wave_BS = pad_sequence(rows, batch_first=True)
@@ -112,11 +114,11 @@ def largest_difference(session: Any, fairseq_model: Any, waves: Sequence[torch.T
     exported = graph_logits(session, wave_BS, (~padding_BS).long())
     base = fairseq_model.w2v_encoder.w2v_model
     frames = base._get_feat_extract_output_lengths(torch.tensor([len(row) for row in rows])).tolist()
-    found += [
+    differences += [
         parity.distance(expected[:valid], output[:valid])
         for expected, output, valid in zip(reference, exported, frames, strict=True)
     ]
-    return max(found)
+    return max(differences)
 
 
 def check(difference: float) -> None:

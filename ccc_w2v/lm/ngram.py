@@ -77,10 +77,10 @@ def _output(texts: list[Path], out: Path, order: int, rules: str, units: str, pr
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
+    program = shutil.which(name)
+    if program is None:
         raise InputError(f"{name}, KenLM's program, is not on the PATH; {WHERE}")
-    return found
+    return program
 
 
 def _letters(sentence: str) -> list[str]:

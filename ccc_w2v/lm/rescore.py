@@ -42,22 +42,23 @@ def read_nbest(path: str | Path) -> dict[str, list[dict[str, Any]]]:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such n-best file; write one with ccc-w2v decode --beam 50 --nbest 20")
-    found: dict[str, list[dict[str, Any]]] = {}
+    nbest: dict[str, list[dict[str, Any]]] = {}
     for number, line in enumerate(text_lines(path, "n-best file", "lines of ccc-w2v decode --nbest"), start=1):
         try:
             entry = json.loads(line)
             utterance = entry["id"]
             hypotheses = [
-                {"text": str(each["text"]), **{name: float(each[name]) for name in SCORES}} for each in entry["nbest"]
+                {"text": str(hypothesis["text"]), **{name: float(hypothesis[name]) for name in SCORES}}
+                for hypothesis in entry["nbest"]
             ]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}:{number}: not a line of ccc-w2v decode --nbest ({error!r})") from error
-        if utterance in found or not hypotheses:
+        if utterance in nbest or not hypotheses:
             raise InputError(f"{path}:{number}: utterance {utterance!r} is listed twice or empty; decode again")
-        found[utterance] = hypotheses
-    if not found:
+        nbest[utterance] = hypotheses
+    if not nbest:
         raise InputError(f"{path}: holds no utterance; decode again")
-    return found
+    return nbest
 
 
 def claim_rescoring(
@@ -109,10 +110,10 @@ def rescore(
     """
     rescored = {}
     for utterance, hypotheses in tqdm(nbest.items(), unit="utt", desc="rescoring"):
-        texts = [each["text"].lower() if lower else each["text"] for each in hypotheses]
+        texts = [hypothesis["text"].lower() if lower else hypothesis["text"] for hypothesis in hypotheses]
         again = [
-            {**each, "neural": score, "total": each["total"] + weight * score}
-            for each, score in zip(hypotheses, log_probabilities(model, texts), strict=True)
+            {**hypothesis, "neural": score, "total": hypothesis["total"] + weight * score}
+            for hypothesis, score in zip(hypotheses, log_probabilities(model, texts), strict=True)
         ]
-        rescored[utterance] = sorted(again, key=lambda each: -each["total"])
+        rescored[utterance] = sorted(again, key=lambda hypothesis: -hypothesis["total"])
     return rescored

@@ -72,10 +72,10 @@ def best_of(trials: list[Trial]) -> Trial:
 
 def options_of(settings: BeamSettings, trial: Trial) -> str:
     """Write a trial's search as the options of ccc-w2v decode."""
-    given = {**asdict(settings), "nbest": None, "lm_weight": trial.lm_weight, "word_score": trial.word_score}
+    options = {**asdict(settings), "nbest": None, "lm_weight": trial.lm_weight, "word_score": trial.word_score}
     if settings.lexicon is None:
-        given["word_score"] = None
-    named = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items() if value is not None}
+        options["word_score"] = None
+    named = {f"--{name.replace('_', '-')}": str(value) for name, value in options.items() if value is not None}
     return shlex.join(part for pair in named.items() for part in pair)
 
 
@@ -139,8 +139,8 @@ def run_trial(dev: Dev, knowledge: Knowledge, settings: BeamSettings, processes:
     hypotheses: dict[str, str] = {}
     pieces: list[tuple[float, list[Hypothesis]]] = []
     with closing(searched(dev.pieces(), search_with(knowledge, settings), processes)) as results:
-        for piece, found in results:
-            pieces.append((piece.start, found))
+        for piece, piece_hypotheses in results:
+            pieces.append((piece.start, piece_hypotheses))
             if piece.last:
                 hypotheses[piece.utterance] = normalize(joined(pieces)[0].text, dev.rules)
                 pieces.clear()

@@ -100,13 +100,13 @@ class Plan:
     @property
     def disk_gb(self) -> float:
         """Checkpoints, with the one being written beside those that are kept, and TensorBoard's numbers."""
-        one = self.recipe.parameters * CHECKPOINT_BYTES[self.recipe.precision]
+        checkpoint_bytes = self.recipe.parameters * CHECKPOINT_BYTES[self.recipe.precision]
         board = self.updates / self.recipe.log_interval * SCALARS * SCALAR_BYTES
-        return ((self.recipe.checkpoints + 1) * one + board) / 1e9
+        return ((self.recipe.checkpoints + 1) * checkpoint_bytes + board) / 1e9
 
     def overrides(self) -> list[str]:
         """Return what the plan changes, as arguments of fairseq-hydra-train."""
-        found = [
+        words = [
             f"dataset.max_tokens={self.max_tokens}",
             f"optimization.update_freq=[{self.update_freq}]",
             f"optimization.max_update={self.updates}",
@@ -114,8 +114,8 @@ class Plan:
             f"distributed_training.distributed_world_size={self.gpus}",
         ]
         if self.warmup_updates is not None:
-            found.append(f"lr_scheduler.warmup_updates={self.warmup_updates}")
-        return found
+            words.append(f"lr_scheduler.warmup_updates={self.warmup_updates}")
+        return words
 
 
 def best_lr(batch_seconds: float) -> float:

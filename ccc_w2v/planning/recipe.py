@@ -46,8 +46,8 @@ def _composed(path: Path, overrides: Sequence[str]) -> DictConfig:
     from fairseq.dataclass.initialize import hydra_init
 
     if not path.is_file():
-        found = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml"))) or "none"
-        raise InputError(f"{path}: no such configuration; in {path.parent} there are: {found}")
+        available = ", ".join(sorted(config.stem for config in path.parent.glob("*.yaml"))) or "none"
+        raise InputError(f"{path}: no such configuration; in {path.parent} there are: {available}")
     ccc_w2v.register()
     silence_debugging()
     hydra_init(path.stem)
@@ -156,8 +156,8 @@ def filled_share(manifest: str | Path, recipe: Recipe, max_tokens: int) -> float
         sizes = np.minimum(sizes, recipe.longest)
     taken = np.ascontiguousarray(sizes, dtype=np.int64)
     batches = batch_by_size(np.arange(len(taken)), taken.__getitem__, taken, max_tokens, required_batch_size_multiple=1)
-    held = sum(len(batch) * taken[batch].min() if recipe.pretraining else taken[batch].sum() for batch in batches)
-    return float(held / (len(batches) * max_tokens))
+    samples = sum(len(batch) * taken[batch].min() if recipe.pretraining else taken[batch].sum() for batch in batches)
+    return float(samples / (len(batches) * max_tokens))
 
 
 def _finetuned_parameters(cfg: DictConfig, name: str, read_checkpoint: Callable[[str], dict[str, Any]] | None) -> int:

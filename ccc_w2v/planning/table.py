@@ -127,8 +127,8 @@ def command(
     given; for the others stands a shell's ${name:?}, which says what to set before anything starts.
     """
     words = ["fairseq-hydra-train", "--config-dir", str(config.resolve().parent), "--config-name", config.stem]
-    given = {override.lstrip("+~").partition("=")[0] for override in overrides}
-    if "common.user_dir" not in given:
+    named = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    if "common.user_dir" not in named:
         words.append(f"common.user_dir={Path(__file__).resolve().parents[1]}")
     if manifest and "task.data" in missing:
         path = Path(manifest).resolve()

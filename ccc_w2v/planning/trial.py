@@ -83,9 +83,9 @@ def measure(config: Path, recipe: Recipe, max_tokens: int, overrides: Sequence[s
 
 def _repeat(manifest: Path, out: Path, count: int) -> None:
     """Write a manifest of at least ``count`` utterances: the same ones again and again, so that one epoch is enough."""
-    found = read_manifest(manifest)
-    entries = [(entry.path, entry.samples) for entry in found.entries]
-    write_manifest(out, found.root, (entries * (count // len(entries) + 1))[: max(count, len(entries))])
+    training = read_manifest(manifest)
+    entries = [(entry.path, entry.samples) for entry in training.entries]
+    write_manifest(out, training.root, (entries * (count // len(entries) + 1))[: max(count, len(entries))])
 
 
 def _statistics(command: list[str]) -> Iterator[tuple[datetime, dict[str, float]]]:

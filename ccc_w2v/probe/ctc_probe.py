@@ -128,7 +128,7 @@ def train_probe(
     """
     _check(settings)
     index_of = {letter: index for index, letter in enumerate(letters, start=1)}
-    targets, dev_targets = ([_targets(words, index_of) for words in each.words] for each in (train, dev))
+    targets, dev_targets = ([_targets(words, index_of) for words in part.words] for part in (train, dev))
     layers, _, width = train.states.values[0].shape
     head = CtcHead(layers, width, len(letters) + 1, settings, generator_for(settings.seed, "probe head")).to(device)
     rates = {"layers": settings.learning_rate * settings.weights_rate, "rest": settings.learning_rate}

@@ -144,7 +144,7 @@ def _shard(
 ) -> tuple[dict[str, np.ndarray], list[int]]:
     """Return the arrays of one shard and each utterance's number of frames."""
     device = next(encoder.network.parameters()).device
-    found: dict[int, tuple[torch.Tensor, torch.Tensor | None, int]] = {}
+    states_of: dict[int, tuple[torch.Tensor, torch.Tensor | None, int]] = {}
     for batch in equal_length_batches([entry.samples for entry in entries]):
         waves = [read_wave(encoder, manifest, entries[position]) for position in batch]
         states_BTLD, codes_BTG = hidden_states(encoder, torch.stack(waves).to(device))
@@ -153,9 +153,9 @@ def _shard(
             states_BTLD = states_BTLD.mean(dim=1, keepdim=True)
         for row, position in enumerate(batch):
             codes = codes_BTG[row].cpu() if wanted.codes and codes_BTG is not None else None
-            found[position] = states_BTLD[row].cpu(), codes, frames
+            states_of[position] = states_BTLD[row].cpu(), codes, frames
         bar.update(len(batch))
-    in_order = [found[position] for position in range(len(entries))]
+    in_order = [states_of[position] for position in range(len(entries))]
     features = torch.cat([states for states, _, _ in in_order]).numpy()
     arrays = {"features": features.astype(np.float16 if wanted.half else np.float32)}
     if wanted.codes:

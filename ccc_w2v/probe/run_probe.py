@@ -100,9 +100,9 @@ def _output(
         for path in (Path(listed), Path(listed).with_suffix(".wrd"))
         if path.is_file()
     }
-    held = {"checkpoint": sha256(checkpoint), "tests": sorted(tests), **digests, **asdict(settings)}
+    inputs = {"checkpoint": sha256(checkpoint), "tests": sorted(tests), **digests, **asdict(settings)}
     transcribed = [out / name / file for name in tests for file in ("hyp.trn", "ref.trn")]
-    return Output(out, held, out / "settings.json", [out / "probe.json", *transcribed], [checkpoint])
+    return Output(out, inputs, out / "settings.json", [out / "probe.json", *transcribed], [checkpoint])
 
 
 def _labelled(encoder: Encoder, checkpoint: str | Path, manifest: Manifest, cache: Path) -> Labelled:

@@ -60,13 +60,13 @@ def data_uris(recordings: Recordings, utterances: Iterable[str], max_bytes: int)
     One that would go beyond is left out, and a shorter one after it may still fit.
     """
     uris: dict[str, str] = {}
-    held = 0
+    size = 0
     for utterance in utterances:
         wave, rate = recordings.read(utterance)
         content = io.BytesIO()
         soundfile.write(content, wave, rate, format="FLAC", subtype="PCM_16")
         uri = "data:audio/flac;base64," + base64.b64encode(content.getvalue()).decode("ascii")
-        if held + len(uri) <= max_bytes:
+        if size + len(uri) <= max_bytes:
             uris[utterance] = uri
-            held += len(uri)
+            size += len(uri)
     return uris

@@ -67,10 +67,10 @@ def build_report(
         for name, texts in hypotheses.items()
     }
     utterances = [
-        {"id": utterance, "seconds": seconds.get(utterance), "snr": ratios.get(utterance), **each}
-        for utterance, each in _worst(references, hypotheses, limits.utterances)
+        {"id": utterance, "seconds": seconds.get(utterance), "snr": ratios.get(utterance), **row}
+        for utterance, row in _worst(references, hypotheses, limits.utterances)
     ]
-    shown = [each["id"] for each in utterances]
+    shown = [row["id"] for row in utterances]
     audio = data_uris(recordings, shown, limits.audio_bytes) if recordings else {}
     return {
         "title": title,
@@ -88,7 +88,7 @@ def build_report(
         "breakdowns": {key: what for key, what in BREAKDOWNS.items() if key in measured[names[0]]},
         "plots": {
             key: plot_rates(
-                [each[key] for each in measured.values()], f"WER by {BREAKDOWNS[key]}; numbers in the table"
+                [measures[key] for measures in measured.values()], f"WER by {BREAKDOWNS[key]}; numbers in the table"
             )
             for key in PLOTTED
             if key in measured[names[0]]
@@ -110,27 +110,27 @@ def _worst(
 
     Utterances without an error are left out.
     """
-    found = []
+    candidates = []
     for utterance, reference in references.items():
         pairs = {name: align(reference.split(), texts[utterance].split()) for name, texts in hypotheses.items()}
-        errors = sum(left != right for each in pairs.values() for left, right in each)
-        found.append((-errors, len(reference.split()), utterance, pairs))
-    for errors, words, utterance, pairs in sorted(found, key=lambda each: each[:3])[:most]:
+        errors = sum(left != right for aligned in pairs.values() for left, right in aligned)
+        candidates.append((-errors, len(reference.split()), utterance, pairs))
+    for errors, words, utterance, pairs in sorted(candidates, key=lambda candidate: candidate[:3])[:most]:
         if errors:
-            rows = {name: list(_runs(each)) for name, each in pairs.items()}
+            rows = {name: list(_runs(aligned)) for name, aligned in pairs.items()}
             yield utterance, {"errors": -errors, "words": words, "rows": rows}
 
 
 def _runs(pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
     """Yield errors one by one and what lies between two of them together: kind is ok, sub, del or ins."""
-    held: list[Pair] = []
+    correct: list[Pair] = []
     for left, right in [*pairs, (None, None)]:
         if left == right and left is not None:
-            held.append((left, right))
+            correct.append((left, right))
             continue
-        if held:
-            yield {"kind": "ok", "pairs": held}
-            held = []
+        if correct:
+            yield {"kind": "ok", "pairs": correct}
+            correct = []
         if left != right:
             kind = "ins" if left is None else "del" if right is None else "sub"
             yield {"kind": kind, "pairs": [(left, right)]}
@@ -140,7 +140,7 @@ def _labels(names: Sequence[str]) -> list[str]:
     """Return the ends of paths that tell them apart, as few folders as it takes."""
     parts = [Path(name).parts for name in names]
     for count in range(1, max(map(len, parts))):
-        labels = [str(Path(*each[-count:])) for each in parts]
+        labels = [str(Path(*path_parts[-count:])) for path_parts in parts]
         if len(set(labels)) == len(labels):
             return labels
     return list(names)

@@ -109,14 +109,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _group_sums(columns: Sequence[Sequence[int]], groups: Sequence[str] | None) -> torch.Tensor:
     """Sum each column (errors ..., words last) over each group, an utterance each where there are no groups."""
     *errors, words = columns
-    if any(len(each) != len(words) for each in errors) or (groups is not None and len(groups) != len(words)):
-        counts = " and ".join(str(len(each)) for each in errors)
+    if any(len(column) != len(words) for column in errors) or (groups is not None and len(groups) != len(words)):
+        counts = " and ".join(str(len(column)) for column in errors)
         raise ValueError(f"{counts} errors, {len(words)} words and {len(groups or words)} groups do not match")
     names: Sequence[object] = range(len(words)) if groups is None else groups
     position = {name: index for index, name in enumerate(dict.fromkeys(names))}
     group_U = torch.tensor([position[name] for name in names], dtype=torch.long)
     sums = torch.zeros(len(position), len(columns), dtype=torch.float64)
-    return sums.index_add_(0, group_U, torch.tensor([list(each) for each in columns], dtype=torch.float64).T)
+    return sums.index_add_(0, group_U, torch.tensor([list(column) for column in columns], dtype=torch.float64).T)
 
 
 def _check(level: float, resamples: int) -> None:

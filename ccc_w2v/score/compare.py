@@ -44,8 +44,8 @@ def compare(
     Raises InputError for fewer than two systems, one named twice, no references, and references that differ.
     """
     if len(set(map(str, systems))) < max(2, len(systems)):
-        found = ", ".join(map(str, systems)) or "none"
-        raise InputError(f"found the systems {found}; expected two or more, each once")
+        named = ", ".join(map(str, systems)) or "none"
+        raise InputError(f"found the systems {named}; expected two or more, each once")
     return compare_texts(*read_systems(systems, reference_path, rules), rules=rules, seed=seed, speakers=speakers)
 
 
@@ -94,7 +94,7 @@ def _references(systems: Sequence[str | Path], path: str | Path | None, rules: s
     paths = [Path(path)] if path else [Path(system) / "ref.trn" for system in systems if Path(system).is_dir()]
     if not paths:
         raise InputError(f"{systems[0]}: a file without references; name them with --ref")
-    first, *others = ({each: read_texts(each, rules) for each in paths}).items()
+    first, *others = ({path: read_texts(path, rules) for path in paths}).items()
     for other, texts in others:
         if texts != first[1]:
             raise InputError(f"{other}: other references than {first[0]}; only decodings of one test set compare")
@@ -129,8 +129,8 @@ def _pairs(
         pairs.append({"a": a, "b": b, "bootstrap": difference and asdict(difference), "matched_pairs": tested})
     # A test that had too little data says nothing against "no difference".
     for test in ("bootstrap", "matched_pairs"):
-        found = [(pair[test] or {}).get("p") for pair in pairs]
-        for pair, adjusted in zip(pairs, holm([1.0 if p is None else p for p in found]), strict=True):
+        p_values = [(pair[test] or {}).get("p") for pair in pairs]
+        for pair, adjusted in zip(pairs, holm([1.0 if p is None else p for p in p_values]), strict=True):
             pair[f"{test}_p_adjusted"] = adjusted
     for pair in pairs:
         pair["holds"] = max(pair["bootstrap_p_adjusted"], pair["matched_pairs_p_adjusted"]) < 1 - LEVEL

@@ -42,7 +42,7 @@ def matched_pairs(left: Mapping[str, Sequence[Pair]], right: Mapping[str, Sequen
     mean = sum(differences) / count if count else 0.0
     if not any(differences):
         return MatchedPairs(count, mean, 0.0, 1.0)
-    variance = sum((each - mean) ** 2 for each in differences) / (count - 1) if count > 1 else 0.0
+    variance = sum((difference - mean) ** 2 for difference in differences) / (count - 1) if count > 1 else 0.0
     if variance == 0:
         return MatchedPairs(count, mean, None, None)
     z = mean / math.sqrt(variance / count)

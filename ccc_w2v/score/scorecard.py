@@ -75,7 +75,7 @@ def measure_texts(
         "by_length": [length_class(counts.words) for counts in words.utterances.values()],
         "by_snr": [snr_classes[utterance] for utterance in ids] if snr_classes else None,
     }
-    found = confusions(align_all(references, hypotheses).values())
+    pairs = confusions(align_all(references, hypotheses).values())
     hint = spelling_hint(references, hypotheses, words.total.errors)
     return {
         "utterances": len(ids),
@@ -89,7 +89,7 @@ def measure_texts(
             for name, names in split.items()
             if names is not None
         },
-        "confusions": dataclasses.asdict(found),
+        "confusions": dataclasses.asdict(pairs),
         **({"hint": hint} if hint else {}),
         **provenance(rules, seed, resampled),
     }
@@ -191,8 +191,8 @@ def table(report: Mapping[str, Any]) -> str:
                 for name, row in report[key].items()
             ]
     for kind in ERROR_KINDS:
-        if found := report["confusions"][kind]:
-            shown = ", ".join(f"{' -> '.join(words)} ({count})" for *words, count in found)
+        if pairs := report["confusions"][kind]:
+            shown = ", ".join(f"{' -> '.join(words)} ({count})" for *words, count in pairs)
             lines += ["", f"most frequent {kind}: {shown}"]
     if "hint" in report:
         lines += ["", f"hint: {report['hint']}"]

@@ -106,8 +106,8 @@ def score_groups(scored: Score, group_of: Mapping[str, str]) -> dict[str, Score]
     members: dict[str, dict[str, Counts]] = {}
     for utterance, counts in scored.utterances.items():
         members.setdefault(group_of[utterance], {})[utterance] = counts
-    scores = {name: Score(scored.unit, held, sum(held.values(), NO_COUNTS)) for name, held in members.items()}
-    return {name: each for name, each in scores.items() if each.total.words}
+    scores = {name: Score(scored.unit, counts, sum(counts.values(), NO_COUNTS)) for name, counts in members.items()}
+    return {name: group_score for name, group_score in scores.items() if group_score.total.words}
 
 
 def length_class(words: int) -> str:

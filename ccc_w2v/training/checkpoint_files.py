@@ -88,21 +88,21 @@ def restore_last(save_dir: str | Path) -> Path | None:
     checkpoints and none is whole: to start over silently would overwrite them.
     """
     last = Path(save_dir).absolute() / LAST
-    found = "missing"
+    state = "missing"
     if last.exists():
         damage = why_damaged(last)
         if damage is None:
             return None
-        found = f"damaged ({damage})"
+        state = f"damaged ({damage})"
     others = sorted((path for path in last.parent.glob("checkpoint*.pt") if path != last), key=_age)
     for path in others:
         if why_damaged(path) is None:
             copy_whole(path, last)
-            logger.warning(f"{last} is {found}; resuming from {path.name}, the newest whole checkpoint")
+            logger.warning(f"{last} is {state}; resuming from {path.name}, the newest whole checkpoint")
             return path
     if damaged := len(others) + last.exists():
         raise InputError(
-            f"{last} is {found} and there is no whole checkpoint beside it; move the {damaged} damaged away to start "
+            f"{last} is {state} and there is no whole checkpoint beside it; move the {damaged} damaged away to start "
             "over, or set checkpoint.restore_file"
         )
     return None

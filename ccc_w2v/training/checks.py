@@ -92,8 +92,8 @@ def check_paths(cfg: Any) -> None:
     """Raise InputError for a folder or checkpoint of the configuration that does not exist."""
     data = _value(cfg.task, "data")
     if data and "://" not in data and not os.path.isdir(data):
-        found = "is a file" if os.path.exists(data) else "there is no such folder"
-        raise InputError(f"task.data={data}: {found}; expected the folder of {cfg.dataset.train_subset}.tsv")
+        problem = "is a file" if os.path.exists(data) else "there is no such folder"
+        raise InputError(f"task.data={data}: {problem}; expected the folder of {cfg.dataset.train_subset}.tsv")
     restore = cfg.checkpoint.restore_file
     checkpoints = {
         "model.w2v_path": _value(cfg.model, "w2v_path"),

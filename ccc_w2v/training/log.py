@@ -16,14 +16,14 @@ def parse_line(line: str) -> tuple[str, dict[str, float]] | None:
     The tag says what was measured: "train_inner", "train" or a validation subset. Values that are not numbers are
     left out, and the tag is taken off the names that it precedes ("train_loss").
     """
-    found = _STATISTICS.search(line)
-    if not found:
+    match = _STATISTICS.search(line)
+    if not match:
         return None
     try:
-        record = json.loads(found["json"])
+        record = json.loads(match["json"])
     except json.JSONDecodeError:
         return None
-    tag = found["hydra"] or found["plain"]
+    tag = match["hydra"] or match["plain"]
     numbers = {name.removeprefix(f"{tag}_"): _number(value) for name, value in record.items()}
     return tag, {name: number for name, number in numbers.items() if number is not None}
 

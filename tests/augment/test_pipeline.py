@@ -169,7 +169,7 @@ def test_a_preset_without_its_noise_manifest_names_the_key_to_set():
         ({"name": "telephone", "law": "u"}, r"\(telephone\): law: expected one of mu, a, both, found 'u'"),
         ({"name": "telephone", "high_hz": [3400, 5000]}, "high_hz: expected a number from -inf to 4000, found 5000"),
         ({"name": "band_limit", "low_hz": [0, 3000]}, r"\(band_limit\): low_hz up to 3000 .* can leave no band"),
-        ({"name": "babble"}, r"\(babble\): needs a manifest and has none; set task.babble_manifest"),
+        ({"name": "babble"}, r"\(babble\): needs a manifest; set task.babble_manifest"),
         ("reverb", r"transform 1: expected \{name: ..., p: ...\}, found 'reverb'"),
     ],
 )

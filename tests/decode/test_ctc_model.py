@@ -153,7 +153,7 @@ def test_the_last_checkpoints_are_averaged(checkpoint: Path, tmp_path: Path) -> 
         averaged = load_ctc(source, average_last=2).network.state_dict()
         for name, tensor in averaged.items():
             torch.testing.assert_close(tensor, 2.5 * state["model"][name], rtol=1e-6, atol=0)
-    with pytest.raises(InputError, match="run: holds 3 checkpoints of epochs or updates, 4 are to be averaged"):
+    with pytest.raises(InputError, match="run: holds 3 checkpoints of epochs or updates, --average-last needs 4"):
         load_ctc(folder, average_last=4)
     for path in folder.glob("checkpoint_*_*.pt"):
         path.unlink()

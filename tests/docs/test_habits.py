@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import re
 from pathlib import Path
@@ -40,3 +41,15 @@ def test_the_citation_names_the_version_of_the_package():
 def test_the_changelog_begins_with_what_is_unreleased():
     headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "[Unreleased]"
+
+
+def test_variables_are_named_for_what_they_hold():
+    vague = {"found", "one", "each", "given"}
+    bound = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {name}"
+        for path in sorted((ROOT / "ccc_w2v").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in [node.arg if isinstance(node, ast.arg) else getattr(node, "id", "")]
+        if name in vague and (isinstance(node, ast.arg) or isinstance(node.ctx, ast.Store))
+    ]
+    assert bound == []

@@ -69,9 +69,9 @@ def _find_root(folder: Path) -> Path:
 
 def _apart(folder: str, size: Size, _: set[str]) -> list[str]:
     """Say in what a folder differs from what Libri-light's data_preparation/README.md says of it."""
-    found = []
+    problems = []
     if size.speakers != SPEAKERS[folder]:
-        found.append(f"{folder}: {size.speakers} speakers, published {SPEAKERS[folder]}")
+        problems.append(f"{folder}: {size.speakers} speakers, published {SPEAKERS[folder]}")
     if abs(size.hours - HOURS[folder]) > SHARE_APART * HOURS[folder]:
-        found.append(f"{folder}: {size.hours * 60:.1f} minutes, published {HOURS[folder] * 60:.0f}")
-    return found
+        problems.append(f"{folder}: {size.hours * 60:.1f} minutes, published {HOURS[folder] * 60:.0f}")
+    return problems

@@ -161,14 +161,14 @@ def _verified(out: Path, part: str) -> Path:
 def _apart(part: str, size: Size) -> list[str]:
     """Say in what a part differs from what is published of it."""
     expected = published()[part]
-    found = []
+    differing = []
     for what in ("utterances", "speakers"):
         here, there = getattr(size, what), getattr(expected, what)
         if here != there:
-            found.append(f"{part}: {here} {what}, published {there}")
+            differing.append(f"{part}: {here} {what}, published {there}")
     if abs(size.hours - expected.hours) > HOURS_APART:
-        found.append(f"{part}: {size.hours:.2f} hours, published {expected.hours}")
-    return found
+        differing.append(f"{part}: {size.hours:.2f} hours, published {expected.hours}")
+    return differing
 
 
 def _absent_speakers(table: Path, part: str, speakers: set[str]) -> list[str]:

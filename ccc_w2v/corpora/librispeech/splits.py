@@ -68,10 +68,10 @@ def prepare_splits(
         _list(out, root, folder, decode=decode(folder), leave_out_bad=leave_out_bad, workers=workers)
     every = dict.fromkeys(folder for members in splits.values() for folder in members)
     stages = {folder: stage for folder in every if (stage := _listed(out, root, folder, True))}
-    found = [text for stage in stages.values() for text in stage["odd"]]
+    problems = [text for stage in stages.values() for text in stage["odd"]]
     for folder in stages:
         manifest = read_manifest(_part(out, folder, "tsv"))
-        found += differences(folder, _size(manifest), _speakers(manifest))
+        problems += differences(folder, _size(manifest), _speakers(manifest))
     sizes, waiting = {}, {}
     for split, members in splits.items():
         lacking = [folder for folder in members if folder not in stages]
@@ -80,7 +80,7 @@ def prepare_splits(
         elif len(lacking) < len(members):
             waiting[split] = lacking
     write_whole(out / "manifests" / "dict.ltr.txt", letter_dictionary())
-    done = {"root": str(root), "splits": sizes, "waiting": waiting, "differences": found}
+    done = {"root": str(root), "splits": sizes, "waiting": waiting, "differences": problems}
     write_whole(marker, json.dumps(done, indent=1) + "\n")
     return done
 

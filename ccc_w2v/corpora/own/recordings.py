@@ -78,8 +78,10 @@ def join(recordings: Sequence[Path], root: Path, segments: Sequence[Segment], sc
     for segment in segments:
         candidates = named.get(segment.path.removeprefix("./"), [])
         if len(candidates) != 1:
-            found = f"{len(candidates)} recordings" if candidates else "no recording"
-            raise InputError(f"{segment.where}: {segment.path!r} names {found} below {root}; correct the path")
+            candidates_text = f"{len(candidates)} recordings" if candidates else "no recording"
+            raise InputError(
+                f"{segment.where}: {segment.path!r} names {candidates_text} below {root}; correct the path"
+            )
         said[candidates[0]].append(segment)
     clips = []
     for recording in recordings:

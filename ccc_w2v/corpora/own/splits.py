@@ -35,15 +35,15 @@ def split_by_speaker(
     order = [free[index] for index in drawn.tolist()]
     total = sum(seconds_of.values())
     for split in wanted:
-        held, needed = 0.0, shares[split] * total
+        seconds, needed = 0.0, shares[split] * total
         others = len(wanted) - wanted.index(split) - 1 + ("train" not in split_of.values())
-        while held < needed and len(order) > others:
-            fitting = [name for name in order if held + seconds_of[name] <= 1.5 * needed]
-            if held and not fitting:
+        while seconds < needed and len(order) > others:
+            fitting = [name for name in order if seconds + seconds_of[name] <= 1.5 * needed]
+            if seconds and not fitting:
                 break
             # A speaker larger than a whole split goes there only where all are.
             name = fitting[0] if fitting else min(order, key=lambda name: seconds_of[name])
             order.remove(name)
             split_of[name] = split
-            held += seconds_of[name]
+            seconds += seconds_of[name]
     return {**split_of, **dict.fromkeys(order, "train")}

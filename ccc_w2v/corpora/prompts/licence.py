@@ -25,10 +25,10 @@ CREDITS = {
 }
 
 
-def licence_text(found: list[Recordings]) -> str:
+def licence_text(sources: list[Recordings]) -> str:
     """Return LICENSE.txt: for each language its licence, the licence's address, the credits, and what was changed."""
     parts = ["Asterisk core sounds (https://downloads.asterisk.org/pub/telephony/sounds/)\n"]
-    for recordings in found:
+    for recordings in sources:
         name, address = LICENCES[recordings.language]
         parts.append(
             f"{NAMES[recordings.language]} (audio/{recordings.language})\nLicence: {name}, {address}\n"

@@ -79,16 +79,16 @@ def prepare(
     if (done := _finished(out, options)) is not None:
         print(f"{out}: prepared already, from {done['origin']['en']}; nothing to do")
         return done
-    found = [find_recordings(language, out / "download", source, upstream) for language in wanted]
-    prompts = [prompt for recordings in found for prompt in _prompts(recordings)]
+    sources = [find_recordings(language, out / "download", source, upstream) for language in wanted]
+    prompts = [prompt for recordings in sources for prompt in _prompts(recordings)]
     lists = lists_of(prompts)
     (out / "done.json").unlink(missing_ok=True)
     write_lists(out, lists, _convert(out / "audio", [p for p in prompts if p.kind in ("speech", "noise")]))
-    write_whole(out / "LICENSE.txt", licence_text(found))
+    write_whole(out / "LICENSE.txt", licence_text(sources))
     done = {
         "options": options,
-        "origin": {recordings.language: recordings.origin for recordings in found},
-        "transcripts_sha256": {r.language: sha256(r.transcripts) for r in found},
+        "origin": {recordings.language: recordings.origin for recordings in sources},
+        "transcripts_sha256": {r.language: sha256(r.transcripts) for r in sources},
         "lists": check(out),
         "unlabelled": {prompt.path: prompt.unlabelled for prompt in prompts if prompt.unlabelled},
         "seconds": round(time.monotonic() - began, 1),

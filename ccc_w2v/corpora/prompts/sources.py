@@ -89,11 +89,11 @@ def _sounds_folder(folder: Path, language: str) -> Path | None:
     # The collection also exists with Australian and British speakers: "en" means the one US speaker here.
     own = re.compile(r"en([_-]US.*)?" if language == "en" else rf"{language}([_-].*)?")
     other = re.compile(r"[a-z]{2}([_-][A-Z]{2}.*)?")
-    found = sorted({digits.parent for digits in folder.rglob("digits") if any(digits.glob("*.wav"))})
-    names = {sounds: [folder.name, *sounds.relative_to(folder).parts] for sounds in found}
-    named = [sounds for sounds in found if any(own.fullmatch(part) for part in names[sounds])]
-    unnamed = [sounds for sounds in found if not any(other.fullmatch(part) for part in names[sounds])]
-    with_text = [sounds for sounds in found if _beside(sounds, language)]
+    folders = sorted({digits.parent for digits in folder.rglob("digits") if any(digits.glob("*.wav"))})
+    names = {sounds: [folder.name, *sounds.relative_to(folder).parts] for sounds in folders}
+    named = [sounds for sounds in folders if any(own.fullmatch(part) for part in names[sounds])]
+    unnamed = [sounds for sounds in folders if not any(other.fullmatch(part) for part in names[sounds])]
+    with_text = [sounds for sounds in folders if _beside(sounds, language)]
     for choice in (with_text, named, unnamed if language == "en" else []):
         if choice:
             return choice[0]
@@ -112,8 +112,8 @@ def _transcript_file(folder: Path, sounds: Path, language: str) -> Path | None:
     package = _packages(language)[1]
     for above in (sounds, *sounds.parents):
         for place in (above, above / "doc" / package, above / "share" / "doc" / package):
-            if found := _beside(place, language):
-                return found
+            if transcript := _beside(place, language):
+                return transcript
     return None
 
 

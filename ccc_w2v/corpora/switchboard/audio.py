@@ -91,8 +91,8 @@ def write_calls(
     # Decoding, resampling and FLAC leave Python's lock alone.
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         try:
-            for found in tqdm(pool.map(write, spans), total=len(spans), desc="cutting calls at 16 kHz", unit="call"):
-                paths |= found
+            for slices in tqdm(pool.map(write, spans), total=len(spans), desc="cutting calls at 16 kHz", unit="call"):
+                paths |= slices
         except BaseException:
             # Else a damaged call, or an interruption, would be told of when thousands of others are done.
             pool.shutdown(wait=False, cancel_futures=True)

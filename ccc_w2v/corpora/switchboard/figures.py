@@ -14,14 +14,14 @@ Counts = Mapping[str, Mapping[str, float]]
 
 def differences(counts: Counts) -> list[str]:
     """Return a line for each count of a list that is none of the published figures."""
-    found = []
+    differing = []
     for name, what, published, source in _figures():
         counted = counts.get(name, {}).get(what)
         room = TOLERANCE.get(what, 0)
         if counted is not None and all(abs(counted - figure) > room * figure for figure in published):
             figures = " or ".join(f"{figure:,g}" for figure in published)
-            found.append(f"{name}: {counted:,g} {what}, published: {figures} ({source})")
-    return found
+            differing.append(f"{name}: {counted:,g} {what}, published: {figures} ({source})")
+    return differing
 
 
 def table(counts: Counts) -> str:

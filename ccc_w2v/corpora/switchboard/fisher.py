@@ -33,9 +33,9 @@ def fisher_text(folder: str | Path) -> Iterator[str]:
         for number, line in text_lines(file, "transcript"):
             if not line.strip() or line.startswith("#"):
                 continue
-            found = _LINE.fullmatch(line.rstrip())
-            if not found:
+            match = _LINE.fullmatch(line.rstrip())
+            if not match:
                 raise InputError(f"{file}:{number}: expected 'start end A: words', found {line[:60]!r}")
-            words = label_words(" ".join(_SOUND.sub(" ", found[1].lower()).split()), keep_noises=False)
+            words = label_words(" ".join(_SOUND.sub(" ", match[1].lower()).split()), keep_noises=False)
             if words and not unknown_characters(words.split()):
                 yield words

@@ -141,13 +141,15 @@ def write(out: Path, references: References, workers: int | None = None) -> dict
         listed = [utterance for utterance in sorted(scored) if utterance.startswith(half)]
         if not listed:
             continue
-        lengths = (samples_of(scored[each][1], references.calls[scored[each][0].recording]) for each in listed)
-        entries = [(paths[each], end - start) for each, (start, end) in zip(listed, lengths, strict=True)]
-        texts = [scored[each][0].text for each in listed]
+        lengths = (
+            samples_of(scored[utterance][1], references.calls[scored[utterance][0].recording]) for utterance in listed
+        )
+        entries = [(paths[utterance], end - start) for utterance, (start, end) in zip(listed, lengths, strict=True)]
+        texts = [scored[utterance][0].text for utterance in listed]
         write_whole(out / f"{title}.wrd", "".join(f"{quick_words(text)}\n" for text in texts))
         write_manifest(out / f"{title}.tsv", audio, entries)
         counts[title] = {
-            "calls": len({scored[each][0].recording for each in listed}),
+            "calls": len({scored[utterance][0].recording for utterance in listed}),
             "segments": len(listed),
             "hours": sum(samples for _, samples in entries) / SAMPLE_RATE / 3600,
             "words": sum(len(_ALTERNATIVES.sub(r"\1", text).split()) for text in texts),
@@ -165,12 +167,12 @@ def _spans(scored: Mapping[str, tuple[Segment, Span]]) -> dict[str, list[Span]]:
 
 def _write_references(stem: Path, references: References) -> None:
     """Write NAME.stm, .glm, .segments and .speakers."""
-    rows = [(each, *references.scored[each]) for each in sorted(references.scored)]
+    rows = [(utterance, *references.scored[utterance]) for utterance in sorted(references.scored)]
     write_stm(stem.with_suffix(".stm"), references.segments, references.definitions)
     write_whole(stem.with_suffix(".glm"), references.evaluation.rules.read_bytes())
-    places = (Cut(each, segment.recording, span.side, span.start, span.end) for each, segment, span in rows)
+    places = (Cut(utterance, segment.recording, span.side, span.start, span.end) for utterance, segment, span in rows)
     write_cuts(stem.with_suffix(".segments"), places)
-    speakers = (f"{each} {segment.recording}-{span.side}\n" for each, segment, span in rows)
+    speakers = (f"{utterance} {segment.recording}-{span.side}\n" for utterance, segment, span in rows)
     write_whole(stem.with_suffix(".speakers"), "".join(speakers))
 
 
@@ -183,7 +185,7 @@ def read_references(files: Sequence[Path]) -> tuple[list[Segment], list[Definiti
     segments: dict[str, Segment] = {}
     definitions: dict[tuple[str, str], Definition] = {}
     for stm in map(read_stm, files):
-        definitions |= {(each.kind, each.id): each for each in stm.definitions}
+        definitions |= {(definition.kind, definition.id): definition for definition in stm.definitions}
         for segment in stm.segments:
             if segment.speaker == "inter_segment_gap" or segment.text == "inter_segment_gap":
                 continue
@@ -204,7 +206,7 @@ def segment_id(segment: Segment) -> str:
 
 def padded(segments: Sequence[Segment]) -> list[tuple[Segment, Span]]:
     """Give each segment 0.1 s more on both sides, of a shorter gap to a neighbour half, and none where they overlap."""
-    found = []
+    problems = []
     order = sorted(segments, key=lambda segment: (segment.recording, segment.channel, segment.start))
     for index, segment in enumerate(order):
         gaps = []
@@ -214,8 +216,8 @@ def padded(segments: Sequence[Segment]) -> list[tuple[Segment, Span]]:
         before, after = (max(0.0, min(PADDING_SECONDS, gap / 2)) for gap in gaps)
         name = span_name(segment.channel, segment.start, segment.end)
         start = max(0.0, segment.start - before)
-        found.append((segment, Span(name, segment.channel, start, segment.end + after, segment_id(segment))))
-    return found
+        problems.append((segment, Span(name, segment.channel, start, segment.end + after, segment_id(segment))))
+    return problems
 
 
 def _side(segment: Segment) -> tuple[str, str]:

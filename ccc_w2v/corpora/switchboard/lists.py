@@ -39,7 +39,7 @@ def lists_of(utterances: Sequence[Utterance], *, dev: int = DEV, first: int = FI
         "pretrain": others,
         "pretrain_valid": list(utterances[:dev]),
     }
-    if empty := [name for name, found in lists.items() if not found]:
+    if empty := [name for name, utterances in lists.items() if not utterances]:
         raise InputError(
             f"{len(utterances)} utterances leave the list '{empty[0]}' empty (the first {dev} are for development); "
             "use the whole corpus"

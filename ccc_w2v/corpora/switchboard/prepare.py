@@ -80,11 +80,11 @@ def prepare(out: str | Path, options: Options, *, url: str | None = None, worker
     for part, write in writers.items():
         if done.pop(part, None):
             write_whole(out / "done.json", json.dumps(done, indent=1) + "\n")
-        counts, found = write(workers)
-        found += differences(counts)
+        counts, differing = write(workers)
+        differing += differences(counts)
         print(table(counts))
-        print("\n".join(f"differs: {line}" for line in found) or "no difference from the published figures")
-        done[part] = {"options": parts[part], "counts": counts, "differences": found}
+        print("\n".join(f"differs: {line}" for line in differing) or "no difference from the published figures")
+        done[part] = {"options": parts[part], "counts": counts, "differences": differing}
         write_whole(out / "done.json", json.dumps(done, indent=1) + "\n")
     return done
 
@@ -99,11 +99,11 @@ def _parts(options: Options) -> dict[str, dict[str, Any]]:
     made = {"train": [options.keep_noises, options.zipped, options.dev, options.first]}
     return {
         part: {
-            "folders": [folder and str(Path(folder).resolve()) for folder in given],
+            "folders": [folder and str(Path(folder).resolve()) for folder in part_folders],
             "how": [RULES, *made.get(part, [])],
         }
-        for part, given in folders.items()
-        if given[0] is not None
+        for part, part_folders in folders.items()
+        if part_folders[0] is not None
     }
 
 
@@ -144,8 +144,8 @@ def _read_part(part: str, out: Path, options: Options, url: str | None) -> Write
             list(corpus.differences),
         )
     if part == "eval2000":
-        found = hub5.find_eval2000(str(options.eval2000_audio), str(options.eval2000_text))
+        test_set = hub5.find_eval2000(str(options.eval2000_audio), str(options.eval2000_text))
     else:
-        found = hub5.find_rt03(str(options.rt03))
-    references = hub5.read(found)
+        test_set = hub5.find_rt03(str(options.rt03))
+    references = hub5.read(test_set)
     return lambda workers: (hub5.write(out, references, workers), list(references.differences))

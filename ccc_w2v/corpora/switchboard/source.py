@@ -61,17 +61,17 @@ def find_calls(source: str | Path) -> dict[str, Path]:
     calls: dict[str, Path] = {}
     others = 0
     for path in files_below(source):
-        found = _CALL_FILE.fullmatch(path.name)
-        others += not found and path.suffix.lower() == ".sph"
-        if found:
-            call = f"sw0{found[1]}"
+        match = _CALL_FILE.fullmatch(path.name)
+        others += not match and path.suffix.lower() == ".sph"
+        if match:
+            call = f"sw0{match[1]}"
             if call in calls:
                 raise InputError(f"{path}: call {call} is in {calls[call]} too; give a folder that has each call once")
             calls[call] = path
     if not calls:
-        held = f"{others} other .sph files" if others else "no .sph file"
+        contents = f"{others} other .sph files" if others else "no .sph file"
         raise InputError(
-            f"{source}: holds {held}, none of Switchboard-1's (sw02001.sph ...); expected LDC97S62 as unpacked, "
+            f"{source}: holds {contents}, none of Switchboard-1's (sw02001.sph ...); expected LDC97S62 as unpacked, "
             f"with the discs {', '.join(DISCS)}"
         )
     return dict(sorted(calls.items()))
@@ -100,14 +100,14 @@ def find_transcripts(folder: str | Path) -> tuple[dict[tuple[str, str], Path], P
     sides: dict[tuple[str, str], Path] = {}
     dictionary = None
     for path in files_below(folder):
-        if found := _SIDE_FILE.fullmatch(path.name):
-            sides[f"sw0{found[1]}", found[2].upper()] = path
+        if match := _SIDE_FILE.fullmatch(path.name):
+            sides[f"sw0{match[1]}", match[2].upper()] = path
         elif path.name == DICTIONARY:
             dictionary = path
     if not sides:
         raise InputError(f"{folder}: holds no transcript sw2001A-ms98-a-trans.text; expected swb_ms98_transcriptions")
     calls = Counter(call for call, _ in sides)
-    if half := [call for call, found in calls.items() if found < len(SIDES)]:
+    if half := [call for call, sides in calls.items() if sides < len(SIDES)]:
         raise InputError(f"{folder}: {half[0]} has a transcript of one side only; unpack the transcripts again")
     if dictionary is None:
         raise InputError(f"{folder}: lacks {DICTIONARY}, which tells the acronyms; unpack the transcripts again")
@@ -217,8 +217,8 @@ def missing_discs(source: Path, calls: Mapping[str, Path]) -> list[str]:
     if tables:
         on_disc: dict[str, list[bool]] = {}
         for _, line in text_lines(tables[0], "disc table"):
-            if len(fields := line.split()) >= 2 and (found := _CALL_FILE.fullmatch(fields[1])):
-                on_disc.setdefault(fields[0], []).append(f"sw0{found[1]}" in calls)
+            if len(fields := line.split()) >= 2 and (match := _CALL_FILE.fullmatch(fields[1])):
+                on_disc.setdefault(fields[0], []).append(f"sw0{match[1]}" in calls)
         return sorted(disc for disc, there in on_disc.items() if not any(there))
     folders = {part.lower() for path in calls.values() for part in path.parts if _DISC.fullmatch(part)}
     return sorted(set(DISCS) - folders) if folders else []

@@ -39,15 +39,15 @@ def said(token: str) -> str:
     """Return what was said of one token of a transcript, in the transcript's case: "ab[solute]-" -> "ab-"."""
     if token.lower() in NOISES:
         return token
-    if found := _LAUGHED.fullmatch(token):
-        token = "".join(found.groups())
-    if found := _MISPRONOUNCED.fullmatch(token):
-        token = "".join(found.groups())
+    if match := _LAUGHED.fullmatch(token):
+        token = "".join(match.groups())
+    if match := _MISPRONOUNCED.fullmatch(token):
+        token = "".join(match.groups())
     token = _UNSAID.sub("-", token)
     if token.endswith("]") and "/" in token:
         token = token.split("/")[0]  # "ex[specially]-/especially]": the first bracket was forgotten
-    if found := _COINAGE.fullmatch(token):
-        token = found[1]
+    if match := _COINAGE.fullmatch(token):
+        token = match[1]
     return _VARIANT.sub("", token, count=1)
 
 
@@ -60,8 +60,8 @@ def words_of(text: str, acronyms: Mapping[str, str], *, cased: bool) -> str:
     tokens = [said(token) for token in text.split() if token.lower() not in _DROPPED]
     words: list[str] = []
     for capitals, run in groupby(tokens, lambda token: len(token) == 1 and "A" <= token <= "Z"):
-        found = list(run)
-        words += _letters(found, cased) if capitals else [_acronym(token, acronyms, cased) for token in found]
+        run_tokens = list(run)
+        words += _letters(run_tokens, cased) if capitals else [_acronym(token, acronyms, cased) for token in run_tokens]
     return " ".join(words)
 
 
@@ -131,6 +131,6 @@ def label_words(text: str, *, keep_noises: bool) -> str:
 def unknown_characters(labels: Iterable[str]) -> str:
     """Return the first character of a label's words that no dictionary of letters, apostrophe and hyphen has, or ""."""
     for word in labels:
-        if word.lower() not in NOISES and (found := re.search(r"[^A-Z'\-]", word)):
-            return found[0]
+        if word.lower() not in NOISES and (unknown := re.search(r"[^A-Z'\-]", word)):
+            return unknown[0]
     return ""

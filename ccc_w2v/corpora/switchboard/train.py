@@ -66,20 +66,26 @@ def read_corpus(
         inside = [path for path in source.rglob("swb_ms98_transcriptions") if path.is_dir()]
         transcripts = inside[0] if inside else fetch_transcripts(downloads, url)
     sides, dictionary = find_transcripts(transcripts)
-    found = check_complete(source, paths, sorted({call for call, _ in sides}))
-    found += transcript_differences(sides, dictionary)
-    utterances = [each for each in read_transcripts(sides, dictionary) if each.call in paths]
+    differing = check_complete(source, paths, sorted({call for call, _ in sides}))
+    differing += transcript_differences(sides, dictionary)
+    utterances = [utterance for utterance in read_transcripts(sides, dictionary) if utterance.call in paths]
     calls = look_at_calls(paths, _spans(utterances))
-    written = {each.id: label_words(each.text, keep_noises=keep_noises) for each in utterances}
+    written = {utterance.id: label_words(utterance.text, keep_noises=keep_noises) for utterance in utterances}
     labels = {name: words for name, words in written.items() if words and not unknown_characters(words.split())}
     if unknown := sum(map(bool, written.values())) - len(labels):
-        found.append(f"{unknown} utterances with other characters than letters, ' and -, in no labelled list")
+        differing.append(f"{unknown} utterances with other characters than letters, ' and -, in no labelled list")
     lists = dict(lists_of(utterances, dev=dev, first=first))
-    corpus = Corpus(calls, utterances, labels, lists, [line for each in fisher for line in fisher_text(each)], found)
+    corpus = Corpus(
+        calls, utterances, labels, lists, [line for folder in fisher for line in fisher_text(folder)], differing
+    )
     least = MIN_PRETRAIN_SECONDS * SAMPLE_RATE
     for name in lists:
-        kept = labels if name in LABELLED else {each.id for each in lists[name] if corpus.samples(each) >= least}
-        lists[name] = [each for each in lists[name] if each.id in kept]
+        kept = (
+            labels
+            if name in LABELLED
+            else {utterance.id for utterance in lists[name] if corpus.samples(utterance) >= least}
+        )
+        lists[name] = [utterance for utterance in lists[name] if utterance.id in kept]
         if not lists[name]:
             raise InputError(f"{source}: no utterance is left for the list '{name}'; use the whole corpus")
     return corpus
@@ -91,12 +97,12 @@ def write_corpus(out: Path, corpus: Corpus, *, zipped: bool, workers: int | None
     where = write_calls(out / "audio", corpus.calls, spans, zipped=zipped, workers=workers)
     counts: dict[str, dict[str, float]] = {"all": {"calls": len(spans), "utterances": len(corpus.utterances)}}
     for name, listed in corpus.lists.items():
-        entries = [(where[each.id], corpus.samples(each)) for each in listed]
+        entries = [(where[utterance.id], corpus.samples(utterance)) for utterance in listed]
         hours = sum(samples for _, samples in entries) / SAMPLE_RATE / 3600
-        calls = {each.call for each in listed}
+        calls = {utterance.call for utterance in listed}
         counts[name] = {"calls": len(calls), "utterances": len(listed), "hours": round(hours, 5)}
         if name in LABELLED:
-            words = [corpus.labels[each.id] for each in listed]
+            words = [corpus.labels[utterance.id] for utterance in listed]
             write_labels(out / f"{name}.tsv", words)
             counts[name]["words"] = sum(len(line.split()) for line in words)
         write_manifest(out / f"{name}.tsv", out / "audio", entries)
@@ -106,14 +112,16 @@ def write_corpus(out: Path, corpus: Corpus, *, zipped: bool, workers: int | None
 
 def _write_text(out: Path, corpus: Corpus) -> None:
     """Write the dictionary of letters, the text for language models, and all transcripts."""
-    training, dev = ([corpus.labels[each.id] for each in corpus.lists[name]] for name in ("train_nodup", "dev"))
+    training, dev = (
+        [corpus.labels[utterance.id] for utterance in corpus.lists[name]] for name in ("train_nodup", "dev")
+    )
     write_dictionary(out / "dict.ltr.txt", ranked_letters(training, dev))
-    held_out = {each.id for each in corpus.lists["dev"]}
+    held_out = {utterance.id for utterance in corpus.lists["dev"]}
     text = [words for name, words in corpus.labels.items() if name not in held_out]
     write_whole(out / "lm.txt", "".join(f"{line}\n" for line in [*text, *corpus.fisher]))
     rows = (
-        f"{each.id}\t{each.speaker}\t{each.span.start:.3f}\t{each.span.end:.3f}\t{each.text}\n"
-        for each in corpus.utterances
+        f"{utterance.id}\t{utterance.speaker}\t{utterance.span.start:.3f}\t{utterance.span.end:.3f}\t{utterance.text}\n"
+        for utterance in corpus.utterances
     )
     write_whole(out / "utterances.tsv", "".join(rows))
 

@@ -38,7 +38,7 @@ class PackedAttention(nn.Module):
     def __init__(self, attention: nn.Module):
         super().__init__()
         projections = [attention.get_submodule(f"{name}_proj") for name in ("q", "k", "v")]
-        weights, biases = zip(*((each.weight, each.bias) for each in projections), strict=True)
+        weights, biases = zip(*((projection.weight, projection.bias) for projection in projections), strict=True)
         self.heads = int(attention.num_heads)  # type: ignore[arg-type]
         self.together = PackedLinear(torch.cat([weight.detach() for weight in weights]), torch.cat(biases))
         out = attention.get_submodule("out_proj")

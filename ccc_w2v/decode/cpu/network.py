@@ -198,8 +198,8 @@ class FourierConvolution(nn.Module):
         blocks = -(-outputs // step)
         right = blocks * step + self.kernel - 1 - frames - self.padding
         blocks_BCLN = F.pad(values_BCT, (self.padding, right)).unfold(2, FOURIER_SAMPLES, step)
-        found = torch.fft.rfft(blocks_BCLN).view(batch, self.groups, -1, blocks, FOURIER_SAMPLES // 2 + 1)
-        rows = found.permute(4, 1, 0, 3, 2).flatten(0, 1).flatten(1, 2)
+        spectrum = torch.fft.rfft(blocks_BCLN).view(batch, self.groups, -1, blocks, FOURIER_SAMPLES // 2 + 1)
+        rows = spectrum.permute(4, 1, 0, 3, 2).flatten(0, 1).flatten(1, 2)
         products = torch.bmm(rows, self.get_buffer("spectra"))
         products = products.view(-1, self.groups, batch, blocks, channels // self.groups).permute(2, 1, 4, 3, 0)
         kept = torch.fft.irfft(products, n=FOURIER_SAMPLES)[..., self.kernel - 1 :]

@@ -39,9 +39,9 @@ class _Spoken:
     item: Item
 
 
-def side(each: Segment | TimedWord) -> Side:
+def side(item: Segment | TimedWord) -> Side:
     """Return recording and channel, without case, as sclite compares them."""
-    return each.recording.lower(), each.channel.lower()
+    return item.recording.lower(), item.channel.lower()
 
 
 def in_order(stm: Stm) -> list[Segment]:
@@ -94,8 +94,8 @@ def score_segments(stm: Stm, words: Sequence[TimedWord], glm_path: str | Path) -
     """
     for_reference, for_hypothesis = read_glm(glm_path, "stm", "ref"), read_glm(glm_path, "ctm", "hyp")
     spoken = {
-        name: [each for word in found for each in _spoken(word, for_hypothesis)]
-        for name, found in groupby(words_in_order(words), key=side)
+        name: [spoken_word for word in side_words for spoken_word in _spoken(word, for_hypothesis)]
+        for name, side_words in groupby(words_in_order(words), key=side)
     }
     scored = []
     for name, segments in groupby(in_order(stm), key=side):
@@ -111,7 +111,7 @@ def _spoken(word: TimedWord, glm: Glm) -> list[_Spoken]:
     where = f"the hypothesis's word {word.word!r}{_line(word)}"
     alternatives = filter_word(word.word, glm, where)
     if len(alternatives) < 2:
-        timed = [each for words in alternatives for each in _shares(word, words)]
+        timed = [share for words in alternatives for share in _shares(word, words)]
         return [_Spoken(middle, read_token(text)) for middle, text in timed]
     middle = max(middle for words in alternatives for middle, _ in _shares(word, words))
     return [_Spoken(middle, [[read_token(text) for text in words] for words in alternatives])]
@@ -139,4 +139,4 @@ def _assign(segments: Sequence[Segment], spoken: Sequence[_Spoken]) -> Iterable[
         end = np.inf if segment is segments[-1] else float(np.float32(milliseconds(segment.end)))
         while at < len(spoken) and spoken[at].middle < end:
             at += 1
-        yield segment, [each.item for each in spoken[first:at]]
+        yield segment, [spoken_word.item for spoken_word in spoken[first:at]]

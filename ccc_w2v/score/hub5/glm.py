@@ -52,7 +52,7 @@ class Glm:
             source, left, right = (re.escape(self._fold(part)) for part in (rule.source, rule.left, rule.right))
             pattern = f"(?P<r{number}>(?<={left}){source}(?={right}))"
             starting.setdefault(self._fold(rule.source[0]), []).append(pattern)
-        patterns = {letter: re.compile("|".join(found)) for letter, found in starting.items()}
+        patterns = {letter: re.compile("|".join(patterns_of_letter)) for letter, patterns_of_letter in starting.items()}
         object.__setattr__(self, "_patterns", patterns)
 
     def apply(self, text: str) -> str:
@@ -114,10 +114,10 @@ def _applying(lines: list[tuple[str, str]], kind: str, side: str) -> Iterator[tu
 
 
 def _header(line: str, where: str) -> tuple[str, str]:
-    found = _HEADER.match(line)
-    if found is None:
+    match = _HEADER.match(line)
+    if match is None:
         raise InputError(f"{where}: expected * name 'value' with the value in quotes, found {line!r}")
-    return found[1].upper(), found[2]
+    return match[1].upper(), match[2]
 
 
 def _check_header(path: str | Path, header: dict[str, str], rules: int) -> None:

@@ -94,7 +94,7 @@ def _read_items(text: str, where: str, nested: bool) -> tuple[list[Items], str]:
             break
         if text[0] == "{":
             inner, rest = _read_items(text[1:], where, nested=True)
-            inner = [each for each in inner if each]
+            inner = [branch for branch in inner if branch]
             if not rest.startswith("}") or not inner:
                 raise InputError(f"{where}: braces not closed or empty at {text!r}; correct the line or the GLM's rule")
             alternatives[-1].append(list(inner))

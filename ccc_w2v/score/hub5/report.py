@@ -47,12 +47,12 @@ def measure_hub5(
     scored = score_segments(stm, words, glm_path)
     if ctm_out is not None:
         write_ctm(ctm_out, words)
-    ours = {str(number): each.counts for number, each in enumerate(scored)}
+    ours = {str(number): segment.counts for number, segment in enumerate(scored)}
     if not sum(ours.values(), NO_COUNTS).words:
         raise InputError(f"{stm_path}: holds no word that counts, so there is no error rate; check it and the GLM")
     judged = sclite.run_sclite(stm, words, glm_path) if sclite.installed() else None
     theirs = {str(number): counts for number, (counts, _) in enumerate(judged)} if judged is not None else None
-    sides = [f"{each.segment.recording} {each.segment.channel}" for each in scored]
+    sides = [f"{segment.segment.recording} {segment.segment.channel}" for segment in scored]
     read = {"reference": stm_path, "hypothesis": hypothesis_path, "glm": glm_path, "segments": cuts_path}
     return {
         "standard": "hub5",
@@ -60,9 +60,9 @@ def measure_hub5(
         "segments": len(scored),
         "wer": _row(ours, theirs, dict(zip(ours, sides, strict=True)), seed),
         **{
-            name: _breakdown(ours, theirs, found, dict(zip(ours, sides, strict=True)), seed)
-            for name, found in _parts(stm, scored).items()
-            if found
+            name: _breakdown(ours, theirs, mappings, dict(zip(ours, sides, strict=True)), seed)
+            for name, mappings in _parts(stm, scored).items()
+            if mappings
         },
         "differences": None if judged is None else _differences(stm, scored, judged),
         "bootstrap": {
@@ -83,16 +83,16 @@ def _parts(stm: Stm, scored: Sequence[ScoredSegment]) -> dict[str, list[dict[str
     """Return for each breakdown the mappings from segment to part; labels of one place are one mapping."""
     titles = stm.titles()
     parts: dict[str, list[dict[str, str]]] = {name: [{}] for name in BREAKDOWNS}
-    width = max(len(each.segment.labels) for each in scored)
+    width = max(len(segment_scored.segment.labels) for segment_scored in scored)
     parts["by_label"] = [{} for _ in range(width)]
-    for number, each in enumerate(scored):
-        segment = each.segment
+    for number, scored_segment in enumerate(scored):
+        segment = scored_segment.segment
         if corpus := CORPORA.get(re.split(r"[^a-z]", segment.recording.lower(), maxsplit=1)[0]):
             parts["by_corpus"][0][str(number)] = corpus
         parts["by_speaker"][0][str(number)] = segment.speaker
         for place, label in enumerate(segment.labels):
             parts["by_label"][place][str(number)] = f"{label} {titles.get(label, '')}".strip()
-    return {name: [each for each in found if each] for name, found in parts.items()}
+    return {name: [mapping for mapping in mappings if mapping] for name, mappings in parts.items()}
 
 
 def _row(
@@ -110,12 +110,12 @@ def _row(
 def _breakdown(
     ours: Mapping[str, Counts],
     theirs: Mapping[str, Counts] | None,
-    found: Sequence[Mapping[str, str]],
+    mappings: Sequence[Mapping[str, str]],
     sides: Mapping[str, str],
     seed: int,
 ) -> dict[str, dict[str, Any]]:
     rows = {}
-    for part_of in found:
+    for part_of in mappings:
         counted = {segment: ours[segment] for segment in part_of}
         parts = score_groups(Score("word", counted, sum(counted.values(), NO_COUNTS)), part_of)
         for name in sorted(parts, key=natural_order):
@@ -126,12 +126,14 @@ def _breakdown(
 def _differences(stm: Stm, scored: Sequence[ScoredSegment], judged: Judged) -> dict[str, Any]:
     """Compare our counts with sclite's by segment; a tie is another alignment of the same cost."""
     differing = [
-        (each, counts, places) for each, (counts, places) in zip(scored, judged, strict=True) if each.counts != counts
+        (segment, counts, places)
+        for segment, (counts, places) in zip(scored, judged, strict=True)
+        if segment.counts != counts
     ]
-    ties = sum(total_cost(each.places) == total_cost(places) for each, _, places in differing)
+    ties = sum(total_cost(segment.places) == total_cost(places) for segment, _, places in differing)
     examples = [
-        f"{stm.where(each.segment)}: sclite {_counts_text(counts)}, ours {_counts_text(each.counts)}"
-        for each, counts, _ in differing[:EXAMPLES]
+        f"{stm.where(segment.segment)}: sclite {_counts_text(counts)}, ours {_counts_text(segment.counts)}"
+        for segment, counts, _ in differing[:EXAMPLES]
     ]
     return {"segments": len(differing), "ties": ties, "examples": examples}
 

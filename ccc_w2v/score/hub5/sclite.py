@@ -33,8 +33,8 @@ def installed() -> bool:
 def version() -> str:
     """Return sclite's name and version as it prints them."""
     printed = subprocess.run(command("sclite"), capture_output=True, text=True, check=False)
-    found = re.search(r"sclite Version: (\S+), SCTK Version: (\S+)", printed.stdout + printed.stderr)
-    return f"sclite {found[1]}, SCTK {found[2]}" if found else "sclite of unknown version"
+    match = re.search(r"sclite Version: (\S+), SCTK Version: (\S+)", printed.stdout + printed.stderr)
+    return f"sclite {match[1]}, SCTK {match[2]}" if match else "sclite of unknown version"
 
 
 def run_sclite(stm: Stm, words: Sequence[TimedWord], glm: str | Path) -> list[tuple[Counts, list[Place]]]:
@@ -51,16 +51,16 @@ def run_sclite(stm: Stm, words: Sequence[TimedWord], glm: str | Path) -> list[tu
         hypothesis = _filter(folder / "hyp.ctm", "ctm", "hyp", Path(glm).resolve())
         files = ["-r", str(reference), "stm", "-h", str(hypothesis), "ctm", "hyp"]
         report = _run([*command("sclite"), *files, "-F", "-D", "-o", "sgml", "stdout"], folder)
-    found = sorted(_PATH.findall(report), key=lambda path: int(path[1]))
+    matches = sorted(_PATH.findall(report), key=lambda path: int(path[1]))
     expected = sum(not segment.ignored for segment in stm.segments)
-    if len(found) != expected:
-        raise RuntimeError(f"sclite aligned {len(found)} segments of {expected}")
-    return [_read_path(content, int(places)) for places, _, content in found]
+    if len(matches) != expected:
+        raise RuntimeError(f"sclite aligned {len(matches)} segments of {expected}")
+    return [_read_path(content, int(places)) for places, _, content in matches]
 
 
 def _renamed(entries: Iterable) -> list:
     """Lower the names' case, as sclite does after it has compared their order."""
-    return [replace(each, recording=each.recording.lower(), channel=each.channel.lower()) for each in entries]
+    return [replace(entry, recording=entry.recording.lower(), channel=entry.channel.lower()) for entry in entries]
 
 
 def _filter(path: Path, kind: str, side: str, glm: Path) -> Path:
@@ -70,12 +70,18 @@ def _filter(path: Path, kind: str, side: str, glm: Path) -> Path:
     return written
 
 
-def _run(arguments: list[str], folder: Path, given: str | None = None) -> str:
+def _run(arguments: list[str], folder: Path, standard_input: str | None = None) -> str:
     """Run a program in the C locale, which NIST's scripts are made for, and with its neighbours at hand."""
     beside = Path(shutil.which(arguments[0]) or arguments[0]).parent
     environment = {**os.environ, "LC_ALL": "C", "PATH": f"{beside}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     done = subprocess.run(
-        arguments, input=given, capture_output=True, encoding="utf-8", errors="replace", cwd=folder, env=environment
+        arguments,
+        input=standard_input,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        cwd=folder,
+        env=environment,
     )
     # csrfilt.sh goes on, without text, where rfilter1 stops or is missing.
     if done.returncode != 0 or "*ERR" in done.stdout + done.stderr or "not found" in done.stderr:
@@ -85,12 +91,12 @@ def _run(arguments: list[str], folder: Path, given: str | None = None) -> str:
 
 
 def _read_path(content: str, places: int) -> tuple[Counts, list[Place]]:
-    found = _PLACE.findall(content)
-    if len(found) != places:
-        raise RuntimeError(f"sclite's alignment holds {places} places, {len(found)} of them were read: {content!r}")
-    kinds = [kind for kind, _, _ in found]
+    matches = _PLACE.findall(content)
+    if len(matches) != places:
+        raise RuntimeError(f"sclite's alignment holds {places} places, {len(matches)} of them were read: {content!r}")
+    kinds = [kind for kind, _, _ in matches]
     substitutions, deletions, insertions, right = (kinds.count(kind) for kind in "SDIC")
     counts = Counts(substitutions, deletions, insertions, right + substitutions + deletions)
     return counts, [
-        (read_token(left) if left else None, read_token(heard) if heard else None) for _, left, heard in found
+        (read_token(left) if left else None, read_token(heard) if heard else None) for _, left, heard in matches
     ]
