@@ -12,9 +12,11 @@ __version__ = "0.1.0"
 def register() -> None:
     """Register task, model and criterion with fairseq; harmless when called again."""
     from ccc_w2v import compat, criterion, model, task  # noqa: F401
+    from ccc_w2v.checkpoint.inside_fairseq import read_inert_settings
     from ccc_w2v.training.loop import extend_training_loop
 
     compat.prepare()
+    read_inert_settings()
     extend_training_loop()
 
 

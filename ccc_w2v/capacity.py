@@ -93,6 +93,6 @@ def check_lengths(dataset: Any, model: Any, cfg: Any, *, training: bool) -> None
     if needed > available:
         raise InputError(
             f"{source}: a crop of {seconds:.0f} s ({longest} samples) needs at least {needed / 2**30:.0f} GiB, "
-            f"{available / 2**30:.0f} GiB are there; set task.max_sample_size (now {cfg.max_sample_size}), say to "
+            f"{available / 2**30:.0f} GiB are available; set task.max_sample_size (now {cfg.max_sample_size}), say to "
             f"{20 * cfg.sample_rate} (20 s): longer recordings are cropped anew in each epoch"
         )

@@ -1,7 +1,7 @@
 """The only file that knows that fairseq, torch or Python versions differ.
 
 Two stacks are supported by one code base: fairseq 0.12.2 (Python 3.10) and fairseq-fixed 0.12.3.1 (3.11 to 3.13),
-both with torch 2.11. Each function below mends one trap and says which; `prepare()` applies those that a training
+both with torch 2.11. Each function below fixes one problem and says which; `prepare()` applies those that a training
 process needs and is called once, when the plugin registers itself.
 """
 
@@ -92,7 +92,7 @@ def send_objects_to_ranks() -> None:
     """Let the first rank hand a checkpoint to the others, with torch's own call instead of fairseq's.
 
     fairseq reads what it has sent with torch.load, which since torch 2.6 refuses the omegaconf settings among it: no
-    training of several processes could go on. Rank 0 has read the file itself with weights_only=True.
+    training of several processes could resume. Rank 0 has read the file itself with weights_only=True.
     """
     from fairseq.distributed import utils as distributed
 
@@ -108,7 +108,7 @@ def train_on_cpu_processes() -> None:
     """Make fairseq's distributed trainer work on CPU processes (gloo), where it takes CUDA for granted.
 
     all_gather_list allocates its buffers on the GPU unless they exist already, torch's DDP is given a device id,
-    and spawning counts GPUs. With torchrun, `distributed_no_spawn: true` and these two mends it runs.
+    and spawning counts GPUs. With torchrun, `distributed_no_spawn: true` and these two patches it runs.
     """
     if torch.cuda.is_available():
         return
@@ -160,7 +160,7 @@ def keep_freed_memory() -> None:
 def keep_task_state() -> None:
     """Make fairseq 0.12.2 save and restore what a task gives, as fairseq-fixed does.
 
-    Both write `task_state` into a checkpoint and neither reads it when a training goes on. fairseq-fixed has
+    Both write `task_state` into a checkpoint and neither reads it when a training resumes. fairseq-fixed has
     `task.get_checkpoint_dict` and `task.set_checkpoint_dict` for that; 0.12.2 is given the same two calls here.
     """
     from fairseq import checkpoint_utils

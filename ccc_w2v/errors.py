@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one sentence each, and exit code 2 from the tools.
+"""Errors that a user can fix: one sentence each, and exit code 2 from the tools.
 
 Everything else (an assertion, a KeyError) is a defect of ours and keeps its traceback.
 """
@@ -59,7 +59,7 @@ def ctrl_c_is_heard() -> Iterator[None]:
 
 
 def explain(error: BaseException) -> str | None:
-    """Return the line for an error that a user can mend; None for every other, which keeps its traceback."""
+    """Return the line for an error that a user can fix; None for every other, which keeps its traceback."""
     message = None
     if isinstance(error, InputError):
         message = str(error)

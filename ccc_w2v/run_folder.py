@@ -35,7 +35,7 @@ def content_of(source: str | Path | None) -> str:
 
 def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
     """Add --overwrite, as all commands that write have it."""
-    parser.add_argument("--overwrite", action="store_true", help="replace what another command or setting wrote there")
+    parser.add_argument("--overwrite", action="store_true", help="replace output of another command or other settings")
 
 
 @dataclass(frozen=True)

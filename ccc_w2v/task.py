@@ -35,6 +35,7 @@ from ccc_w2v.training.health.updates import UpdateWatch, trainer_values
 
 logger = logging.getLogger(__name__)
 
+VIEWS = ("both", "original", "augmented")
 NOT_KEPT = ("wps", "wpb", "bsz")  # fairseq's speeds over an interval, which a single update does not have
 DATA_TIMES = ("data_wait", "data_passed")  # seconds waited for data, of how many seconds
 
@@ -45,6 +46,13 @@ class CccPretrainingConfig(AudioPretrainingConfig):
 
     augment: str = field(
         default="paper", metadata={"help": "augmentation of the second view: a preset's name or a YAML file's path"}
+    )
+    views: ChoiceEnum(VIEWS) = field(  # type: ignore[valid-type]
+        default="both",
+        metadata={
+            "help": "views that the model gets; one alone is for criterion wav2vec: wav2vec 2.0 on the same crops in "
+            "the same order under the same masks"
+        },
     )
     augment_device: ChoiceEnum(AUGMENT_DEVICES) = field(  # type: ignore[valid-type]
         default="cpu",
@@ -124,11 +132,11 @@ class CccPretrainingTask(AudioPretrainingTask):
         self.state.add_factory("counts", lambda: {"audio_samples": 0, "bad_audio": 0})
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
-        """Give the task's state to the checkpoint, by the name that fairseq looks for when a training goes on."""
+        """Give the task's state to the checkpoint, by the name that fairseq looks for when a training resumes."""
         return {type(self).__name__: utils.move_to_cpu(dict(self.state.state_dict))}
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
-        """Take the task's state from the checkpoint that a training goes on from."""
+        """Take the task's state from the checkpoint that a training resumes from."""
         self.state.merge_state_dict(state)
 
     def load_dataset(self, split: str, task_cfg: Any = None, **kwargs: Any) -> None:
@@ -189,7 +197,7 @@ class CccPretrainingTask(AudioPretrainingTask):
             return
         generator = generator_for(cfg.seed, "pairs", self._updates)
         shown = torch.randint(len(dataset), (cfg.tensorboard_pairs,), generator=generator).tolist()
-        samples = [self._with_views(dataset.collater([dataset[index]]), model) for index in shown]
+        samples = [self._made_views(dataset.collater([dataset[index]]), model) for index in shown]
         # A batch of one that is bad has no pair to show; the training itself reports it.
         inputs = [sample["net_input"] for sample in samples if "error" not in sample and "lost" not in sample]
         pairs = [(views["source"][0].float().cpu(), views["source_aug"][0].float().cpu()) for views in inputs]
@@ -211,6 +219,12 @@ class CccPretrainingTask(AudioPretrainingTask):
     def build_criterion(self, cfg: Any) -> Any:
         """Build the criterion; a setting out of its range ends the run with one line and exit code 2."""
         with one_line_errors():
+            both, ours = str(self.cfg.views) == "both", cfg._name == "ccc"
+            if both != ours:
+                raise InputError(
+                    f"criterion {cfg._name} does not take task.views={self.cfg.views}; ccc takes both, fairseq's "
+                    "wav2vec original or augmented"
+                )
             self._rules = load_rules(self.cfg.health_bands)
             return super().build_criterion(cfg)
 
@@ -218,6 +232,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         """Say what the run is about to do: processes, audio per update, hours, views, masking, where it is saved."""
         cfg = self.cfg
         accumulated = cfg.update_freq[0] if isinstance(cfg.update_freq, list) or cfg.update_freq else 1
+        views = "2 views" if str(cfg.views) == "both" else f"the {cfg.views} view alone"
         batches = cfg.world_size * accumulated
         seconds = (cfg.max_tokens or 0) * batches / cfg.sample_rate
         audio = f"up to {seconds:.0f} s of audio per update, {cfg.max_update} updates"
@@ -228,7 +243,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         bf16 = uses_bf16(str(getattr(model_cfg, "autocast", "none")), device)
         precision = ", matrix products in bfloat16" if bf16 else ""
         return (
-            f"plan: {cfg.world_size} process(es), {audio}, 2 views{precision}, augmentation {cfg.augment}, mask_prob "
+            f"plan: {cfg.world_size} process(es), {audio}, {views}{precision}, augmentation {cfg.augment}, mask_prob "
             f"{model_cfg.mask_prob} in spans of {model_cfg.mask_length} frames, checkpoints in "
             f"{os.path.abspath(cfg.save_dir)}"
         )
@@ -263,6 +278,9 @@ class CccPretrainingTask(AudioPretrainingTask):
         if hint := self._clock.hint(str(self.cfg.augment_device), self.cfg.num_workers):
             logger.warning(hint)
         times = dict(zip(DATA_TIMES, (waited, passed), strict=True))
+        if str(self.cfg.views) != "both" and not (ignore_grad or sample.get("lost")):
+            # fairseq's criterion does not count the audio, as ours does.
+            logged = {**logged, "audio_samples": sample["net_input"]["source"].numel()}
         return loss, sample_size, {**logged, **times, "bad_audio": bad_audio}
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
@@ -283,6 +301,21 @@ class CccPretrainingTask(AudioPretrainingTask):
         return _nothing(stepped) if sample.get("lost") else stepped
 
     def _with_views(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
+        """Return a batch with the views that the model gets; see also _made_views."""
+        sample = self._made_views(sample, model)
+        if str(self.cfg.views) == "both" or "net_input" not in sample:
+            return sample
+        views = dict(sample["net_input"])
+        augmented = views.pop("source_aug")
+        if str(self.cfg.views) == "augmented":
+            views["source"] = augmented
+        # As two views would be masked; fairseq's own draw cannot be repeated.
+        views["mask_indices"] = model.draw_mask(views["source"], views.get("padding_mask"), views["seed"]).to(
+            augmented.device
+        )
+        return {**sample, "net_input": views}
+
+    def _made_views(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
         """Return a batch with both views, made on the model's device where the data workers have not made them."""
         if "crops" not in sample:
             return sample
@@ -350,7 +383,7 @@ def _nothing(stepped: tuple[Any, Any, dict[str, Any]]) -> tuple[Any, Any, dict[s
 def _end_on_bad_audio(sample: dict[str, Any]) -> None:
     if "error" in sample:
         with one_line_errors():
-            raise InputError(f"{sample['error']}; or set on_bad_audio: skip under task")
+            raise InputError(f"{sample['error']}; or set task.on_bad_audio=skip")
 
 
 def lock_run(save_dir: str) -> Any:

@@ -179,12 +179,12 @@ def commands_table() -> str:
     return "\n\n".join(parts)
 
 
-def help_of(words: str, module: str) -> str:
-    """Return what `ccc-w2v WORDS --help` prints, 100 columns wide."""
+def help_of(words: str, module: str, *subcommand: str) -> str:
+    """Return what `ccc-w2v WORDS SUBCOMMAND --help` prints, 100 columns wide."""
     shown: list[str] = []
     main = importlib.import_module(f"ccc_w2v.cli.{module}").main
     with (
-        mock.patch("sys.argv", [f"ccc-w2v {words}", "--help"]),
+        mock.patch("sys.argv", [f"ccc-w2v {words}", *subcommand, "--help"]),
         mock.patch.dict("os.environ", COLUMNS="100"),
         mock.patch.object(argparse.ArgumentParser, "_print_message", lambda _, text, file=None: shown.append(text)),
         contextlib.suppress(SystemExit),

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by the run.sh of each recipe, from the repository's root: options, numbered stages, commands that are shown
-# before they run. Everything that is done leaves a marker, so that the same command goes on where it stopped.
+# before they run. Everything that is done leaves a marker, so that the same command resumes where it stopped.
 #
 # A recipe gives its options their defaults and calls read_options; then, stage by stage, `if wanted N; then` with
 # the functions below in it. Variables that these functions read: stage, stop_stage, seed, dry_run (yes, or empty),

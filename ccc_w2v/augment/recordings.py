@@ -32,7 +32,7 @@ class Recordings:
             found = audio_samples(self.manifest.audio_path(entry), sample_rate, where=where)
             if found != entry.samples:
                 raise InputError(
-                    f"{self.where(index)}: {found} samples, the manifest declares {entry.samples}; write it again"
+                    f"{self.where(index)}: {found} samples, the manifest declares {entry.samples}; rewrite the manifest"
                 )
 
     def __len__(self) -> int:

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `tools/benchmark.py augment`."""
+    """Declare the options of `ccc-w2v benchmark augment`."""
     parser.add_argument("--pipeline", default="paper", help="preset or YAML file measured whole (default: paper)")
     parser.add_argument("--seconds", type=float, default=15.0, help="length of a crop (default: 15)")
     parser.add_argument("--batch", type=int, default=6, help="utterances of a batch (default: 6)")

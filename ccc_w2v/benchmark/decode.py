@@ -53,7 +53,7 @@ Decode = Callable[[], list[str]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `tools/benchmark.py decode`."""
+    """Declare the options of `ccc-w2v benchmark decode`."""
     parser.add_argument("--checkpoint", type=Path, help="fine-tuned, letters, 16 kHz (default: random weights)")
     parser.add_argument("--size", choices=sorted(SIZES), default="base", help="of the random model (default: base)")
     parser.add_argument("--manifest", type=Path, help="speech, .tsv at 16 kHz (default: made for the measurement)")
@@ -224,7 +224,7 @@ class _PlayedBack(torch.nn.Module):
 
 
 def _decode(model: CtcModel, manifest: Manifest, folder: Path, **settings: Any) -> list[str]:
-    """Decode as tools/decode.py does, journal included."""
+    """Decode as ccc-w2v decode does, journal included."""
     journal = folder / "journal.jsonl"
     journal.unlink(missing_ok=True)
     return list(transcribe(model, manifest, journal, {}, **settings).texts.values())
@@ -262,4 +262,4 @@ def _print_table(title: str, taken: Mapping[str, list[float]], seconds: float) -
 def _print_errors(texts: Mapping[str, list[str]], ids: list[str], references: Mapping[str, str]) -> None:
     for name, each in texts.items() if references else ():
         hypotheses = {key: text for key, text in zip(ids, each, strict=True) if key in references}
-        print(f"  {name}: {score(references, hypotheses).error_rate:.1%} of the words wrong")
+        print(f"  {name}: {score(references, hypotheses).error_rate:.1%} word error rate")

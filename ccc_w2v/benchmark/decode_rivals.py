@@ -1,4 +1,4 @@
-"""What tools/decode.py is measured against: transformers with its decoders, and unmodified fairseq with its own."""
+"""What ccc-w2v decode is measured against: transformers with its decoders, and unmodified fairseq with its own."""
 
 from __future__ import annotations
 

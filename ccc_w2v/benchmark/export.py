@@ -1,4 +1,4 @@
-"""`export`: wall time and peak memory of tools/export.py on a randomly initialised BASE model.
+"""`export`: wall time and peak memory of ccc-w2v export on a randomly initialised BASE model.
 
 The checkpoint holds Adam's state, as a training's does; the outputs are compared on four recordings of noise.
 """
@@ -27,7 +27,7 @@ BASE = {"quantize_targets": True, "final_dim": 256, "encoder_layerdrop": 0.05, "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `tools/benchmark.py export`."""
+    """Declare the options of `ccc-w2v benchmark export`."""
     parser.add_argument("--folder", type=Path, help="where to write 3 GB, kept for a look (default: a temporary one)")
     parser.add_argument("--threads", type=int, default=2, help="OMP_NUM_THREADS of the exports (default: 2)")
 

@@ -22,7 +22,7 @@ OURS, FAST, FAISS = "ours", "fast-pytorch-kmeans", "faiss"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `tools/benchmark.py kmeans`."""
+    """Declare the options of `ccc-w2v benchmark kmeans`."""
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--seeds", type=int, default=20, help="sets of points and starts (default: 20)")
 

@@ -61,7 +61,7 @@ def invent(folder: Path, draw: np.random.Generator) -> Language:
 def write_arpa(path: Path, sentences: Iterable[Sequence[str]], words: Sequence[str], order: int) -> None:
     """Count n-grams and write them as a model with absolute discounting and back-off; all ``words`` are in it.
 
-    For measuring speed and for tests: real models are better made with tools/train_lm.py.
+    For measuring speed and for tests: real models are better made with ccc-w2v train-lm.
     """
     counts: list[Counter[tuple[str, ...]]] = [Counter() for _ in range(order)]
     counts[0].update((word,) for word in (*words, "<unk>"))

@@ -19,7 +19,7 @@ from ccc_w2v.dataset.two_view import TwoViewDataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `tools/benchmark.py loader`."""
+    """Declare the options of `ccc-w2v benchmark loader`."""
     parser.add_argument("--pipeline", default="paper", help="preset or YAML file (default: paper)")
     parser.add_argument("--seconds", type=float, default=15.0, help="length of a crop (default: 15)")
     parser.add_argument("--batch", type=int, default=6, help="utterances of a batch (default: 6)")

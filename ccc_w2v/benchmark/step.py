@@ -46,7 +46,7 @@ OBJECTIVE, UNFUSED_OBJECTIVE = "objective alone", "un-fused objective alone"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `tools/benchmark.py step`."""
+    """Declare the options of `ccc-w2v benchmark step`."""
     parser.add_argument("--size", choices=("tiny", "base", "large"), default="base", help="model (default: base)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of weights and inputs")

@@ -69,7 +69,10 @@ def import_fairseq(path: str | Path, dictionary: str | Path | None = None) -> Im
         plain = to_plain(state)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    plain["ccc_export"]["objective"].update(objective)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {str(error):.100}"
+        raise InputError(f"{path}: its settings are not whole ({reason})") from error
+    plain["ccc_export"].setdefault("objective", {}).update(objective)
     stage = "fine-tuned" if name == FINETUNED_MODEL else "pre-training"
     kind = f"{origin} checkpoint, {stage}"
     plain["ccc_export"].setdefault("imported_from", f"{Path(path).name}, {kind}")

@@ -74,7 +74,7 @@ def _is_finetuned(folder: Path) -> bool:
     if kind != "wav2vec2" or len(architectures) != 1 or architectures[0] not in (PRETRAINED, FINETUNED):
         raise InputError(
             f"{path}: holds {' '.join(map(str, architectures)) or 'no architecture'} of type {kind!r}, expected "
-            f"{PRETRAINED} or {FINETUNED} of type 'wav2vec2'; an encoder alone has no codebook to go on with"
+            f"{PRETRAINED} or {FINETUNED} of type 'wav2vec2'; an encoder alone has no codebook for further pre-training"
         )
     return architectures[0] == FINETUNED
 
@@ -109,7 +109,7 @@ def _dictionary(folder: Path, model: Any, cfg: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # as above
         raise InputError(f"its tokenizer cannot be loaded ({type(error).__name__}: {error})") from error
     if model.config.pad_token_id != tokenizer.pad_token_id:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ccc_w2v.checkpoint.plain import FINETUNED_MODEL, parse_conv_layers
+from ccc_w2v.checkpoint.evaluated import parse_conv_layers
+from ccc_w2v.checkpoint.plain import FINETUNED_MODEL
 from ccc_w2v.compat import field_defaults
 from ccc_w2v.errors import InputError
 

@@ -1,4 +1,4 @@
-"""A wav2vec 2.0 of another origin -> a plain fairseq checkpoint; what it is, is seen from it."""
+"""A wav2vec 2.0 of another origin -> a plain fairseq checkpoint; the format is detected automatically."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ that no dead path stays. Optimiser, iterator and task states are dropped.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import warnings
 from collections.abc import Iterable
@@ -20,6 +19,8 @@ import torch
 from ccc_w2v.checkpoint.dictionary import dictionary_data, dictionary_text, load_dictionary
 from ccc_w2v.checkpoint.provenance import provenance
 from ccc_w2v.checkpoint.read import load_checkpoint
+from ccc_w2v.checkpoint.sizes import check_sizes
+from ccc_w2v.checkpoint.untrusted import plain_settings
 from ccc_w2v.compat import field_defaults, shared_fields
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import refuse_existing, whole
@@ -69,10 +70,28 @@ def to_plain(state: dict[str, Any]) -> dict[str, Any]:
     Beside fairseq's keys it holds ``ccc_export`` (see provenance) and, fine-tuned, ``ccc_dictionary``: the symbols and
     counts in fairseq's order, special symbols included. Raises InputError for a model that is no wav2vec 2.0.
     """
+    cfg = _plain_cfg(state["cfg"])
+    try:
+        return _plain(state, cfg)
+    except InputError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"its settings are not whole, {type(error).__name__}: {str(error):.100}") from error
+
+
+def _plain_cfg(cfg: Any) -> dict[str, Any]:
+    """Return a configuration as inert plain data, whoever made it."""
     from omegaconf import OmegaConf
 
-    cfg: Any = state["cfg"]
-    cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if OmegaConf.is_config(cfg) else cfg
+    if OmegaConf.is_config(cfg):
+        cfg = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
+    plain = plain_settings(cfg)
+    if not isinstance(plain, dict) or not all(isinstance(plain.get(name), dict) for name in ("model", "task")):
+        raise InputError("its settings are not fairseq's; expected sections model and task")
+    return plain
+
+
+def _plain(state: dict[str, Any], cfg: dict[str, Any]) -> dict[str, Any]:
     name = cfg["model"].get("_name")
     if name not in (*PRETRAINED_MODELS, FINETUNED_MODEL):
         raise InputError(
@@ -119,9 +138,6 @@ def load_plain(plain: dict[str, Any], source: str | Path) -> tuple[Any, Any]:
     """
     from omegaconf import OmegaConf
 
-    base = plain["cfg"]["model"].get("w2v_args") or plain["cfg"]
-    # fairseq evaluates this setting as Python code: refuse anything but numbers before it does.
-    parse_conv_layers(base["model"]["conv_feature_layers"])
     state = {**plain, "cfg": OmegaConf.create(plain["cfg"])}
     if "ccc_dictionary" in plain:
         state["task_state"] = {"target_dictionary": load_dictionary(plain["ccc_dictionary"])}
@@ -131,36 +147,28 @@ def load_plain(plain: dict[str, Any], source: str | Path) -> tuple[Any, Any]:
 def build_model(source: str | Path, state: dict[str, Any]) -> tuple[Any, Any]:
     """Build fairseq's model (in eval mode) and task from a checkpoint's state; ``source`` is its path, for messages.
 
-    Raises InputError where the tensors do not fit the configuration.
+    What fairseq gets is inert (see plain_settings), and no larger than the tensors are. Raises InputError where the
+    settings are not inert, describe no model, or do not fit the tensors.
     """
     from fairseq.checkpoint_utils import load_model_ensemble_and_task
+    from omegaconf import OmegaConf
 
+    try:
+        cfg = _plain_cfg(state["cfg"])
+        base = cfg["model"].get("w2v_args") or cfg
+        check_sizes(base["model"], state["model"])
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+    state = {**state, "cfg": OmegaConf.create(cfg)}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can mend
+            warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can fix
             models, _, task = load_model_ensemble_and_task([str(source)], state=state)
-    except RuntimeError as error:
+    except Exception as error:  # whatever fairseq, omegaconf and torch make of settings that describe no model
         reason = " ".join(str(error).split())
-        raise InputError(f"{source}: the tensors do not fit the configuration: {reason:.300}") from error
+        kind = "" if isinstance(error, RuntimeError) else f"{type(error).__name__}: "
+        raise InputError(f"{source}: the tensors do not fit the configuration: {kind}{reason:.300}") from error
     return models[0].eval(), task
-
-
-def parse_conv_layers(spec: str) -> list[tuple[int, int, int]]:
-    """Read fairseq's conv_feature_layers, "[(dim, kernel, stride)] * n + ...", without running it as code."""
-
-    def layers(node: ast.expr) -> list[tuple[int, int, int]]:
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-            return layers(node.left) + layers(node.right)
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-            return layers(node.left) * ast.literal_eval(node.right)
-        return [(int(dim), int(kernel), int(stride)) for dim, kernel, stride in ast.literal_eval(node)]
-
-    try:
-        return layers(ast.parse(spec, mode="eval").body)
-    except (SyntaxError, TypeError, ValueError) as error:
-        raise InputError(
-            f"model.conv_feature_layers: expected [(dim, kernel, stride)] * n + ..., got {spec!r}"
-        ) from error
 
 
 def receptive_field(layers: Iterable[tuple[int, int, int]]) -> int:

@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from ccc_w2v.checkpoint.untrusted_state import plain_state
 from ccc_w2v.compat import allow_fairseq_checkpoints, silence_debugging
 from ccc_w2v.errors import InputError
 
 
 def load_untrusted(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint file on the CPU as it is, with weights_only=True whatever the environment says.
+    """Load a checkpoint file on the CPU, with weights_only=True whatever the environment says and inert settings.
 
-    Raises InputError for a file that is missing, truncated, or that pickles code.
+    Raises InputError for a file that is missing, truncated, or that pickles code, and as plain_state does.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint")
@@ -31,9 +32,10 @@ def load_untrusted(path: str | Path) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... for one damaged file
         raise InputError(f"{path}: not a readable fairseq checkpoint ({_why_unreadable(error)})") from error
-    if not isinstance(state, dict) or "model" not in state or not (state.get("cfg") or state.get("args")):
-        raise InputError(f"{path}: not a fairseq checkpoint, it lacks 'model' or 'cfg'")
-    return state
+    try:
+        return plain_state(state)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     state["cfg"] = OmegaConf.create(state["cfg"])
     try:
         return _upgrade_state_dict(state)
-    except (AttributeError, KeyError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a whole fairseq checkpoint, its upgrade misses {error}") from error
 
 

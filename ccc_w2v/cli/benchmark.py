@@ -1,6 +1,6 @@
 """Measure speed and memory; the last line printed is one line of JSON. Results are kept in docs/benchmarks.md.
 
-Example: tools/benchmark.py step --size base --device cuda --precision bf16 --utterances 6 --seconds 14.6
+Example: ccc-w2v benchmark step --size base --device cuda --precision bf16 --utterances 6 --seconds 14.6
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 SUBCOMMANDS = {
     "step": "a training step: fairseq's wav2vec 2.0, ours, an un-fused formulation",
     "kmeans": "clustering: ours, fast-pytorch-kmeans, faiss",
-    "export": "tools/export.py on BASE: time and memory",
+    "export": "ccc-w2v export on BASE: time and memory",
     "decode": "greedy and beam decoding: ours, transformers, fairseq",
     "augment": "one core's speed from FLAC to batch: decoding, each transform, a whole pipeline",
     "loader": "how fast data workers deliver batches of both views",

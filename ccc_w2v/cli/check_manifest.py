@@ -1,13 +1,12 @@
 """Read every recording of a manifest, and name each line that a training would stop at or learn badly from.
 
-    python tools/check_manifest.py data/train.tsv
-    python tools/check_manifest.py data/train.tsv --out data/train_good.tsv
+    ccc-w2v check data/train.tsv
+    ccc-w2v check data/train.tsv --out data/train_good.tsv
 
-An error: missing, undecodable, of another rate, not mono, not as long as declared, silent, not finite; labels of which
-more than 1 % of the symbols are not in their dictionary. A warning: clipped, or the same samples as an earlier line;
-unknown symbols, empty labels, labels longer than their frames, a recording that is listed twice. --out writes the
-manifest, and the labels beside it, without the lines with bad audio, and a report beside it. Exit code 2 when there is
-an error.
+Errors: recordings that are missing, undecodable, at another rate, not mono, not as long as declared, silent or not
+finite; labels with more than 1 % of symbols outside their dictionary. Warnings: clipped recordings, duplicates of an
+earlier line, unknown symbols, empty labels, labels longer than their frames, recordings listed twice. --out writes the
+manifest and its labels without the lines whose audio is bad, and a report beside it. Exit code 2 if there is an error.
 """
 
 from __future__ import annotations
@@ -32,11 +31,18 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", help=".tsv manifest")
     parser.add_argument("--out", help=".tsv manifest to write without the bad lines")
-    parser.add_argument("--sample-rate", type=int, default=16_000, help="Hz that all must have (default: %(default)s)")
-    parser.add_argument("--min-samples", type=int, default=1, help="shortest that is accepted (default: %(default)s)")
-    parser.add_argument("--max-clipped", type=float, default=0.01, help="share of samples (default: %(default)s)")
-    parser.add_argument("--report", help=".json to write; with --out by default its name with .report.json")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (default: one for each core)")
+    parser.add_argument(
+        "--sample-rate", type=int, default=16_000, help="sample rate that all must have, in Hz (default: %(default)s)"
+    )
+    parser.add_argument("--min-samples", type=int, default=1, help="shortest recording accepted (default: %(default)s)")
+    parser.add_argument(
+        "--max-clipped",
+        type=float,
+        default=0.01,
+        help="largest share of clipped samples accepted (default: %(default)s)",
+    )
+    parser.add_argument("--report", help="JSON file of the findings (default with --out: its name with .report.json)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (default: one per core)")
     add_overwrite_option(parser)
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
-"""Compare decodings of one test set: WER with intervals, and for each pair whether the difference holds.
+"""Compare decodings of one test set: WER with intervals, and for each pair whether the difference is significant.
 
-python tools/compare.py decoded/ours decoded/wav2vec2 --normalize librispeech
-python tools/compare.py a.trn b.trn c.trn --ref ref.trn --groups utt2spk
+ccc-w2v compare decoded/ours decoded/wav2vec2 --normalize librispeech
+ccc-w2v compare a.trn b.trn c.trn --ref ref.trn --groups utt2spk
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from ccc_w2v.run_folder import SETTINGS_KEY, add_overwrite_option, check, file_o
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("systems", nargs="+", help="folders of tools/decode.py, or .trn files together with --ref")
+    parser.add_argument("systems", nargs="+", help="folders of ccc-w2v decode, or .trn files together with --ref")
     parser.add_argument("--ref", help="references, NIST .trn; default: the folders' ref.trn")
-    parser.add_argument("--normalize", default="none", help="text rules for all: none, librispeech or hub5")
-    parser.add_argument("--json", help="also write the numbers to this file")
+    parser.add_argument("--normalize", default="none", help="text normalisation for all: none, librispeech or hub5")
+    parser.add_argument("--json", help="also write the numbers to this JSON file")
     add_overwrite_option(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     parser.add_argument(
         "--groups",
         metavar="SPEAKERS",
         help="resample speakers or conversation sides instead of utterances: a file of lines utterance-id speaker, a "
-        ".tsv manifest (a file's folder is its speaker), or the ids' scheme: librispeech or switchboard",
+        ".tsv manifest (a file's folder is its speaker), or librispeech or switchboard, whose ids tell",
     )
     return parser.parse_args()
 

@@ -1,11 +1,11 @@
-"""Decode a manifest, into OUT/hyp.trn and OUT/hyp.ctm (and OUT/ref.trn where <split>.wrd exists).
+"""Decode a manifest, into OUT/hyp.trn and OUT/hyp.ctm (and OUT/ref.trn if <split>.wrd exists).
 
-    python tools/decode.py --checkpoint finetuned/checkpoint_best.pt --manifest data/test.tsv --out decoded/test
-    python tools/decode.py --checkpoint finetuned --average-last 5 --manifest data/test.tsv --out decoded/average
-    python tools/decode.py --checkpoint transformers-folder --dtype bfloat16 --manifest data/test.tsv --out decoded/hf
-    python tools/decode.py --checkpoint ... --manifest ... --out ... --beam 50 --lm words.arpa --lexicon words.txt
+    ccc-w2v decode --checkpoint finetuned/checkpoint_best.pt --manifest data/test.tsv --out decoded/test
+    ccc-w2v decode --checkpoint finetuned --average-last 5 --manifest data/test.tsv --out decoded/average
+    ccc-w2v decode --checkpoint transformers-folder --dtype bfloat16 --manifest data/test.tsv --out decoded/hf
+    ccc-w2v decode --checkpoint ... --manifest ... --out ... --beam 50 --lm words.arpa --lexicon words.txt
 
-A decoding that was stopped continues when the same command runs again. Score it with tools/score.py.
+An interrupted decoding resumes with the same command. Score it with ccc-w2v score.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def arguments() -> argparse.Namespace:
     )
     add_overwrite_option(parser)
     beam = add_beam_options(parser)
-    beam.add_argument("--nbest", type=int, help="also write OUT/nbest.jsonl: so many texts with scores")
+    beam.add_argument("--nbest", type=int, help="also write the N best hypotheses with their scores to OUT/nbest.jsonl")
     beam.add_argument("--lm-weight", type=float, help="weight of the language model (default 2)")
-    beam.add_argument("--word-score", type=float, help="added for each word of the lexicon (default 0)")
+    beam.add_argument("--word-score", type=float, help="score added per word of the lexicon (default 0)")
     return parser.parse_args()
 
 

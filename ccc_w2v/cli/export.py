@@ -1,10 +1,10 @@
 """Export a checkpoint to unmodified fairseq (one file), to transformers (a folder) or to ONNX (one file).
 
-python tools/export.py --to fairseq --checkpoint checkpoint_best.pt --out plain.pt
-python tools/export.py --to huggingface --checkpoint checkpoint_best.pt --out my-model --manifest data/valid.tsv
-python tools/export.py --to onnx --checkpoint checkpoint_best.pt --out model.onnx --manifest data/test.tsv --int8
+ccc-w2v export --to fairseq --checkpoint checkpoint_best.pt --out plain.pt
+ccc-w2v export --to huggingface --checkpoint checkpoint_best.pt --out my-model --manifest data/valid.tsv
+ccc-w2v export --to onnx --checkpoint checkpoint_best.pt --out model.onnx --manifest data/test.tsv --int8
 
-The last two compare outputs with fairseq's first and write nothing where they differ.
+The last two compare their outputs with fairseq's and write nothing if they differ.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def parse_arguments() -> argparse.Namespace:
     add("--checkpoint", required=True, help="a pre-trained or fine-tuned (CTC) fairseq checkpoint")
     add("--out", required=True, help="the file (fairseq, onnx) or folder (huggingface) to write")
     add("--overwrite", action="store_true", help="replace what is there")
-    add("--sentencepiece", metavar="MODEL", help="the .model that cut the labels into pieces, where they are pieces")
+    add("--sentencepiece", metavar="MODEL", help="sentencepiece .model of the labels, if they are pieces")
     add("--push", metavar="USER/NAME", help="upload the folder to this repository of the Hub; a new one is private")
-    add("--int8", action="store_true", help="onnx: int8 weights; prints the WER on --manifest before and after")
+    add("--int8", action="store_true", help="onnx: int8 weights; prints WER on --manifest with fp32 and int8 weights")
     both.add_argument("--audio", nargs="+", default=[], metavar="F", help="recordings to compare the outputs on")
-    both.add_argument("--manifest", metavar="TSV", help="compare on the first utterances of this manifest too")
-    card.add_argument("--wer", nargs="+", default=[], metavar="JSON", help="scores from tools/score.py")
-    card.add_argument("--data", metavar="TEXT", help="the training data, in words")
-    card.add_argument("--recipe", metavar="TEXT", help="the recipe's name or address")
-    card.add_argument("--licence", metavar="ID", help="the weights' licence, by its identifier on the Hub (cc-by-4.0)")
+    both.add_argument("--manifest", metavar="TSV", help="also compare on the first utterances of this manifest")
+    card.add_argument("--wer", nargs="+", default=[], metavar="JSON", help="scores from ccc-w2v score")
+    card.add_argument("--data", metavar="TEXT", help="description of the training data")
+    card.add_argument("--recipe", metavar="TEXT", help="name or URL of the recipe")
+    card.add_argument("--licence", metavar="ID", help="licence of the weights, as the Hub's identifier (cc-by-4.0)")
     arguments = parser.parse_args()
     hugging = {name: getattr(arguments, name) for name in ("wer", "data", "recipe", "licence", "push", "sentencepiece")}
     if arguments.to != "huggingface" and any(hugging.values()):

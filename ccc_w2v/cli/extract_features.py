@@ -1,10 +1,10 @@
 """Extract hidden states, and codebook indices, of a manifest's recordings into shards with an index.
 
-    python tools/extract_features.py --checkpoint ckpt.pt --manifest data/test.tsv --out features --layers 6,12 --mean
+    ccc-w2v features --checkpoint ckpt.pt --manifest data/test.tsv --out features --layers 6,12 --mean
 
-index.tsv names, for each utterance, its shard, and where its rows and its frames lie there. A shard's array "features"
-is (rows, layers, width); with --codes there is "codes" (frames, groups) beside it. A stopped run goes on when the same
-command runs again.
+index.tsv gives, for each utterance, its shard and the positions of its rows and frames there. A shard's array
+"features" is (rows, layers, width); with --codes there is "codes" (frames, groups) beside it. An interrupted run
+resumes with the same command.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--layers",
         default="all",
-        help="all, or numbers: 0 enters the Transformer, i leaves its i-th layer (default all)",
+        help="all, or comma-separated numbers: 0 is the Transformer's input, i its i-th layer's output (default all)",
     )
-    parser.add_argument("--mean", action="store_true", help="one row for an utterance, the mean of its frames")
-    parser.add_argument("--codes", action="store_true", help="codebook indices too, of a pre-trained checkpoint")
-    parser.add_argument("--format", choices=("safetensors", "npy", "hdf5"), default="safetensors", help="of the shards")
+    parser.add_argument("--mean", action="store_true", help="one row per utterance, the mean over its frames")
+    parser.add_argument("--codes", action="store_true", help="also codebook indices (pre-trained checkpoints only)")
+    parser.add_argument(
+        "--format", choices=("safetensors", "npy", "hdf5"), default="safetensors", help="format of the shards"
+    )
     parser.add_argument("--half", action="store_true", help="store float16")
-    parser.add_argument("--shard-utterances", type=int, default=500, help="utterances in a shard (default 500)")
+    parser.add_argument("--shard-utterances", type=int, default=500, help="utterances per shard (default 500)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
     add_overwrite_option(parser)
     return parser.parse_args()
@@ -75,4 +77,4 @@ def layers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
-        raise InputError(f"--layers {text}: expected all, or numbers between commas") from error
+        raise InputError(f"--layers {text}: expected all, or numbers separated by commas") from error

@@ -3,8 +3,8 @@
     ccc-w2v finetune --data data --from exp/pretrain --out exp/finetune
     ccc-w2v finetune --data data --from checkpoint_last.pt --out exp/finetune --recipe base --gpus 2
 
---from is a run of `ccc-w2v pretrain`, or a checkpoint of this project, of fairseq, or of `ccc-w2v import`. A run that
-was stopped continues with the same command, or `ccc-w2v resume`.
+--from is a run of `ccc-w2v pretrain`, or a checkpoint of this project, of fairseq, or of `ccc-w2v import`. An
+interrupted run resumes with the same command, or `ccc-w2v resume`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ccc_w2v.cli.training_options import add_training_options, gpus_here, train
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--from", dest="source", required=True, metavar="RUN", help="a pre-training, or its checkpoint")
+    parser.add_argument("--from", dest="source", required=True, metavar="RUN", help="pre-training run, or a checkpoint")
     add_training_options(parser, "tiny or base, as in pre-training")
     return parser.parse_intermixed_args()
 

@@ -1,6 +1,6 @@
 """Run a training command with one progress bar over its updates; everything it prints goes to a log file.
 
-Example: tools/follow.py --log pretrain.log -- fairseq-hydra-train ... common.log_format=json
+Example: ccc-w2v follow --log pretrain.log -- fairseq-hydra-train ... common.log_format=json
 """
 
 import argparse
@@ -25,7 +25,7 @@ SHOWN = ("loss", "accuracy_contrastive", "wer")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--log", type=Path, required=True, help="file that the output is appended to")
-    parser.add_argument("--title", default="training", help="what stands before the bar")
+    parser.add_argument("--title", default="training", help="label of the progress bar")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command to run")
     arguments = parser.parse_args()
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
@@ -55,7 +55,7 @@ def follow(command: list[str], path: Path, title: str) -> int:
     if process.returncode:
         errors = [line for line in last_lines if line.startswith("error: ")]
         print("\n".join(errors or last_lines), file=sys.stderr)
-        print(f"{command[0]}: exit code {process.returncode}; all it printed is in {path}", file=sys.stderr)
+        print(f"{command[0]}: exit code {process.returncode}; its whole output is in {path}", file=sys.stderr)
     return process.returncode
 
 

@@ -1,10 +1,10 @@
-"""Import a wav2vec 2.0 from elsewhere as a fairseq checkpoint, to go on pre-training or to fine-tune.
+"""Import a wav2vec 2.0 from elsewhere as a fairseq checkpoint, for further pre-training or fine-tuning.
 
-python tools/import.py my-model --out imported.pt --manifest data/valid.tsv     a transformers folder
-python tools/import.py ccc_base.pt --out imported.pt                            the original ccc-wav2vec 2.0
-python tools/import.py wav2vec_small_960h.pt --out imported.pt --dictionary dict.ltr.txt
+ccc-w2v import my-model --out imported.pt --manifest data/valid.tsv     a transformers folder
+ccc-w2v import ccc_base.pt --out imported.pt                            the original ccc-wav2vec 2.0
+ccc-w2v import wav2vec_small_960h.pt --out imported.pt --dictionary dict.ltr.txt
 
-What it is, is seen from it. Files are untrusted: only tensors and plain data are read from them.
+The format is detected automatically. Files are untrusted: only tensors and plain data are read from them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--audio", nargs="+", default=[], metavar="F", help="recordings to compare a transformers folder's outputs on"
     )
-    parser.add_argument("--manifest", metavar="TSV", help="compare on the first utterances of this manifest too")
-    parser.add_argument("--dictionary", metavar="TXT", help="dict.ltr.txt of a fine-tuned checkpoint that lacks it")
+    parser.add_argument("--manifest", metavar="TSV", help="also compare on the first utterances of this manifest")
+    parser.add_argument("--dictionary", metavar="TXT", help="dict.ltr.txt for a fine-tuned checkpoint without one")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
     return parser.parse_args()
 
@@ -44,9 +44,9 @@ def main() -> int:
     )
     print(f"{arguments.source}: {imported.kind}")
     if imported.unknown:
-        print(f"settings unknown to fairseq and left out: {', '.join(imported.unknown)}")
+        print(f"settings unknown to fairseq, ignored: {', '.join(imported.unknown)}")
     if imported.lacking:
-        print(f"tensors that it lacks, zero in the checkpoint: {', '.join(imported.lacking)}")
+        print(f"missing tensors, zero in the checkpoint: {', '.join(imported.lacking)}")
     for name, value in sorted(imported.plain["ccc_export"]["objective"].items()):
         print(f"  its objective's {name}: {value}")
     if difference is not None:
@@ -54,6 +54,6 @@ def main() -> int:
     for path in written:
         print(f"wrote {path}")
     if "ccc_dictionary" not in imported.plain:
-        print(f"go on pre-training with checkpoint.finetune_from_model={arguments.out}, or fine-tune with")
+        print(f"continue pre-training with checkpoint.finetune_from_model={arguments.out}, or fine-tune with")
         print(f"model.w2v_path={arguments.out}")
     return 0

@@ -42,6 +42,7 @@ GROUPS = {
         Command("prepare prompts", "prepare_prompts", "the demo's voice prompts"),
         Command("prepare musan", "prepare_musan", "noises, music and speech for the augmentation"),
         Command("prepare rirs", "prepare_rirs", "impulse responses of rooms for the augmentation"),
+        Command("prepare conditions", "prepare_conditions", "a test set under fixed noise, rooms, telephone"),
         Command("manifest", "manifest", "a folder of your own recordings: manifests, splits, labels"),
         Command("check", "check_manifest", "read every recording of a manifest and name what is wrong"),
         Command("speed", "perturb_speed", "copies of a corpus at other speeds"),
@@ -66,6 +67,7 @@ GROUPS = {
         Command("tune", "tune_lm", "search LM weight and word score on dev"),
         Command("score", "score", "error rates with intervals, by speaker, condition and length"),
         Command("compare", "compare", "which differences between systems hold"),
+        Command("small", "compare_small", "does pre-training help? arms at equal compute, tables, plots"),
         Command("report", "report", "one HTML page on one or more systems"),
     ],
     "Models": [

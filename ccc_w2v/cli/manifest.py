@@ -1,13 +1,13 @@
-r"""Make a corpus of a folder of recordings: one format, splits by speaker, labels and dictionary.
+r"""Turn a folder of recordings into a corpus: one audio format, splits by speaker, labels and dictionary.
 
     ccc-w2v manifest recordings --out data                                    words in NAME.txt beside NAME.wav
     ccc-w2v manifest recordings --out data --transcripts transcripts.tsv
     ccc-w2v manifest recordings --out data --transcripts validated.tsv --speakers '^(\w+)_'
 
-Any format that libsndfile reads, of any rate and number of channels. A table (.tsv or .csv) names its columns in the
-first line: path and text, and if you like speaker, split, start and end (seconds). Recordings without a transcript
-serve pre-training. Longer ones than --max-seconds are cut at their pauses. Writes OUT/{pretrain,train,dev,test}.tsv
-with their labels and OUT/audio, and says at the end what it made. A call that was stopped continues.
+Reads any format that libsndfile reads, at any rate, with any number of channels. The first line of a table (.tsv or
+.csv) names its columns: path and text, and optionally speaker, split, start and end (seconds). Recordings without a
+transcript are used for pre-training. Recordings longer than --max-seconds are cut at pauses. Writes
+OUT/{pretrain,train,dev,test}.tsv with their labels and OUT/audio, and prints a summary. An interrupted call resumes.
 """
 
 from __future__ import annotations
@@ -22,29 +22,37 @@ from ccc_w2v.run_folder import add_overwrite_option
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("folder", type=Path, help="your recordings, in folders below it or not")
+    add("folder", type=Path, help="folder of your recordings, searched recursively")
     add("--out", required=True, type=Path, help="folder for manifests, labels and converted audio")
     add("--transcripts", default="", metavar="TABLE", help=".tsv or .csv; default: a .txt beside each recording")
     add(
         "--speakers",
         default="folder",
         metavar="RULE",
-        help="whose a recording is, without a column speaker: folder (the first below FOLDER), recording (each its "
-        "own), or a regular expression on the path, its first group the speaker (default: folder)",
+        help="who speaks, if the table has no column speaker: folder (the first below FOLDER), recording (each its own "
+        "speaker), or a regular expression on the path whose first group is the speaker (default: folder)",
     )
     add("--dev", type=float, default=0.1, help="share of the audio for dev (default: %(default)s)")
     add("--test", type=float, default=0.1, help="share of the audio for test (default: %(default)s)")
-    add("--sample-rate", type=int, default=16_000, metavar="HZ", help="to convert to (default: %(default)s)")
-    add("--max-seconds", type=float, default=30.0, metavar="S", help="longer ones are cut (default: %(default)s)")
+    add(
+        "--sample-rate", type=int, default=16_000, metavar="HZ", help="sample rate to convert to (default: %(default)s)"
+    )
+    add(
+        "--max-seconds",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="longest recording that is not cut (default: %(default)s)",
+    )
     add(
         "--text",
         default="simple",
         choices=("simple", "as-is"),
-        help="simple: upper case, no marks but apostrophes within words (default); as-is: every character is a label",
+        help="simple: upper case, no marks but apostrophes in words (default); as-is: every character is a label",
     )
-    add("--seed", type=int, default=0, help="of the splits (default: %(default)s)")
-    add("--leave-out-bad", action="store_true", help="go on without recordings that cannot be read")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: one for each core)")
+    add("--seed", type=int, default=0, help="seed of the splits (default: %(default)s)")
+    add("--leave-out-bad", action="store_true", help="skip recordings that cannot be read")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: one per core)")
     add_overwrite_option(parser)
     return parser.parse_args()
 

@@ -1,6 +1,6 @@
 """Pack a corpus into uncompressed zips that are read without unpacking, for file systems slow with many small files.
 
-    python tools/pack_zip.py data/train.tsv --out /cluster/data/train.tsv
+    ccc-w2v pack data/train.tsv --out /cluster/data/train.tsv
 
 Writes train_000.zip, train_001.zip ... and a manifest of slices (file.zip:offset:length) that this package and fairseq
 read; labels beside the manifest, and their dictionaries, are copied along.
@@ -18,7 +18,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", help=".tsv manifest")
     parser.add_argument("--out", required=True, help=".tsv manifest to write; the zips go beside it")
-    parser.add_argument("--sample-rate", type=int, default=16_000, help="Hz that all must have (default: %(default)s)")
+    parser.add_argument(
+        "--sample-rate", type=int, default=16_000, help="sample rate that all must have, in Hz (default: %(default)s)"
+    )
     parser.add_argument("--max-gib", type=float, default=4.0, help="size of a zip in GiB (default: %(default)s)")
     add_overwrite_option(parser)
     return parser.parse_args()

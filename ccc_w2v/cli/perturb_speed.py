@@ -1,6 +1,6 @@
 """Add speed-perturbed copies of a labelled set, for fine-tuning on little data.
 
-    python tools/perturb_speed.py --manifest data/train.tsv --factors 0.9,1,1.1 --out data/train_speed.tsv
+    ccc-w2v speed --manifest data/train.tsv --factors 0.9,1,1.1 --out data/train_speed.tsv
 
 Fine-tune with dataset.train_subset=train_speed. Labels beside the manifest, and their dictionaries, are copied along.
 """

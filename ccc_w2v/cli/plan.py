@@ -1,11 +1,11 @@
-"""Spread a recipe over your GPUs: max_tokens, update_freq, learning rate, warm-up, hours heard, time, disk.
+"""Spread a recipe over your GPUs: max_tokens, update_freq, learning rate, warm-up, hours processed, time, disk.
 
-    tools/plan.py recipes/librispeech/config/pretraining/ccc_base_960h.yaml --gpus 8 --memory 80
-    tools/plan.py recipes/librispeech/config/pretraining/ccc_base_960h.yaml --gpus 1,8,64 --memory 32
-    tools/plan.py recipes/prompts/config/pretrain.yaml --measure            # 20 updates here: time, GPU memory
+    ccc-w2v plan recipes/librispeech/config/pretraining/ccc_base_960h.yaml --gpus 8 --memory 80
+    ccc-w2v plan recipes/librispeech/config/pretraining/ccc_base_960h.yaml --gpus 1,8,64 --memory 32
+    ccc-w2v plan recipes/prompts/config/pretrain.yaml --measure            # 20 updates here: time, GPU memory
 
-Words after the configuration override it, as for fairseq-hydra-train. Without --memory, a GPU that is here is asked;
-where there is none, max_tokens stays the configuration's.
+Words after the configuration override it, as for fairseq-hydra-train. --memory defaults to this machine's GPU memory;
+without a GPU, max_tokens stays the configuration's.
 """
 
 from __future__ import annotations
@@ -19,18 +19,22 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("config", type=Path, help="a recipe's YAML")
-    add("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="changes to it, as for fairseq-hydra-train")
-    add("--gpus", default="1", help="their number; several (1,8,64) are laid side by side, the first is written")
+    add("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="overrides, as for fairseq-hydra-train")
+    add(
+        "--gpus",
+        default="1",
+        help="number of GPUs; several (1,8,64) are shown side by side, and --out writes the first",
+    )
     add("--memory", type=float, help="memory of each GPU [GiB]")
     add("--batch-seconds", type=float, help="audio per update over all GPUs [s]; default: the recipe's")
     add("--updates", type=int, help="length of the run; default: the recipe's")
     add("--max-tokens", type=int, help="samples in one GPU's batch, in place of the estimate")
     add("--measure", action="store_true", help="train 20 updates on this machine for time and memory")
     add("--manifest", help="training audio (.tsv): how full its batches are; also what --measure trains on")
-    add("--step-seconds", type=float, help="what one batch took in an earlier --measure [s]")
+    add("--step-seconds", type=float, help="time per batch from an earlier --measure [s]")
     add("--out", type=Path, help="write the plan as YAML, for <config-dir>/parts/plan/NAME.yaml and +parts/plan=NAME")
     add("--overwrite", action="store_true", help="replace another plan at --out")
-    add("--print-overrides", action="store_true", help="print only the overrides, a line each; the rest to stderr")
+    add("--print-overrides", action="store_true", help="print only the overrides, one per line, and the rest to stderr")
     return parser.parse_intermixed_args()
 
 
@@ -49,7 +53,7 @@ def write_plan(options: argparse.Namespace, text: str) -> None:
 
     refuse_input([options.out], [options.config])
     if options.out.exists() and not options.overwrite and options.out.read_bytes() != text.encode():
-        raise InputError(f"{options.out}: exists already and is another plan; name another output, or give --overwrite")
+        raise InputError(f"{options.out}: is another plan; name another output, or give --overwrite")
     write_whole(options.out, text)
 
 
@@ -64,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     try:
         counts = [int(word) for word in options.gpus.split(",")]
     except ValueError:
-        raise InputError(f"--gpus {options.gpus}: must be whole numbers with commas between them") from None
+        raise InputError(f"--gpus {options.gpus}: expected whole numbers separated by commas") from None
     recipe = read_recipe(options.config, options.overrides, load_untrusted)
     trial, step = None, options.step_seconds
 

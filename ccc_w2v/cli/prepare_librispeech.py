@@ -1,12 +1,12 @@
-"""Fetch LibriSpeech (61 GB, half as much again for a moment) or take a tree, and write manifests and labels.
+"""Fetch LibriSpeech (61 GB, temporarily half as much again) or take an extracted tree, and write manifests and labels.
 
-    python tools/prepare_librispeech.py --out data/librispeech
-    python tools/prepare_librispeech.py --out data/librispeech --from /corpora/LibriSpeech --parts dev-clean,dev-other
-    python tools/prepare_librispeech.py --out data/librispeech --limited
+    ccc-w2v prepare librispeech --out data/librispeech
+    ccc-w2v prepare librispeech --out data/librispeech --from /corpora/LibriSpeech --parts dev-clean,dev-other
+    ccc-w2v prepare librispeech --out data/librispeech --limited
 
 Then pre-train with task.data=data/librispeech/manifests dataset.train_subset=train_960 dataset.valid_subset=dev_other,
-and fine-tune with dataset.train_subset=train_100, or with --limited train_10m, train_1h, train_10h. A call that was
-stopped goes on, parts may come one after the other, and what is done is not done again.
+and fine-tune with dataset.train_subset=train_100, or with --limited train_10m, train_1h, train_10h. An interrupted
+call resumes, parts may be added by later calls, and finished parts are kept.
 """
 
 from __future__ import annotations
@@ -21,18 +21,24 @@ from ccc_w2v.errors import InputError, exit_on_input_error
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--out", required=True, help="folder to write manifests, and what is fetched, into")
-    add("--parts", help="comma-separated, train-clean-100,dev-other say; default: all seven, none with --limited alone")
-    add("--from", dest="source", metavar="TREE", help="folder with the extracted archives; else they are fetched")
+    add("--out", required=True, help="folder for manifests and downloads")
+    add(
+        "--parts",
+        help="comma-separated, as train-clean-100,dev-other; default: all seven, or none with --limited alone",
+    )
+    add("--from", dest="source", metavar="TREE", help="folder of the extracted archives (default: download them)")
     add(
         "--limited", action="store_true", help="fetch Libri-light's 10 minutes, 1 and 10 hours for fine-tuning (0.6 GB)"
     )
-    add("--limited-from", metavar="TREE", help="take them from a folder librispeech_finetuning")
-    add("--mirrors", help="addresses to fetch from, comma-separated, in order; default: OpenSLR's four")
-    add("--keep-archives", action="store_true", help="keep what is fetched in OUT/download")
-    add("--leave-out-bad", action="store_true", help="go on without recordings that are damaged or have no transcript")
-    add("--strict", action="store_true", help="end with exit code 2 when anything differs from what is published")
-    add("--workers", type=int, help="threads that read recordings (default: one for each core)")
+    add("--limited-from", metavar="TREE", help="take them from this folder librispeech_finetuning")
+    add(
+        "--mirrors",
+        help="URLs to download from, comma-separated, in order of preference (default: OpenSLR's four mirrors)",
+    )
+    add("--keep-archives", action="store_true", help="keep the downloaded archives in OUT/download")
+    add("--leave-out-bad", action="store_true", help="skip recordings that are damaged or have no transcript")
+    add("--strict", action="store_true", help="exit with code 2 if anything differs from the published corpus")
+    add("--workers", type=int, help="threads that read recordings (default: one per core)")
     return parser.parse_args()
 
 
@@ -63,4 +69,4 @@ def main() -> None:
     for difference in found:
         print(f"differs: {difference}", file=sys.stderr)
     if found and options.strict:
-        raise InputError(f"{len(found)} differences from what is published; see above")
+        raise InputError(f"{len(found)} differences from the published corpus; see above")

@@ -1,7 +1,7 @@
 """Fetch the demo corpus (Asterisk's voice prompts, about 25 minutes of US English) and prepare it at 16 kHz.
 
-python tools/prepare_prompts.py --out data/prompts
-python tools/prepare_prompts.py --out data/prompts --source /usr/share/asterisk --languages es,fr
+ccc-w2v prepare prompts --out data/prompts
+ccc-w2v prepare prompts --out data/prompts --source /usr/share/asterisk --languages es,fr
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from ccc_w2v.errors import exit_on_input_error
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="folder to write audio, manifests and labels into")
+    parser.add_argument("--out", required=True, help="folder for audio, manifests and labels")
     parser.add_argument("--source", help="folder of an unpacked release or of the installed Debian packages")
-    parser.add_argument("--languages", default="", help="more unlabelled speech, comma-separated: es,fr,it,ru")
-    parser.add_argument("--upstream", help="address of the folder with the release archives, if not the official one")
+    parser.add_argument(
+        "--languages", default="", help="further languages as unlabelled speech, comma-separated: es,fr,it,ru"
+    )
+    parser.add_argument("--upstream", help="URL of the folder with the release archives (default: the official one)")
     return parser.parse_args()
 
 

@@ -1,12 +1,12 @@
 """Fetch the corpus `small` (four hours of English speech, noises) from GitHub, or take folders, and write manifests.
 
-    python tools/prepare_small.py --out data/small
-    python tools/prepare_small.py --out data/small --source /corpora
-    python tools/prepare_small.py --out data/small_100h --librispeech /corpora/LibriSpeech --unlabelled train-clean-100
+    ccc-w2v prepare small --out data/small
+    ccc-w2v prepare small --out data/small --source /corpora
+    ccc-w2v prepare small --out data/small_100h --librispeech /corpora/LibriSpeech --unlabelled train-clean-100
 
 A --source holds the repositories Speaker_partition_module, Resemblyzer, speech-to-intent-benchmark and ESC-10, unpacked
-or cloned. --librispeech takes the transcribed utterances from LibriSpeech's own dev-clean where it is there, and with
---unlabelled its parts, or mini LibriSpeech's, in place of the untranscribed hours. A call that was stopped continues.
+or cloned. --librispeech takes the transcribed utterances from LibriSpeech's own dev-clean if it is there, and with
+--unlabelled its parts, or mini LibriSpeech's, in place of the untranscribed hours. An interrupted call resumes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from ccc_w2v.errors import exit_on_input_error
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="folder to write manifests, and what is fetched, into")
-    parser.add_argument(
-        "--source", metavar="DIR", help="folder that holds the four repositories; else they are fetched"
-    )
+    parser.add_argument("--out", required=True, help="folder for manifests and downloads")
+    parser.add_argument("--source", metavar="DIR", help="folder of the four repositories (default: download them)")
     parser.add_argument("--librispeech", metavar="DIR", help="folder with parts of LibriSpeech or mini LibriSpeech")
-    parser.add_argument("--unlabelled", default="", help="parts to pre-train on, comma-separated: train-clean-100, say")
+    parser.add_argument("--unlabelled", default="", help="parts to pre-train on, comma-separated, as train-clean-100")
     parser.add_argument("--server", help="address that serves OWNER/REPO/tar.gz/COMMIT, if not GitHub's codeload")
     return parser.parse_args()
 

@@ -1,9 +1,9 @@
 r"""Prepare Switchboard-1 for training, Hub5'00 and RT-03 for testing, from LDC's folders, at 16 kHz.
 
-python tools/prepare_switchboard.py --out data/switchboard --train /ldc/LDC97S62 \
+ccc-w2v prepare switchboard --out data/switchboard --train /ldc/LDC97S62 \
     --eval2000-audio /ldc/LDC2002S09 --eval2000-text /ldc/LDC2002T43 --rt03 /ldc/LDC2007S10
 
-Any part may be left out and added by a later call; a part that is done is not done again. The transcripts for training
+Any part may be left out and added by a later call; finished parts are kept. The transcripts for training
 are free and are fetched (OpenSLR 5) unless --transcripts names their folder.
 """
 
@@ -16,22 +16,29 @@ from ccc_w2v.errors import exit_on_input_error
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="folder to write audio, manifests and labels into")
+    parser.add_argument("--out", required=True, help="folder for audio, manifests and labels")
     parser.add_argument("--train", help="folder of LDC97S62, Switchboard-1 Release 2, all discs")
-    parser.add_argument("--transcripts", help="folder swb_ms98_transcriptions; else it is fetched")
+    parser.add_argument("--transcripts", help="folder swb_ms98_transcriptions (default: download it)")
     parser.add_argument("--eval2000-audio", help="folder of LDC2002S09, the audio of Hub5'00")
     parser.add_argument("--eval2000-text", help="folder of LDC2002T43, its references and rules")
     parser.add_argument("--rt03", help="folder of LDC2007S10, RT-03")
     parser.add_argument(
         "--fisher", default="", help="folders of LDC2004T19, LDC2005T19, comma-separated: more text in lm.txt"
     )
-    parser.add_argument("--noises", choices=("keep", "drop"), default="drop", help="[NOISE] and the like in labels")
-    parser.add_argument("--audio", choices=("zip", "folder"), default="zip", help="a zip or a folder for each call")
-    parser.add_argument("--dev", type=int, default=4_000, help="first utterances, held out (default: %(default)s)")
     parser.add_argument(
-        "--first", type=int, default=100_000, help="utterances that train_100k_nodup is from (default: %(default)s)"
+        "--noises", choices=("keep", "drop"), default="drop", help="what to do with [NOISE] and the like in labels"
     )
-    parser.add_argument("--url", help="address of the transcripts, if not OpenSLR's")
+    parser.add_argument("--audio", choices=("zip", "folder"), default="zip", help="one zip or one folder per call")
+    parser.add_argument(
+        "--dev", type=int, default=4_000, help="how many of the first utterances are held out (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=100_000,
+        help="how many utterances train_100k_nodup is selected from (default: %(default)s)",
+    )
+    parser.add_argument("--url", help="URL of the transcripts (default: OpenSLR's)")
     return parser.parse_args()
 
 

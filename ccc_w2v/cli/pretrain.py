@@ -5,7 +5,7 @@
     ccc-w2v pretrain --data data --out exp/base --recipe base --noise musan/noise.tsv
 
 --noise augments as the paper does, with recorded noise; without it, simulated rooms and Gaussian noise. The batch stays
-the recipe's on any number of GPUs. A run that was stopped continues with the same command, or `ccc-w2v resume`.
+the recipe's on any number of GPUs. An interrupted run resumes with the same command, or `ccc-w2v resume`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Hear and see an augmentation pipeline: augmented WAVs, the drawn parameters as JSON, spectrograms side by side.
 
-python tools/preview_augment.py --pipeline paper --audio speech.wav --noise-manifest noise.tsv --out preview
+ccc-w2v preview --pipeline paper --audio speech.wav --noise-manifest noise.tsv --out preview
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--audio", required=True, help="one mono recording")
     for kind in ("noise", "music", "babble", "rir"):
         parser.add_argument(f"--{kind}-manifest", help=f"manifest (.tsv) for the transforms that need one of {kind}")
-    parser.add_argument("--sample-rate", type=int, default=16000, help="rate of recording and noise in Hz")
-    parser.add_argument("--out", required=True, type=Path, help="folder to write, new or empty")
-    parser.add_argument("--count", type=int, default=4, help="augmentations to draw")
+    parser.add_argument("--sample-rate", type=int, default=16000, help="sample rate of recording and noise in Hz")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write to, new or empty")
+    parser.add_argument("--count", type=int, default=4, help="number of augmentations to draw")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
     return parser.parse_args()
 

@@ -1,8 +1,8 @@
-"""Write one self-contained HTML about decodings: rates, worst utterances with audio, length, noise, confusions.
+"""Write one self-contained HTML page about decodings: rates, worst utterances with audio, length, noise, confusions.
 
-python tools/report.py decoded/test --manifest data/test.tsv --out report.html
-python tools/report.py decoded/ours decoded/wav2vec2 --manifest data/test.tsv --groups librispeech --out report.html
-python tools/report.py hyp.trn --ref ref.trn --normalize hub5 --out report.html
+ccc-w2v report decoded/test --manifest data/test.tsv --out report.html
+ccc-w2v report decoded/ours decoded/wav2vec2 --manifest data/test.tsv --groups librispeech --out report.html
+ccc-w2v report hyp.trn --ref ref.trn --normalize hub5 --out report.html
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from ccc_w2v.run_folder import Output, add_overwrite_option, check, file_output
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("systems", nargs="+", help="folders of tools/decode.py, or .trn files together with --ref")
+    parser.add_argument("systems", nargs="+", help="folders of ccc-w2v decode, or .trn files together with --ref")
     parser.add_argument("--out", required=True, type=Path, help="the HTML file")
     parser.add_argument("--ref", help="references, NIST .trn; default: the folders' ref.trn")
-    parser.add_argument("--manifest", help="the .tsv that was decoded: players and signal-to-noise ratios")
-    parser.add_argument("--normalize", default="none", help="text rules for all: none, librispeech or hub5")
-    parser.add_argument("--groups", metavar="SPEAKERS", help="as in tools/score.py: a map, a .tsv or an id scheme")
+    parser.add_argument(
+        "--manifest", help="manifest (.tsv) that was decoded: adds audio players and signal-to-noise ratios"
+    )
+    parser.add_argument("--normalize", default="none", help="text normalisation for all: none, librispeech or hub5")
+    parser.add_argument("--groups", metavar="SPEAKERS", help="as in ccc-w2v score: a map, a .tsv or an id scheme")
     parser.add_argument("--conditions", help="lines of utterance-id condition: also score each condition")
-    parser.add_argument("--worst", type=int, default=30, help="utterances shown (default 30)")
-    parser.add_argument("--max-audio-mb", type=float, default=16, help="audio in the file [MB] (default 16)")
+    parser.add_argument("--worst", type=int, default=30, help="number of worst utterances shown (default 30)")
+    parser.add_argument("--max-audio-mb", type=float, default=16, help="most audio to embed [MB] (default 16)")
     parser.add_argument("--title", default="Word error rates", help="heading of the page")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     add_overwrite_option(parser)

@@ -1,8 +1,8 @@
 """Rescore n-best lists with a neural language model, of transformers or fairseq, into OUT/hyp.trn and OUT/nbest.jsonl.
 
-python tools/decode.py --checkpoint ... --manifest ... --out decoded --beam 50 --lexicon words.txt --nbest 20
-python tools/rescore.py --nbest decoded/nbest.jsonl --lm gpt2-folder --weight 0.5 --lower --out rescored
-python tools/rescore.py --nbest decoded/nbest.jsonl --lm lm/checkpoint_best.pt --lm-dict lm/dict.txt --out rescored
+ccc-w2v decode --checkpoint ... --manifest ... --out decoded --beam 50 --lexicon words.txt --nbest 20
+ccc-w2v rescore --nbest decoded/nbest.jsonl --lm gpt2-folder --weight 0.5 --lower --out rescored
+ccc-w2v rescore --nbest decoded/nbest.jsonl --lm lm/checkpoint_best.pt --lm-dict lm/dict.txt --out rescored
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from ccc_w2v.run_folder import add_overwrite_option
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nbest", required=True, help="nbest.jsonl of tools/decode.py")
+    parser.add_argument("--nbest", required=True, help="nbest.jsonl of ccc-w2v decode")
     parser.add_argument(
         "--lm", required=True, help="folder of a causal model of transformers, or checkpoint of fairseq"
     )
     parser.add_argument("--lm-dict", help="dict.txt of a fairseq model (default: the one beside it)")
-    parser.add_argument("--lm-sentencepiece", help="model of pieces, where a fairseq model's units are pieces")
+    parser.add_argument("--lm-sentencepiece", help="sentencepiece model, if the fairseq model's units are pieces")
     parser.add_argument("--out", required=True, type=Path, help="folder for hyp.trn, nbest.jsonl and ref.trn")
-    parser.add_argument("--weight", type=float, default=0.5, help="of its log-probability beside the search's total")
-    parser.add_argument("--lower", action="store_true", help="show the model the texts in lower case")
+    parser.add_argument(
+        "--weight", type=float, default=0.5, help="weight of the LM log-probability added to the search score"
+    )
+    parser.add_argument("--lower", action="store_true", help="lowercase the texts before the LM scores them")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs")
     add_overwrite_option(parser)
     return parser.parse_args()

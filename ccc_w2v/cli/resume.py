@@ -1,4 +1,4 @@
-"""Continue a run of `ccc-w2v pretrain` or `finetune` from its last checkpoint, with the settings that it has.
+"""Continue a run of `ccc-w2v pretrain` or `finetune` from its last checkpoint, with its own settings.
 
 ccc-w2v resume exp/pretrain
 ccc-w2v resume exp/pretrain --gpus 2
@@ -16,7 +16,7 @@ from ccc_w2v.cli.training_options import train
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the run's folder")
-    parser.add_argument("--gpus", type=int, metavar="N", help="processes, one for each GPU (default: as before)")
+    parser.add_argument("--gpus", type=int, metavar="N", help="processes, one per GPU (default: as before)")
     return parser.parse_args()
 
 

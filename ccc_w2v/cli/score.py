@@ -1,10 +1,10 @@
 r"""Score hyp.trn against ref.trn: WER and CER with bootstrap intervals, by speaker, condition and length; confusions.
 
-    python tools/score.py --ref decoded/test/ref.trn --hyp decoded/test/hyp.trn --normalize librispeech
-    python tools/score.py --standard hub5 --stm hub5e00.stm --glm en20000405_hub5.glm --segments eval2000.segments \
+    ccc-w2v score --ref decoded/test/ref.trn --hyp decoded/test/hyp.trn --normalize librispeech
+    ccc-w2v score --standard hub5 --stm hub5e00.stm --glm en20000405_hub5.glm --segments eval2000.segments \
         --hyp decoded/eval2000/hyp.ctm
 
-The second scores recordings as NIST's hubscr does, with NIST sclite where it is installed and our own counts beside.
+The second scores recordings as NIST's hubscr does, with NIST sclite, if it is installed, and our own counts beside it.
 """
 
 from __future__ import annotations
@@ -21,23 +21,25 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ref", help="references, NIST .trn")
     parser.add_argument("--hyp", required=True, help="hypotheses, NIST .trn (or .ctm with --standard hub5)")
-    parser.add_argument("--normalize", default="none", help="text rules: none, librispeech or hub5 (no GLM)")
-    parser.add_argument("--json", help="also write the numbers to this file")
+    parser.add_argument(
+        "--normalize", default="none", help="text normalisation: none, librispeech or hub5 (without a GLM)"
+    )
+    parser.add_argument("--json", help="also write the numbers to this JSON file")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     parser.add_argument(
         "--groups",
         metavar="SPEAKERS",
         help="resample speakers or conversation sides instead of utterances: a file of lines utterance-id speaker, a "
-        ".tsv manifest (a file's folder is its speaker), or the ids' scheme: librispeech or switchboard",
+        ".tsv manifest (a file's folder is its speaker), or librispeech or switchboard, whose ids tell",
     )
     parser.add_argument("--conditions", help="lines of utterance-id condition: also score each condition")
     add_overwrite_option(parser)
     hub5 = parser.add_argument_group("scoring of recordings")
-    hub5.add_argument("--standard", choices=("hub5",), help="the evaluation whose rules hold")
+    hub5.add_argument("--standard", choices=("hub5",), help="score by the rules of this evaluation")
     hub5.add_argument("--stm", help="references with times, NIST .stm")
     hub5.add_argument("--glm", help="NIST's global mapping file")
     hub5.add_argument("--segments", help="lines of utterance recording channel start end, for --hyp of utterances")
-    hub5.add_argument("--ctm-out", help="also write the recordings' hypothesis, sorted, to this .ctm file")
+    hub5.add_argument("--ctm-out", help="also write the hypotheses of whole recordings, sorted, to this .ctm file")
     options = parser.parse_args()
     of_texts, of_recordings = {"ref", "groups", "conditions"}, {"stm", "glm", "segments", "ctm_out"}
     given = {name for name in of_texts | of_recordings if vars(options)[name] is not None}

@@ -1,10 +1,10 @@
-"""Train an n-gram language model on text with KenLM's lmplz, for tools/decode.py --lm.
+"""Train an n-gram language model on text with KenLM's lmplz, for ccc-w2v decode --lm.
 
-    python tools/train_lm.py train.txt --order 4 --normalize librispeech --out words.bin     for --lexicon
-    python tools/train_lm.py train.txt --order 6 --letters --out letters.arpa                without a lexicon
-    python tools/train_lm.py train.txt --order 6 --sentencepiece spm.model --out p.arpa    the same for pieces
+    ccc-w2v train-lm train.txt --order 4 --normalize librispeech --out words.bin     for --lexicon
+    ccc-w2v train-lm train.txt --order 6 --letters --out letters.arpa                without a lexicon
+    ccc-w2v train-lm train.txt --order 6 --sentencepiece spm.model --out p.arpa    the same for pieces
 
-lmplz and build_binary are KenLM's programs, which no Python package brings: build them from https://github.com/kpu/kenlm.
+lmplz and build_binary are KenLM's programs, which no Python package contains: build them from https://github.com/kpu/kenlm.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from ccc_w2v.run_folder import add_overwrite_option
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", nargs="+", type=Path, help="files with a sentence a line, as a .wrd file has them")
-    parser.add_argument("--out", required=True, type=Path, help="the model: ARPA where it ends in .arpa, else binary")
-    parser.add_argument("--order", type=int, default=4, help="words (or letters) that are looked at together")
-    parser.add_argument("--normalize", default="none", help="text rules: none, librispeech or hub5")
-    parser.add_argument("--letters", action="store_true", help="a model of letters, | after each word")
-    parser.add_argument("--sentencepiece", type=Path, metavar="MODEL", help="a model of the pieces of MODEL")
-    parser.add_argument("--prune", type=int, nargs="+", help="per order: drop n-grams seen at most so often")
-    parser.add_argument("--memory", default="4G", help="to sort in, as 50M, 4G or 80%%; the rest goes to disk")
+    parser.add_argument("text", nargs="+", type=Path, help="text files with one sentence per line, such as .wrd files")
+    parser.add_argument(
+        "--out", required=True, type=Path, help="model to write: ARPA if it ends in .arpa, else KenLM's binary"
+    )
+    parser.add_argument("--order", type=int, default=4, help="order of the n-grams")
+    parser.add_argument("--normalize", default="none", help="text normalisation: none, librispeech or hub5")
+    parser.add_argument("--letters", action="store_true", help="letters as units, | after each word")
+    parser.add_argument(
+        "--sentencepiece", type=Path, metavar="MODEL", help="pieces of this sentencepiece model as units"
+    )
+    parser.add_argument("--prune", type=int, nargs="+", help="per order: prune n-grams with count <= N")
+    parser.add_argument("--memory", default="4G", help="memory for sorting, as 50M, 4G or 80%%; the rest goes to disk")
     add_overwrite_option(parser)
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
-"""Train sentencepiece's pieces on text or .wrd files, and write them as labels for fine-tuning with fairseq.
+"""Train a sentencepiece model on text or .wrd files, and write its pieces as labels for fine-tuning with fairseq.
 
-    python tools/train_sentencepiece.py data/manifests/train_960.wrd --size 1000 --out data/manifests
-    python tools/train_sentencepiece.py --out data/manifests --name spm1000         labels of splits that came later
+    ccc-w2v sentencepiece data/manifests/train_960.wrd --size 1000 --out data/manifests
+    ccc-w2v sentencepiece --out data/manifests --name spm1000         labels of later splits
 
 Writes NAME.model, NAME.vocab, dict.NAME.txt and, for every .wrd file in --out, its labels <split>.NAME.
 Fine-tune with task.labels=NAME and criterion.post_process=sentencepiece.
@@ -17,13 +17,15 @@ from ccc_w2v.errors import InputError, exit_on_input_error
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", nargs="*", type=Path, help="files with a sentence a line; none: NAME.model is there")
+    parser.add_argument(
+        "text", nargs="*", type=Path, help="text files with one sentence per line; none if NAME.model exists"
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder of the manifests and their .wrd files")
-    parser.add_argument("--size", type=int, help="pieces, <unk>, <s> and </s> among them")
+    parser.add_argument("--size", type=int, help="number of pieces, including <unk>, <s> and </s>")
     parser.add_argument("--type", default="unigram", help="unigram or bpe (default: %(default)s)")
     parser.add_argument("--name", help="suffix of the labels (default: spm or bpe, and the size)")
-    parser.add_argument("--splits", help="label these only, comma-separated: train_100,dev_clean")
-    parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
+    parser.add_argument("--splits", help="label only these splits, comma-separated: train_100,dev_clean")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing model")
     return parser.parse_args()
 
 

@@ -19,12 +19,12 @@ def add_training_options(parser: argparse.ArgumentParser, recipes: str) -> None:
     add("--data", required=True, type=Path, help="folder of manifests, as `ccc-w2v manifest` writes it")
     add("--out", required=True, type=Path, help="the run's folder: checkpoints, train.log, tensorboard")
     add("--recipe", default="tiny", metavar="NAME", help=f"{recipes}, or a YAML file (default: %(default)s)")
-    add("--gpus", type=int, metavar="N", help="processes, one for each GPU (default: all there are; 0: the CPU)")
+    add("--gpus", type=int, metavar="N", help="processes, one per GPU (default: all GPUs; 0: the CPU)")
     add(
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="changes, as for fairseq-hydra-train: optimization.max_update=1000",
+        help="overrides, as for fairseq-hydra-train: optimization.max_update=1000",
     )
     add_overwrite_option(parser)
 
@@ -45,5 +45,5 @@ def train(run: Run, title: str) -> int:
 
     code = follow(run.command(), Path(run.out) / LOG, title)
     if code == 0:
-        print(f"{Path(run.out) / 'checkpoints'}: the checkpoints; all that was printed is in {Path(run.out) / LOG}")
+        print(f"{Path(run.out) / 'checkpoints'}: the checkpoints; the whole output is in {Path(run.out) / LOG}")
     return code

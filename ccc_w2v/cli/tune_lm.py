@@ -1,10 +1,10 @@
-r"""Search LM weight and word score on dev, into OUT/trials.tsv and OUT/trials.png; prints options for tools/decode.py.
+r"""Search LM weight and word score on dev, into OUT/trials.tsv and OUT/trials.png; prints options for ccc-w2v decode.
 
-    python tools/tune_lm.py --checkpoint finetuned/checkpoint_best.pt --manifest data/dev.tsv --out tuned \
+    ccc-w2v tune --checkpoint finetuned/checkpoint_best.pt --manifest data/dev.tsv --out tuned \
         --beam 50 --lm words.arpa --lexicon words.txt
 
-The network runs once: its log-probabilities stay in OUT/dev (or --cache, which several searches may share). A search
-that was stopped continues when the same command runs again, and --trials may be raised later.
+The network runs once: its log-probabilities stay in OUT/dev (or --cache, which several searches may share). An
+interrupted search resumes with the same command, and --trials may be raised later.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ def arguments() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_options(parser)
-    parser.add_argument("--manifest", required=True, help=".tsv manifest of dev, its words in <split>.wrd beside it")
+    parser.add_argument(
+        "--manifest", required=True, help="manifest (.tsv) of dev, with its transcripts (.wrd) beside it"
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder for the trials")
     parser.add_argument("--cache", type=Path, help="folder of the greedy decoding and its log-probabilities")
-    parser.add_argument("--normalize", default="none", help="text rules for both sides: none, librispeech or hub5")
-    parser.add_argument("--trials", type=int, default=60, help="pairs of weights to try, the untuned included")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the proposals")
+    parser.add_argument(
+        "--normalize", default="none", help="text normalisation of both sides: none, librispeech or hub5"
+    )
+    parser.add_argument("--trials", type=int, default=60, help="pairs of weights to try, including the default")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the search")
     add_overwrite_option(parser)
     beam = add_beam_options(parser)
     ranges: dict[str, Any] = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH")}
@@ -63,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
     for name, trial in (("untuned", trials[0]), ("best", best_of(trials))):
         rate = f"WER {100 * trial.error_rate:.2f} % ({trial.counts.errors} errors in {trial.counts.words} words)"
         print(f"{name:8} LM weight {trial.lm_weight:g}, word score {trial.word_score:g}: {rate}")
-    print(f"{table}: {len(trials)} trials, normalisation {options.normalize}; for tools/decode.py:")
+    print(f"{table}: {len(trials)} trials, normalisation {options.normalize}; for ccc-w2v decode:")
     print(options_of(settings, best_of(trials)))
 
 

@@ -1,4 +1,4 @@
-"""Downloads that go on where they stopped, are compared with a checksum, and are unpacked whole or not at all."""
+"""Downloads that resume where they stopped, are compared with a checksum, and are unpacked whole or not at all."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def pinned_archive(name: str) -> Archive:
 def fetch_corpus(archive: Archive, downloads: Path, url: str | None = None) -> Path:
     """Return the unpacked folder of an archive below ``downloads``, fetched from ``url`` instead of its own address.
 
-    Raises InputError when it cannot be fetched, or is damaged; the same command goes on from what has arrived.
+    Raises InputError when it cannot be fetched, or is damaged; the same command resumes.
     """
     folder = downloads / archive.name
     if folder.is_dir():
@@ -88,7 +88,7 @@ def require_space(folder: Path, name: str, needed: int) -> None:
 
 
 def fetch_from_any(urls: Sequence[str], path: Path, md5: str, size: int | None = None) -> Path:
-    """Fetch a file from the first of several addresses that has it, each going on from what the others brought.
+    """Fetch a file from the first of several addresses that has it, each resuming from what the others brought.
 
     Raises DownloadError with what each of them answered.
     """
@@ -111,7 +111,7 @@ def fetch(
     attempts: int = ATTEMPTS,
     size: int | None = None,
 ) -> Path:
-    """Fetch a file, going on from a partial one, and compare it with its checksum, asked for once the file is there.
+    """Fetch a file, resuming from a partial one, and compare it with its checksum, asked for once the file is there.
 
     Raises DownloadError when the connection fails ``attempts`` times, or ATTEMPTS times in a row without a byte, when
     the server offers another ``size``, and for another checksum; InputError where the file cannot be written.

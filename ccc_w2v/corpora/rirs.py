@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ccc_w2v.corpora.download import fetch_corpus, pinned_archive
 from ccc_w2v.corpora.inventory import write_checked
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.sound_file import read_sound
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing
 
@@ -72,12 +73,12 @@ def _first_channels(files: list[Path], audio: Path) -> list[Path]:
             if not target.is_file():
                 _write_first_channel(file, target)
             written.append(target)
-        except soundfile.LibsndfileError as error:
-            print(f"left out: {file}: cannot be decoded ({error})")
+        except InputError as error:
+            print(f"left out: {error}")
     return written
 
 
 def _write_first_channel(file: Path, target: Path) -> None:
-    wave, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    wave, rate = read_sound(file)
     with appearing(target, durable=False) as partial:
         soundfile.write(partial, wave[:, 0], rate, subtype="PCM_16", format="FLAC")

@@ -1,7 +1,7 @@
 """Sentencepiece labels for fairseq's audio_finetuning task (labels: NAME, post_process: sentencepiece).
 
 What `train` and `label` write into a folder, NAME being for example spm1000:
-    NAME.model, NAME.vocab      sentencepiece's own files; tools/export.py --sentencepiece takes the .model
+    NAME.model, NAME.vocab      sentencepiece's own files; ccc-w2v export --sentencepiece takes the .model
     dict.NAME.txt               its pieces in its order but <unk>, <s> and </s>, with their counts in the training text
     <split>.NAME                for <split>.wrd, one line each: the pieces, space between them
 """
@@ -55,7 +55,7 @@ def train(
         )
     sentences = [line for path in texts for line in _lines(Path(path)) if line]
     if not sentences:
-        raise InputError(f"{', '.join(map(str, texts))}: no sentence in it; expected a sentence a line")
+        raise InputError(f"{', '.join(map(str, texts))}: no sentence in it; expected one sentence per line")
     rare = {character for path in to_label for line in _lines(Path(path)) for character in line} - {" "}
     model = _train(sentences, size, kind, "".join(sorted(rare)), ", ".join(map(str, texts)))
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -84,7 +84,7 @@ def label(words: str | Path, model: str | Path) -> Path:
     for number, cut in enumerate(_cuts(processor, lines), start=1):
         if unknown := [piece for piece in cut if piece not in known]:
             raise InputError(
-                f"{words}:{number}: {unknown[0]!r} is in no piece of {model}: train on text with it or mend the line"
+                f"{words}:{number}: {unknown[0]!r} is in no piece of {model}: train on text with it or correct the line"
             )
         cuts.append(" ".join(cut))
     target = words.with_suffix(f".{model.stem}")

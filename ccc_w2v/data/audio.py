@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,21 +10,12 @@ import numpy as np
 import soundfile
 import torch
 
+from ccc_w2v.data.resample import check_resampling
 from ccc_w2v.data.resample import resample as resample_wave
+from ccc_w2v.data.sound_file import DAMAGED, open_sound, read_frames
 from ccc_w2v.errors import InputError
 
 NOT_FINITE = "holds samples that are NaN or infinite; replace the file"
-
-
-def open_slice(path: str) -> str | io.BytesIO:
-    """Resolve ``file.zip:offset:length`` to its bytes in memory; any other path comes back as it is."""
-    base, *slice_ = path.rsplit(":", 2)
-    if len(slice_) != 2 or not all(part.isdecimal() for part in slice_) or not base.endswith(".zip"):
-        return path
-    offset, length = map(int, slice_)
-    with open(base, "rb") as archive:
-        archive.seek(offset)
-        return io.BytesIO(archive.read(length))
 
 
 def read_audio(
@@ -55,6 +44,7 @@ def read_audio(
     wave_S = torch.from_numpy(wave)
     if rate == sample_rate:
         return wave_S
+    check_resampling(rate, sample_rate, name)
     return resample_wave(wave_S, rate, sample_rate)
 
 
@@ -79,7 +69,7 @@ def _read(
     start: int,
     frames: int,
 ) -> tuple[np.ndarray, int]:
-    with _open(path, name) as recording:
+    with open_sound(path, name) as recording:
         _check_header(recording, name, sample_rate, declared_samples, min_samples)
         return _read_part(recording, name, start, frames), recording.samplerate
 
@@ -91,8 +81,8 @@ def _read_part(recording: soundfile.SoundFile, name: str, start: int, frames: in
     try:
         if recording.tell() != start - skipped:
             recording.seek(start - skipped)
-        wave = recording.read(frames if frames < 0 else skipped + frames, dtype="float32")[skipped:]
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+        wave = read_frames(recording, frames if frames < 0 else skipped + frames)[skipped:]
+    except DAMAGED as error:
         raise InputError(f"{name}: cannot be decoded ({error}); the file is damaged, replace it") from error
     expected = recording.frames - start if frames < 0 else frames
     if len(wave) < expected:
@@ -110,7 +100,7 @@ def open_parts(
     a recording may be silent.
     """
     name = _name(path, where)
-    with _open(str(path), name) as recording:
+    with open_sound(path, name) as recording:
         _check_header(recording, name, sample_rate, declared_samples, 1)
 
         def read(start: int, frames: int) -> np.ndarray:
@@ -125,7 +115,8 @@ def open_parts(
 def check_wave(wave: np.ndarray, name: str) -> None:
     """Raise InputError when a wave (S,) holds a sample that is not finite, or nothing but silence."""
     # One pass decides: a NaN or infinity anywhere makes the sum of squares not finite.
-    energy = float(np.dot(wave, wave))
+    with np.errstate(over="ignore", invalid="ignore"):
+        energy = float(np.dot(wave, wave))
     if not np.isfinite(energy):
         raise InputError(f"{name}: {NOT_FINITE}")
     if energy == 0.0:
@@ -138,29 +129,19 @@ def audio_samples(path: str | Path, sample_rate: int | None, *, where: str = "")
     A ``sample_rate`` of None is any.
     """
     name = _name(path, where)
-    with _open(str(path), name) as recording:
+    with open_sound(path, name) as recording:
         _check_header(recording, name, sample_rate, None, 1)
         return recording.frames
 
 
 def audio_rate(path: str | Path, *, where: str = "") -> int:
     """Return a recording's sample rate in Hz from its header alone; raises InputError as read_audio does."""
-    with _open(str(path), _name(path, where)) as recording:
+    with open_sound(path, _name(path, where)) as recording:
         return recording.samplerate
 
 
 def _name(path: str | Path, where: str) -> str:
     return f"{where}: {path}" if where else str(path)
-
-
-def _open(path: str, name: str) -> soundfile.SoundFile:
-    base = path.rsplit(":", 2)[0] if ".zip:" in path else path
-    if not os.path.isfile(base):
-        raise InputError(f"{name}: no such file; check the manifest's root line or prepare the corpus again")
-    try:
-        return soundfile.SoundFile(open_slice(path))
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise InputError(f"{name}: not audio that libsndfile reads ({error}); replace or convert the file") from error
 
 
 def _check_header(

@@ -113,7 +113,7 @@ def write_without(manifest: Manifest, bad: Iterable[Entry], out: str | Path) -> 
     out, bad = Path(out), set(bad)
     kept = [index for index, entry in enumerate(manifest.entries) if entry not in bad]
     if not kept:
-        raise InputError(f"{manifest.source}: no recording is usable, so {out} is not written; mend the corpus")
+        raise InputError(f"{manifest.source}: no recording is usable, so {out} is not written; repair the corpus")
     labels = {kind: [lines[index] for index in kept] for kind, lines in all_labels(manifest).items()}
     write_all_labels(manifest, out, labels)
     entries = [manifest.entries[index] for index in kept]

@@ -40,7 +40,7 @@ def read_cuts(path: str | Path) -> dict[str, Cut]:
             raise InputError(f"{where}: expected utterance recording channel start end, found {line.strip()!r}")
         start, end = (seconds(field, where) for field in fields[3:])
         if end <= start:
-            raise InputError(f"{where}: the utterance ends at {end:g} s, it starts at {start:g} s; mend the times")
+            raise InputError(f"{where}: the utterance ends at {end:g} s, it starts at {start:g} s; correct the times")
         if fields[0] in cuts:
             raise InputError(f"{where}: utterance {fields[0]!r} is there already; remove one")
         utterance, recording, channel = fields[:3]

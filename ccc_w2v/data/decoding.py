@@ -1,4 +1,4 @@
-"""How a hypothesis was made: what tools/decode.py leaves beside it, so that a result can say its decoder and LM."""
+"""How a hypothesis was made: what ccc-w2v decode leaves beside it, so that a result can say its decoder and LM."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SETTINGS = "decoding.json"
 
 
 def read_settings(folder: Path) -> dict[str, str]:
-    """Return what is known of how a folder's hypotheses were decoded; nothing where tools/decode.py has left nothing.
+    """Return what is known of how a folder's hypotheses were decoded; nothing where ccc-w2v decode has left nothing.
 
     Raises InputError for a file of its name that it has not written.
     """
@@ -22,4 +22,4 @@ def read_settings(folder: Path) -> dict[str, str]:
     try:
         return {str(key): str(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
     except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not what tools/decode.py writes ({error}); remove it or decode again") from error
+        raise InputError(f"{path}: not what ccc-w2v decode writes ({error}); remove it or decode again") from error

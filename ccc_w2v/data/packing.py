@@ -23,6 +23,10 @@ from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing
 from ccc_w2v.run_folder import Output, beside, check, claim, keep_record
 
+ENCRYPTED = 1  # of a file's flags
+# What zipfile raises for one damaged file or another.
+DAMAGED_ZIP = (zipfile.BadZipFile, struct.error, OSError, ValueError, ArithmeticError, NotImplementedError, EOFError)
+
 
 def pack(
     manifest: Manifest, out: str | Path, sample_rate: int, max_bytes: int = 2**32, *, overwrite: bool = False
@@ -86,6 +90,7 @@ def zip_slices(path: str | Path) -> dict[str, str]:
     """
     path, slices = Path(path), {}
     try:
+        size = os.path.getsize(path)
         with zipfile.ZipFile(path) as archive, open(path, "rb") as content:
             for info in archive.infolist():
                 if info.compress_type != zipfile.ZIP_STORED:
@@ -96,8 +101,12 @@ def zip_slices(path: str | Path) -> dict[str, str]:
                 content.seek(info.header_offset + 26)
                 name_length, extra_length = struct.unpack("<HH", content.read(4))
                 offset = info.header_offset + 30 + name_length + extra_length
+                if offset + info.file_size > size or info.flag_bits & ENCRYPTED:
+                    raise zipfile.BadZipFile(f"{info.filename[:80]!r} is encrypted or ends after the file")
                 slices[info.filename] = f"{path.name}:{offset}:{info.file_size}"
-    except (zipfile.BadZipFile, struct.error) as error:
+    except (InputError, FileNotFoundError):
+        raise
+    except DAMAGED_ZIP as error:
         raise InputError(f"{path}: is no zip ({error}); remove it, and prepare the corpus again") from error
     return slices
 

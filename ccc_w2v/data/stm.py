@@ -114,7 +114,7 @@ def _segment(line: str, where: str, number: int) -> Segment:
         )
     start, end = (seconds(field, where) for field in fields[3:5])
     if end < start:
-        raise InputError(f"{where}: the segment ends at {end:g} s before it starts at {start:g} s; mend the times")
+        raise InputError(f"{where}: the segment ends at {end:g} s before it starts at {start:g} s; correct the times")
     words = fields[5].split() if len(fields) > 5 else []
     found = _LABELS.fullmatch(words[0]) if words else None
     labels = tuple(found[1].split(",")) if found else ()

@@ -136,7 +136,7 @@ class TwoViewDataset(RawAudioDataset):
                 self._check_header(entry)
             except InputError as error:
                 if self.on_bad_audio == "raise":
-                    raise InputError(f"{error}; or set on_bad_audio: skip under task") from error
+                    raise InputError(f"{error}; or set task.on_bad_audio=skip") from error
                 bad.append(str(error))
         if bad and len(bad) == len(looked_at):
             raise InputError(f"{self.manifest.source}: none of {len(bad)} files can be used; the first: {bad[0]}")

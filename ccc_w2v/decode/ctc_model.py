@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import ccc_w2v
 from ccc_w2v.checkpoint.dictionary import held_dictionary, read_dictionary
+from ccc_w2v.checkpoint.evaluated import parse_conv_layers
 from ccc_w2v.checkpoint.plain import (
     PRETRAINED_MODELS,
     build_model,
-    parse_conv_layers,
     receptive_field,
 )
 from ccc_w2v.checkpoint.read import load_checkpoint
@@ -180,15 +180,13 @@ def _check_kind(state: dict[str, Any], path: str | Path) -> DictConfig:
                 "is no file; put it back there or export the checkpoint where it was trained"
             )
         with open_dict(cfg):
-            cfg.model.w2v_args = OmegaConf.to_container(load_checkpoint(base_path)["cfg"])
+            cfg.model.w2v_args = OmegaConf.to_container(load_checkpoint(base_path)["cfg"], resolve=False)
     model, task = (OmegaConf.select(cfg, f"model.w2v_args.{key}._name") for key in ("model", "task"))
     if model not in PRETRAINED_MODELS or task not in PRETRAINING_TASKS:
         raise InputError(
             f"{path}: its base is model {model!r} of task {task!r}, expected one of {', '.join(PRETRAINED_MODELS)} "
             f"of {' or '.join(PRETRAINING_TASKS)}"
         )
-    # fairseq evaluates this setting as Python code: refuse anything but numbers before it does.
-    parse_conv_layers(cfg.model.w2v_args.model.conv_feature_layers)
     if model.startswith("ccc_") or task.startswith("ccc_"):
         ccc_w2v.register()
     return cfg

@@ -1,4 +1,4 @@
-"""What has been decoded so far, a line for each utterance: a decoding that was stopped goes on after its last line."""
+"""What has been decoded so far, a line for each utterance: an interrupted decoding resumes after its last line."""
 
 from __future__ import annotations
 

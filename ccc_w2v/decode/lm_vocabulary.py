@@ -29,7 +29,7 @@ def refuse_unfit_symbols(path: str, symbols: Collection[str], boundary: str) -> 
     raise InputError(
         f"{path}: knows {len(known & set(symbols))} of the {len(symbols)} symbols of the model"
         f"{'' if boundary in known or not letters else f' and not {boundary!r}, the end of a word'}: it is no model of "
-        "them, perhaps one of words; give the --lexicon of its words, or train one with tools/train_lm.py "
+        "them, perhaps one of words; give the --lexicon of its words, or train one with ccc-w2v train-lm "
         f"{'--letters' if letters else '--sentencepiece'}"
     )
 

@@ -1,4 +1,4 @@
-"""What tools/decode.py and tools/tune_lm.py do with the options that they share: load, check, convert to samples."""
+"""What ccc-w2v decode and ccc-w2v tune do with the options that they share: load, check, convert to samples."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def searching(search: Search, processes: int) -> Iterator[Submit]:
     except BrokenProcessPool as error:
         raise InputError(
             "a search process was killed, most often for want of memory; use fewer (--search-processes) or a narrower "
-            "beam, and the same command goes on where it stopped"
+            "beam, and the same command resumes where it stopped"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

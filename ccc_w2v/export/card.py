@@ -63,7 +63,7 @@ _CITATION = """- arXiv 2210.02592: CCC-wav2vec 2.0: Clustering aided Cross Contr
 
 @dataclass(frozen=True)
 class Score:
-    """What tools/score.py measured on one set: the set's name and the file's content."""
+    """What ccc-w2v score measured on one set: the set's name and the file's content."""
 
     name: str
     numbers: dict[str, Any]
@@ -81,7 +81,7 @@ class Notes:
 
 
 def read_score(path: str | Path) -> Score:
-    """Read a file of ``tools/score.py --json``; raises InputError where it holds no word error rate.
+    """Read a file of ``ccc-w2v score --json``; raises InputError where it holds no word error rate.
 
     Also for one that lies beside other hypotheses than it was made from.
     """
@@ -90,7 +90,7 @@ def read_score(path: str | Path) -> Score:
         numbers = json.loads(path.read_text(encoding="utf-8"))
         float(numbers["wer"]["rate"])
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: no word error rate found in it; expected a file of tools/score.py --json") from error
+        raise InputError(f"{path}: no word error rate found in it; expected a file of ccc-w2v score --json") from error
     hypotheses, scored = path.with_name("hyp.trn"), numbers.get(SETTINGS_KEY, {}).get("hyp")
     if scored and hypotheses.is_file() and sha256(hypotheses) != scored:
         raise InputError(f"{path}: scores other hypotheses than {hypotheses} holds now; score it again")

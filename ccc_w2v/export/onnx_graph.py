@@ -123,7 +123,7 @@ def check(difference: float) -> None:
     """Raise InputError when a difference exceeds TOLERANCE."""
     if not difference <= TOLERANCE:
         raise InputError(
-            f"onnxruntime's logits differ from fairseq's by {difference:.2e}, allowed is {TOLERANCE:.0e}; nothing was "
+            f"onnxruntime's logits differ from fairseq's by {difference:.2e}, limit {TOLERANCE:.0e}; nothing was "
             "written"
         )
 

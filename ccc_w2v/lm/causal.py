@@ -51,9 +51,9 @@ def load_transformers_lm(folder: str | Path) -> LanguageModel:
         )
     try:
         network = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, weights_only=True, dtype=torch.float32
+            folder, local_files_only=True, trust_remote_code=False, weights_only=True, dtype=torch.float32
         ).eval()
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers, tokenizers, safetensors and torch each raise classes of their own
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: transformers cannot load it ({type(error).__name__}: {reason:.200})") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,10 @@ from fairseq.tasks.language_modeling import LanguageModelingTask
 from omegaconf import OmegaConf
 
 from ccc_w2v.checkpoint.read import load_untrusted
+from ccc_w2v.checkpoint.sizes import check_sizes
 from ccc_w2v.decode.lexicon import piece_splitter
 from ccc_w2v.errors import InputError
 from ccc_w2v.lm.causal import LanguageModel
-
-# fairseq evaluates these settings as Python code: nothing but numbers may stand in them.
-EVALUATED = ("adaptive_softmax_cutoff", "adaptive_input_cutoff", "character_filters")
-_NUMBERS = re.compile(r"[\d,\s()\[\]]*")
 
 
 def load_fairseq_lm(
@@ -38,13 +34,13 @@ def load_fairseq_lm(
     state = load_untrusted(path)
     settings, task_settings = _settings(state, path)
     words = _dictionary(Path(dictionary) if dictionary else Path(path).with_name("dict.txt"))
-    task = LanguageModelingTask(task_settings, words)
     try:
+        task = LanguageModelingTask(task_settings, words)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can mend
+            warnings.simplefilter("ignore", FutureWarning)  # fairseq's use of torch: nothing a user can fix
             network = models.build_model(settings, task, from_checkpoint=True)
             network.load_state_dict(state["model"], strict=True)
-    except (RuntimeError, AttributeError, AssertionError) as error:
+    except Exception as error:  # whatever fairseq and torch make of settings that describe no model
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path}: its tensors do not fit its settings and a dictionary of {len(words)} symbols ({reason:.200})"
@@ -68,7 +64,7 @@ def load_fairseq_lm(
 
 
 def _settings(state: dict[str, Any], path: str | Path) -> tuple[Any, Any]:
-    """Return the settings of the model and of the task, once they are known to be of the right kind and harmless."""
+    """Return the settings of the model and of the task, once they are known to be of the right kind and size."""
     if isinstance(state.get("args"), argparse.Namespace):
         model = task = state["args"]
         kind, of = getattr(model, "arch", None), getattr(model, "task", None)
@@ -78,10 +74,10 @@ def _settings(state: dict[str, Any], path: str | Path) -> tuple[Any, Any]:
         kind, of = OmegaConf.select(cfg, "model._name"), OmegaConf.select(cfg, "task._name")
     if of != "language_modeling" or not str(kind).startswith("transformer_lm"):
         raise InputError(f"{path}: holds model {kind!r} of task {of!r}, expected a transformer_lm of language_modeling")
-    for name in EVALUATED:
-        value = getattr(model, name, None)
-        if value is not None and not _NUMBERS.fullmatch(str(value)):
-            raise InputError(f"{path}: {name}: expected numbers, found {str(value)!r:.80}")
+    try:
+        check_sizes(vars(model) if isinstance(model, argparse.Namespace) else model, state["model"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     return model, task
 
 

@@ -59,7 +59,7 @@ def train_ngram(
                 text.write(sentence + "\n")
                 sentences += 1
         if not sentences:
-            raise InputError(f"{', '.join(map(str, text_paths))}: no sentence in it; expected a sentence a line")
+            raise InputError(f"{', '.join(map(str, text_paths))}: no sentence in it; expected one sentence per line")
         arpa = Path(scratch) / "model.arpa" if binary else partial
         # Where counts give no discount (letters are few and all frequent, small text), KenLM's default takes its place.
         options = ["-o", str(order), "--discount_fallback", "--temp_prefix", scratch, "-S", memory]

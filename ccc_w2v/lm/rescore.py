@@ -38,12 +38,12 @@ def load_language_model(
 
 
 def read_nbest(path: str | Path) -> dict[str, list[dict[str, Any]]]:
-    """Read an nbest.jsonl of tools/decode.py; raises InputError for a missing file and for a line of another form."""
+    """Read an nbest.jsonl of ccc-w2v decode; raises InputError for a missing file and for a line of another form."""
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path}: no such n-best file; write one with tools/decode.py --beam 50 --nbest 20")
+        raise InputError(f"{path}: no such n-best file; write one with ccc-w2v decode --beam 50 --nbest 20")
     found: dict[str, list[dict[str, Any]]] = {}
-    for number, line in enumerate(text_lines(path, "n-best file", "lines of tools/decode.py --nbest"), start=1):
+    for number, line in enumerate(text_lines(path, "n-best file", "lines of ccc-w2v decode --nbest"), start=1):
         try:
             entry = json.loads(line)
             utterance = entry["id"]
@@ -51,9 +51,9 @@ def read_nbest(path: str | Path) -> dict[str, list[dict[str, Any]]]:
                 {"text": str(each["text"]), **{name: float(each[name]) for name in SCORES}} for each in entry["nbest"]
             ]
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}:{number}: not a line of tools/decode.py --nbest ({error!r})") from error
+            raise InputError(f"{path}:{number}: not a line of ccc-w2v decode --nbest ({error!r})") from error
         if utterance in found or not hypotheses:
-            raise InputError(f"{path}:{number}: utterance {utterance!r} comes twice or is empty; decode again")
+            raise InputError(f"{path}:{number}: utterance {utterance!r} is listed twice or empty; decode again")
         found[utterance] = hypotheses
     if not found:
         raise InputError(f"{path}: holds no utterance; decode again")

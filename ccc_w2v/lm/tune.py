@@ -71,7 +71,7 @@ def best_of(trials: list[Trial]) -> Trial:
 
 
 def options_of(settings: BeamSettings, trial: Trial) -> str:
-    """Write a trial's search as the options of tools/decode.py."""
+    """Write a trial's search as the options of ccc-w2v decode."""
     given = {**asdict(settings), "nbest": None, "lm_weight": trial.lm_weight, "word_score": trial.word_score}
     if settings.lexicon is None:
         given["word_score"] = None
@@ -116,7 +116,7 @@ class Dev:
     windows: Windows | None
 
     def pieces(self) -> Iterator[tuple[Piece, torch.Tensor]]:
-        """Read the log-probabilities, in the pieces that tools/decode.py searches."""
+        """Read the log-probabilities, in the pieces that ccc-w2v decode searches."""
         for utterance, entry in zip(utterance_ids(self.manifest), self.manifest.entries, strict=True):
             log_probs_TV = torch.from_numpy(np.load(self.logits_dir / f"{utterance}.npy"))
             yield from cut_pieces(self.model, utterance, entry.samples, [log_probs_TV], self.windows)
@@ -164,7 +164,7 @@ def tune(
     language model, where optuna is missing, and as load_knowledge does.
     """
     if settings.lm is None:
-        raise InputError("without a language model there are no weights to tune; give --lm")
+        raise InputError("there are no weights to tune without a language model; give --lm")
     optuna = _optuna()
     study = optuna.create_study(direction="minimize")
     spaces = _spaces(optuna, ranges, settings)
@@ -251,4 +251,4 @@ def read_table(path: Path) -> list[Trial]:
             raise ValueError(f"columns {head}")
         return [Trial(float(row[1]), float(row[2]), Counts(*map(int, row[4:8]))) for row in rows]
     except (ValueError, IndexError, TypeError) as error:
-        raise InputError(f"{path}: not a table of tools/tune_lm.py ({error}); move it away to start over") from error
+        raise InputError(f"{path}: not a table of ccc-w2v tune ({error}); move it away to start over") from error

@@ -2,7 +2,7 @@
 
 A batch holds a few minutes of speech; the bank remembers more of it, so that K can be large enough for units of the
 size of phones. Bank and centroids are the same on every process. They live in a dictionary of tensors and numbers that
-the owner keeps (the task's checkpoint state), so that a resumed run goes on with the same clusters. Letters: P points
+the owner keeps (the task's checkpoint state), so that a resumed run has the same clusters. Letters: P points
 of a batch, D width, K clusters.
 """
 
@@ -52,7 +52,7 @@ class TargetBank:
         for name, (rows, wanted) in kept.items():
             if rows is not None and len(rows) != wanted:
                 raise InputError(
-                    f"criterion.{name}={wanted}: the run that goes on here has {len(rows)}; "
+                    f"criterion.{name}={wanted}: the run that is resumed here has {len(rows)}; "
                     "set that, or start another run in another folder"
                 )
 

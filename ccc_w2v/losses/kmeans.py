@@ -1,7 +1,7 @@
 """Cosine k-means with seeded starts and a fixed amount of work; runs in the training step on CPU or GPU.
 
 Nothing here waits for the device or makes a gradient graph. Letters: U independent problems, P points of each, D width,
-K clusters, R starts (sets of K points to start from), of which the best goes on.
+K clusters, R starts (sets of K points to start from), of which the best is continued.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hidden states and codebook indices of a manifest, written in shards with an index; a stopped run goes on.
+"""Hidden states and codebook indices of a manifest, written in shards with an index; an interrupted run resumes.
 
 A shard holds its utterances one after another: ``features`` (rows, layers, D), a row being a frame or an utterance's
 mean, and where asked for ``codes`` (frames, G). index.tsv says where those of each utterance lie. Layer i is the output
@@ -18,7 +18,8 @@ import torch
 from tqdm import tqdm
 
 from ccc_w2v.checkpoint import parity
-from ccc_w2v.checkpoint.plain import load_plain, parse_conv_layers, receptive_field, to_plain
+from ccc_w2v.checkpoint.evaluated import parse_conv_layers
+from ccc_w2v.checkpoint.plain import load_plain, receptive_field, to_plain
 from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import Entry, Manifest

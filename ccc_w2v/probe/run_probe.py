@@ -47,7 +47,7 @@ def run_probe(
     """
     began = time.perf_counter()
     if not Path(checkpoint).is_file():
-        raise InputError(f"{checkpoint}: no such checkpoint; expected a file of fairseq's trainer or tools/export.py")
+        raise InputError(f"{checkpoint}: no such checkpoint; expected a file of fairseq's trainer or ccc-w2v export")
     output = _output(checkpoint, {"train": train, "dev": dev, **tests}, tests, out, settings)
     if claim(output, overwrite=overwrite) and (out / "probe.json").is_file():
         return json.loads((out / "probe.json").read_text(encoding="utf-8"))

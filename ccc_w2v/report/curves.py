@@ -75,7 +75,7 @@ def read_runs(folders: Sequence[Path], rules: Sequence[Rule]) -> list[Run]:
     """Read runs and name each by as much of its path as tells it from the others. Raises InputError as read_history."""
     paths = [folder.resolve() for folder in folders]
     if len(set(paths)) < len(paths):
-        raise InputError("the same run is named twice; name each folder once")
+        raise InputError("the same run is named twice; name every folder once")
     histories = [read_history(folder) for folder in folders]
     return [Run(name, rows, judge(rows, rules)) for name, rows in zip(_short_names(paths), histories, strict=True)]
 

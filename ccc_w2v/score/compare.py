@@ -36,7 +36,7 @@ def compare(
     seed: int = 0,
     speakers: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Return the word error rates of ``systems`` (.trn files, or folders of tools/decode.py) and of each pair a test.
+    """Return the word error rates of ``systems`` (.trn files, or folders of ccc-w2v decode) and of each pair a test.
 
     A difference holds where both p-values, of the paired bootstrap and of the matched pairs, are below 5 % after Holm's
     adjustment for the number of pairs.

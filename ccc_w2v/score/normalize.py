@@ -22,7 +22,7 @@ def normalize(text: str, rules: str) -> str:
     characters than A-Z and ' becomes one space, so that WELL-KNOWN is two words and digits disappear.
 
     ``hub5``: for telephone conversations whose references are plain text, with neither NIST's .stm nor its mapping file
-    (GLM); numbers to stand beside published ones come from ``tools/score.py --standard hub5``. It does on both sides
+    (GLM); numbers to stand beside published ones come from ``ccc-w2v score --standard hub5``. It does on both sides
     what the GLM, sclite -F -D and the .stm's markup do together, as far as a text alone allows, but removes what they
     forgive: lower-case; events in [brackets] or <angles> and %MARKS go; words broken off ("wor-", "-ord") and
     hesitations (uh, um, hmm ...) go; of the rest a-z, 0-9 and ' stay and all else parts words, so that "well-known" is

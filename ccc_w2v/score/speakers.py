@@ -26,7 +26,7 @@ class Scheme:
     example: str
 
 
-# tools/decode.py puts the folders of a file in front of its name.
+# ccc-w2v decode puts the folders of a file in front of its name.
 SCHEMES = {
     "librispeech": Scheme(re.compile(r"(?:^|.*-)(\d+)-\d+-\d{4,}"), "speakers", "1089-134686-0000"),
     # Also the Fisher and CallHome conversations, whose two sides are told apart in the same way.

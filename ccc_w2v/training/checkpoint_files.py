@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or not there: written beside their name first, checked before a training goes on.
+"""Checkpoint files that are whole or not there: written beside their name first, checked before a training resumes.
 
 fairseq writes the first file of a save to a temporary neighbour, but copies it over checkpoint_last.pt in place: a kill
 or a full disk at that moment would cost the previous one.
@@ -67,7 +67,7 @@ def _replace(path: str | Path, write: Callable[[Path], Any]) -> None:
             raise
         raise InputError(
             f"{path}: cannot be written ({cause.strerror}); the checkpoints before it are whole: free some space, then "
-            "the same command goes on from the last of them"
+            "the same command resumes from the last of them"
         ) from error
 
 
@@ -98,7 +98,7 @@ def restore_last(save_dir: str | Path) -> Path | None:
     for path in others:
         if why_damaged(path) is None:
             copy_whole(path, last)
-            logger.warning(f"{last} is {found}; going on from {path.name}, the newest whole checkpoint")
+            logger.warning(f"{last} is {found}; resuming from {path.name}, the newest whole checkpoint")
             return path
     if damaged := len(others) + last.exists():
         raise InputError(

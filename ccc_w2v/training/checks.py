@@ -83,7 +83,7 @@ def check_devices(cfg: Any) -> None:
     if alone and not launched and launch.distributed_world_size > max(gpus, 1):
         raise InputError(
             f"distributed_training.distributed_world_size={launch.distributed_world_size}, but this machine has {gpus} "
-            "GPUs; lower it (tools/plan.py keeps the audio per update), or start processes on CPU cores with "
+            "GPUs; lower it (ccc-w2v plan keeps the audio per update), or start processes on CPU cores with "
             "recipes/launch/one_node.sh"
         )
 
@@ -130,7 +130,7 @@ def check_manifests(cfg: Any) -> None:
         if not dictionary.is_file():
             raise InputError(
                 f"{dictionary}: no such dictionary; copy manifests/dict.ltr.txt for letters, or write one with "
-                "tools/train_sentencepiece.py"
+                "ccc-w2v sentencepiece"
             )
     subsets = [cfg.dataset.train_subset]
     if not cfg.dataset.disable_validation:

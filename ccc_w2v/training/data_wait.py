@@ -47,7 +47,7 @@ class WaitClock:
         gpu = " or move the augmentation to the GPU (task.augment_device=gpu)" if device == "cpu" else ""
         return (
             f"{waited / passed:.0%} of the time is spent waiting for data: raise dataset.num_workers (now {workers})"
-            f"{gpu}; `tools/benchmark.py loader` shows what a worker can do"
+            f"{gpu}; `ccc-w2v benchmark loader` shows what a worker can do"
         )
 
 

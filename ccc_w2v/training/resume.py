@@ -1,4 +1,4 @@
-"""The mends of fairseq's training loop that let a stopped training go on: whole checkpoints, its place, its signals.
+"""Patches of fairseq's training loop that let a stopped training resume: whole checkpoints, its place, its signals.
 
 They are the same for both supported fairseqs; `training/loop.py` applies them. Each works for any task that fairseq
 trains while the plugin is loaded, fine-tuning included.
@@ -65,7 +65,7 @@ def keep_checkpoints_whole() -> None:
 
 @functools.cache
 def keep_place_in_epoch() -> None:
-    """Let a training go on at its place in an epoch when the number of processes has changed.
+    """Let a training resume at its place in an epoch when the number of processes has changed.
 
     fairseq keeps the number of batches that one process has seen: with fewer processes it would hear some of them
     again, with more it would skip some or stop with "dataloader mismatch".
@@ -86,7 +86,7 @@ def keep_place_in_epoch() -> None:
             state = {**state, "iterations_in_epoch": heard // now}
             if self.shard_id == 0:
                 logger.warning(
-                    f"{before} process(es) before, {now} now: epoch {state['epoch']} goes on after the {heard} batches "
+                    f"{before} process(es) before, {now} now: epoch {state['epoch']} resumes after the {heard} batches "
                     f"heard by all of them; {heard % now} of these will be heard again"
                 )
         take(self, state)
@@ -155,7 +155,7 @@ def keep_schedule() -> None:
     """Let a resumed run's learning-rate schedule and optimiser history equal the uninterrupted run's.
 
     fairseq saves the end of an epoch before it hands the epoch's validation loss to the schedule, and does not do so
-    when it goes on from there: `reduce_lr_on_plateau` would miss an epoch; other schedules only store the best loss.
+    when it resumes: `reduce_lr_on_plateau` would miss an epoch; other schedules only store the best loss.
     The history grows by an entry for each resume, of which only the last is ever read; earlier optimisers' stay.
     """
     from fairseq import checkpoint_utils
@@ -179,7 +179,7 @@ def keep_schedule() -> None:
 
 @functools.cache
 def stop_when_told() -> None:
-    """Let SIGUSR1, SIGTERM and Ctrl-C end a training with its checkpoint saved; the same command goes on.
+    """Let SIGUSR1, SIGTERM and Ctrl-C end a training with its checkpoint saved; the same command resumes.
 
     fairseq stops by itself only after a number of updates or hours, and validates first: a pre-empted job has no time.
     Exit code 75 after a signal of a cluster's manager, 130 after Ctrl-C. A task's `report_end` is called at the end.
@@ -213,7 +213,7 @@ def stop_when_told() -> None:
         # A launcher kills the other ranks when the first one leaves, which must not hit the one that writes.
         _wait_for_all()
         if trainer.is_data_parallel_master:
-            logger.warning(f"told to stop: saved after update {updates}; the same command goes on from there")
+            logger.warning(f"told to stop: saved after update {updates}; the same command resumes from there")
         _report_end(trainer)
         request.leave()
         raise SystemExit(code)

@@ -76,7 +76,7 @@ def resolve_paths(cfg: Any, folder: str | Path) -> None:
 
 @contextmanager
 def training_errors(cfg: Any) -> Iterator[None]:
-    """End this process with one line for what a user can mend; a defect of ours keeps its traceback."""
+    """End this process with one line for what a user can fix; a defect of ours keeps its traceback."""
     try:
         yield
     except KeyboardInterrupt:
@@ -111,7 +111,7 @@ def explain_training(error: BaseException, cfg: Any) -> str | None:
     if isinstance(error, pickle.UnpicklingError):
         return (
             "a checkpoint of this run holds more than tensors and plain data, which could run code, and is refused; "
-            "tools/import.py says which of its parts"
+            "ccc-w2v import says which of its parts"
         )
     for pattern, remedy in FAIRSEQ_MESSAGES.items():
         if match := re.search(pattern, text):
@@ -122,8 +122,8 @@ def explain_training(error: BaseException, cfg: Any) -> str | None:
 # fairseq's own messages about a user's mistake (they come as bare exceptions, and from data workers inside a
 # traceback), and what to do.
 FAIRSEQ_MESSAGES = {
-    r"sample rate: \d+, need \d+": "tools/check_manifest.py names the recordings; resample them once",
-    r"Failed to load [^\n]+": "the recording is missing or damaged; tools/check_manifest.py names all of them",
+    r"sample rate: \d+, need \d+": "ccc-w2v check names the recordings; resample them once",
+    r"Failed to load [^\n]+": "the recording is missing or damaged; ccc-w2v check names all of them",
     r"Cannot load model parameters from checkpoint [^;\n]+": (
         "it was trained with other model settings: use those, or set checkpoint.save_dir to another folder"
     ),

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed
 
-# Exit codes: 75 of sysexits.h (not an error, the same command goes on), and what a shell makes of Ctrl-C.
+# Exit codes: 75 of sysexits.h (not an error, the same command resumes), and what a shell makes of Ctrl-C.
 EXIT_CODES = {signal.SIGUSR1: os.EX_TEMPFAIL, signal.SIGTERM: os.EX_TEMPFAIL, signal.SIGINT: 128 + signal.SIGINT}
 SIGNALS = tuple(EXIT_CODES)
 IGNORED = (signal.SIGINT, signal.SIG_IGN)

@@ -9,7 +9,7 @@
 #       [--pretrain-override KEY=VALUE]... [--finetune-override KEY=VALUE]...
 #
 # Stages: 1 prepare, 2 pretrain, 3 finetune, 4 decode, 5 score, 6 export. What is done is kept: a stage that has its
-# marker is passed over, a training that was stopped goes on. --dry-run prints the plan and every command, does nothing.
+# marker is passed over, an interrupted training resumes. --dry-run prints the plan and every command, does nothing.
 # NAME is a file of config/pretraining (default ccc_base_960h) or config/finetuning (100 h, of pre-training's size).
 # tools/plan.py spreads their audio per update over --gpus of --memory; --batch-seconds and --max-tokens are for its plan
 # of the pre-training. --pretrain-checkpoint names the one that is fine-tuned: the last, or that of the lowest

@@ -4,7 +4,7 @@
 #   recipes/prompts/run.sh [--stage N] [--stop-stage N] [--seed N] [--out DIR] [--source DIR] [--random-init] [--dry-run]
 #
 # Stages: 1 prepare, 2 pretrain, 3 export to plain fairseq, 4 finetune, 5 decode, 6 score, 7 export to Hugging Face,
-# 8 the table. What is done is kept: a stage that has its marker is passed over, a training that was stopped goes on.
+# 8 the table. What is done is kept: a stage that has its marker is passed over, an interrupted training resumes.
 # --random-init fine-tunes from random weights instead, for comparison (stages 1 and 4 to 6).
 set -euo pipefail
 cd "$(dirname "$0")/../.."

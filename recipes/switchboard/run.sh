@@ -10,7 +10,7 @@
 #       [--prepare-option OPTION]... [--adapt-override KEY=VALUE]... [--finetune-override KEY=VALUE]...
 #
 # Stages: 1 prepare, 2 adapt, 3 finetune, 4 zero-shot, 5 decode, 6 score, 7 export. What is done is kept: a stage that
-# has its marker is passed over, a training that was stopped goes on. --dry-run prints every command and does nothing.
+# has its marker is passed over, an interrupted training resumes. --dry-run prints every command and does nothing.
 # --pretrained is a BASE model pre-trained on LibriSpeech (ours or fairseq's), --librispeech-model one fine-tuned there
 # (fairseq's or a folder of transformers), which stage 4 decodes telephone speech with as it is. The folders are LDC's:
 # LDC97S62, LDC2002S09, LDC2002T43, LDC2007S10. NAME is a file of config/finetuning (base_300h). --no-adaptation
@@ -108,7 +108,7 @@ if wanted 1; then
     fi
 fi
 if wanted 2 && [ -z "$no_adaptation" ]; then
-    echo "2. adapt: go on pre-training on telephone speech without transcripts"
+    echo "2. adapt: continue pre-training on telephone speech without transcripts"
     plain "$pretrained" "$run/start.pt"
     counted pretrain
     train_planned adaptation pretraining "$run/adapt" ccc_base_switchboard task.data="$data" \

@@ -12,10 +12,11 @@ from transformers import Wav2Vec2ForCTC
 
 from ccc_w2v.checkpoint import from_huggingface as import_huggingface
 from ccc_w2v.checkpoint import huggingface_tensors
+from ccc_w2v.checkpoint.evaluated import parse_conv_layers
 from ccc_w2v.checkpoint.huggingface_config import fairseq_settings, transformers_config
 from ccc_w2v.checkpoint.import_any import import_any
 from ccc_w2v.checkpoint.parity import fairseq_outputs, transformers_outputs
-from ccc_w2v.checkpoint.plain import load_plain, parse_conv_layers, to_plain
+from ccc_w2v.checkpoint.plain import load_plain, to_plain
 from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.huggingface import export_huggingface

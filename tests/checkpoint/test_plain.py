@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from ccc_w2v.checkpoint import plain as module
-from ccc_w2v.checkpoint.plain import export_plain, parse_conv_layers, to_plain
+from ccc_w2v.checkpoint.evaluated import parse_conv_layers
+from ccc_w2v.checkpoint.plain import export_plain, to_plain
 from ccc_w2v.errors import InputError
 from tests.export.conftest import GONE, LETTERS, STYLES, finetuned_state, pretrained_state, run_fresh
 from tests.fake_corpora import speech_like

@@ -30,9 +30,7 @@ def test_models_that_fit_pass(tmp_path: Path) -> None:
 def test_a_model_of_words_without_a_lexicon_is_refused(tmp_path: Path) -> None:
     # LibriSpeech's vocabulary holds every letter as a word, but no end of a word.
     for units in (WORDS, [*WORDS, *LETTERS[1:]]):
-        with pytest.raises(
-            InputError, match=r"perhaps one of words; give the --lexicon .* tools/train_lm\.py --letters"
-        ):
+        with pytest.raises(InputError, match=r"perhaps one of words; give the --lexicon .* ccc-w2v train-lm --letters"):
             refuse_unfit_symbols(arpa(tmp_path / "words.arpa", units), LETTERS, "|")
     with pytest.raises(InputError, match="knows 1 of the 3 symbols of the model: .* --sentencepiece"):
         refuse_unfit_symbols(arpa(tmp_path / "words.arpa", WORDS), ["\u2581THE", "\u2581CA", "A"], "\u2581")

@@ -223,7 +223,7 @@ def test_a_plan_replaces_neither_its_recipe_nor_another_plan(
     assert "recipe.yaml: is what this command reads" in one_line_error(capsys)
     assert written("plan", out) == written("plan", out) == 0
     assert written("other", out) == 2
-    assert "plan.yaml: exists already and is another plan" in one_line_error(capsys)
+    assert "plan.yaml: is another plan" in one_line_error(capsys)
     assert out.read_text() == "plan"
     assert written("other", out, overwrite=True) == 0
     assert (out.read_text(), recipe.read_text()) == ("other", "model: {}\n")

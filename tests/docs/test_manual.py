@@ -47,13 +47,15 @@ def pages() -> list[Path]:
 
 
 def shown_calls(text: str) -> list[tuple[str, list[str]]]:
-    """Return (subcommand, options) of every call of ccc-w2v in a page's code."""
+    """Return (subcommand, options) of every call of ccc-w2v in a page's code; a benchmark's name stays with it."""
     calls = []
     for match in CODE.finditer(text):
         code = next(part for part in match.groups() if part is not None).replace("\\\n", " ")
         for words, rest in CALL.findall(code):
             two, one = words.strip(), words.split()[0]
-            calls.append((two if two in COMMANDS else one, re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", rest)))
+            calls.append(
+                (two if two in COMMANDS or one == "benchmark" else one, re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", rest))
+            )
     return calls
 
 
@@ -116,8 +118,9 @@ def test_links_of_a_page_lead_somewhere(path):
 def test_commands_of_a_page_exist_with_their_options(path):
     mistakes = []
     for words, options in shown_calls(path.read_text(encoding="utf-8")):
-        if words in COMMANDS:
-            known = hooks.help_of(words, COMMANDS[words].module)
+        command, *benchmark = words.split() if words.startswith("benchmark ") else [words]
+        if command in COMMANDS:
+            known = hooks.help_of(command, COMMANDS[command].module, *benchmark)
             mistakes += [f"{words} {option}" for option in options if not re.search(rf"{option}\b", known)]
         elif not any(name.startswith(f"{words} ") for name in COMMANDS):
             mistakes.append(words)

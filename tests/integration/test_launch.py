@@ -1,4 +1,4 @@
-"""recipes/launch with real processes: ranks that stay equal, die, are told to stop, and go on with more or fewer."""
+"""recipes/launch with real processes: ranks that stay equal, die, are told to stop, and resume with more or fewer."""
 
 import os
 import resource
@@ -138,7 +138,7 @@ def equal(expected, found):
 
 
 def assert_close(expected, found, targets, place):
-    """The same but for rounding; the same counters, number of targets in the bank, and (epoch, batch) to go on at."""
+    """The same but for rounding; the same counters, number of targets in the bank, and (epoch, batch) to resume at."""
     for name, value in expected["model"].items():
         torch.testing.assert_close(found["model"][name], value, rtol=1e-4, atol=1e-5)
     tasks = [one["extra_state"]["CccPretrainingTask"] for one in (expected, found)]
@@ -192,7 +192,7 @@ def test_two_ranks_go_on_as_one_process_and_one_as_two_ranks(corpus, alone, toge
     fewer = goes_on_from(together, tmp_path / "fewer", "checkpoint_1_3.pt")
     ended = train(corpus, fewer, *SETTINGS, updates(6), "+optimization.update_freq=[2]")
     assert ended.returncode == 0, ended.stderr[-2000:]
-    assert "2 process(es) before, 1 now: epoch 1 goes on after the 6 batches" in ended.stdout + ended.stderr
+    assert "2 process(es) before, 1 now: epoch 1 resumes after the 6 batches" in ended.stdout + ended.stderr
     assert_close(state(together, "checkpoint1.pt"), state(fewer), targets=120, place=(2, 0))
     more = goes_on_from(alone, tmp_path / "more", "checkpoint_1_3.pt")
     # Started by fairseq itself, as one_node.sh --spawn does on GPUs.
@@ -258,7 +258,7 @@ def test_a_process_told_to_stop_saves_and_goes_on_exactly(corpus, alone, tmp_pat
     (tmp_path / "go").touch()
     code, said = finish(started)
     assert code == os.EX_TEMPFAIL
-    assert "told to stop: saved after update 4; the same command goes on" in said
+    assert "told to stop: saved after update 4; the same command resumes" in said
     assert state(tmp_path)["optimizer_history"][-1]["num_updates"] == 4
     done(launch(script, corpus, tmp_path, updates(6), accumulate))
     expected, found = state(alone), state(tmp_path)
@@ -279,7 +279,7 @@ def test_a_damaged_last_checkpoint_is_replaced_and_a_full_disk_leaves_the_one_be
     code, said = finish(started)
     assert code == 2, said[-2000:]
     assert "checkpoint_last.pt is damaged (" in said
-    assert "going on from checkpoint_1_3.pt" in said
+    assert "resuming from checkpoint_1_3.pt" in said
     (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "cannot be written (File too large); the checkpoints before it are whole" in error
     saved = state(folder)["optimizer_history"][-1]["num_updates"]

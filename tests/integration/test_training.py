@@ -1,4 +1,4 @@
-"""fairseq-hydra-train with the demo's configuration on a small corpus: runs, dies, goes on, refuses bad input."""
+"""fairseq-hydra-train with the demo's configuration on a small corpus: runs, dies, resumes, refuses bad input."""
 
 import os
 import shutil

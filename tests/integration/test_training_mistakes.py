@@ -85,7 +85,7 @@ BROKEN_FILES = {
     "stereo": (lambda data, file: soundfile.write(file, speech_like(35000, 0).reshape(-1, 2), RATE), "2 channels"),
     "a day long": (
         lambda data, file: rewrite(data / "pretrain.tsv", "\t17500\n", f"\t{DAY}\n"),
-        "GiB are there; set task.max_sample_size (now None)",
+        "GiB are available; set task.max_sample_size (now None)",
     ),
     "two frames less one": (
         lambda data, file: rewrite(data / "pretrain.tsv", "\t17500\n", "\t719\n"),

@@ -33,6 +33,7 @@ class WarmTrain:
         """
         request = {"arguments": list(map(str, arguments)), "log": str(log), "cwd": str(cwd or log.parent)}
         request |= {"environment": environment or {}, "memory": memory, "before": before}
+        log.write_text("")  # there from the start, for those who wait for something in it
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())

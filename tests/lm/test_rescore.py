@@ -85,13 +85,13 @@ def test_tool_writes_texts_and_lists(folder: Path, tmp_path: Path, capsys: pytes
 def test_refusals(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--nbest", tmp_path / "none", "--lm", folder, "--out", tmp_path / "out"]
     assert run_with("rescore", *arguments) == 2
-    assert "none: no such n-best file; write one with tools/decode.py" in capsys.readouterr().err
+    assert "none: no such n-best file; write one with ccc-w2v decode" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     for content, message in (
         ("", "holds no utterance"),
-        ("x\n", r"nbest:1: not a line of tools/decode\.py --nbest"),
+        ("x\n", r"nbest:1: not a line of ccc-w2v decode --nbest"),
         ('{"id": "a", "nbest": [{"text": "A"}]}\n', "nbest:1: not a line of"),
-        ('{"id": "a", "nbest": []}\n', "nbest:1: utterance 'a' comes twice or is empty"),
+        ('{"id": "a", "nbest": []}\n', "nbest:1: utterance 'a' is listed twice or empty"),
     ):
         (tmp_path / "nbest").write_text(content)
         with pytest.raises(InputError, match=message):

@@ -205,12 +205,12 @@ def test_refusals(
         capsys.readouterr().err
     )
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match="without a language model there are no weights to tune; give --lm"):
+    with pytest.raises(InputError, match="there are no weights to tune without a language model; give --lm"):
         tune.tune(dev, BeamSettings(5), RANGES, tmp_path / "t", trials=1)
     with pytest.raises(InputError, match=r"lm weights from 2 to 2; expected a lower and a higher number"):
         tune.tune(dev, settings, Ranges((2, 2), (0, 1)), tmp_path / "t", trials=1)
     (tmp_path / "t").write_text("trial\tlm_weight\n")
-    with pytest.raises(InputError, match=r"t: not a table of tools/tune_lm\.py"):
+    with pytest.raises(InputError, match=r"t: not a table of ccc-w2v tune"):
         tune.tune(dev, settings, RANGES, tmp_path / "t", trials=1)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(InputError, match=r"tuning needs optuna: pip install 'ccc-w2v\[lm\]'"):

@@ -93,9 +93,9 @@ def test_a_bank_of_another_size_is_refused_when_a_run_goes_on():
     for update in range(5):
         bank(state).add(points(100, update), generator(update))
         bank(state).refit(update)
-    with pytest.raises(InputError, match="criterion.bank_size=500: the run that goes on here has 200"):
+    with pytest.raises(InputError, match="criterion.bank_size=500: the run that is resumed here has 200"):
         bank(state, size=500)
-    with pytest.raises(InputError, match="criterion.bank_clusters=5: the run that goes on here has 4"):
+    with pytest.raises(InputError, match="criterion.bank_clusters=5: the run that is resumed here has 4"):
         bank(state, clusters=5)
 
 

@@ -99,7 +99,7 @@ def test_it_ends_no_worse_than_faiss_on_average_over_20_seeds():
 
 def test_the_best_of_the_starts_goes_on():
     points, truth = clouds(0)
-    # Three starts in the second cloud, which Lloyd's iteration does not mend; one in each.
+    # Three starts in the second cloud, which Lloyd's iteration does not repair; one in each.
     bad, good = [40, 41, 52, 109], [0, 40, 80, 120]
 
     def clouds_found(*starts):

@@ -224,5 +224,5 @@ def test_refusals_are_one_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert "3 of 4 utterances have no hypothesis" in refused(tmp_path / "hyp.trn", ref=second / "ref.trn")
     (tmp_path / "decoding.json").write_text("{")
     shutil.copy(second / "ref.trn", tmp_path / "hyp.trn")
-    with pytest.raises(InputError, match=r"decoding\.json: not what tools/decode\.py writes"):
+    with pytest.raises(InputError, match=r"decoding\.json: not what ccc-w2v decode writes"):
         build_report([tmp_path / "hyp.trn"], reference_path=second / "ref.trn")

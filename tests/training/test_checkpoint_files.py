@@ -128,7 +128,7 @@ def test_the_newest_whole_checkpoint_takes_the_place_of_the_last(tmp_path, last,
     assert restore_last(tmp_path) == taken
     assert value(tmp_path / "checkpoint_last.pt") == value(taken) == 40
     assert f"checkpoint_last.pt is {last}" in caplog.text
-    assert "going on from checkpoint_2_40.pt" in caplog.text
+    assert "resuming from checkpoint_2_40.pt" in caplog.text
     assert restore_last(tmp_path) is None
 
 

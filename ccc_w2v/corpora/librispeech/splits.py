@@ -99,7 +99,7 @@ def _list(out: Path, root: Path, folder: str, *, decode: bool, leave_out_bad: bo
     if listing.bad and (not leave_out_bad or not listing.entries):
         raise InputError(
             f"{root / folder}: {len(listing.bad)} of its utterances cannot be used, the first: {listing.bad[0]}; "
-            "extract the archive again, or go on without them with --leave-out-bad"
+            "extract the archive again, or skip them with --leave-out-bad"
         )
     write_manifest(_part(out, folder, "tsv"), root, listing.entries)
     write_whole(_part(out, folder, "wrd"), "".join(f"{words}\n" for words in listing.words))

@@ -127,7 +127,7 @@ def _tried(attempt: Callable[[], Item], bad: list[str]) -> Item | None:
 def _refuse(bad: Sequence[str], leave_out_bad: bool) -> None:
     if bad and not leave_out_bad:
         more = f"; and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise InputError(f"{bad[0]}{more}; --leave-out-bad goes on without them")
+        raise InputError(f"{bad[0]}{more}; --leave-out-bad skips them")
 
 
 def _notes(clips: Sequence[Clip], options: Options) -> list[str]:

@@ -16,6 +16,7 @@ import torch
 from ccc_w2v.corpora.own.pauses import parts
 from ccc_w2v.corpora.own.transcripts import Segment
 from ccc_w2v.data.resample import resampled_pcm
+from ccc_w2v.data.sound_file import open_sound
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import whole
 
@@ -124,10 +125,7 @@ def duration(recording: Path) -> float:
 
 
 def _opened(recording: Path) -> soundfile.SoundFile:
-    try:
-        audio = soundfile.SoundFile(recording)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise InputError(f"{recording}: not audio that libsndfile reads ({error}); replace or convert it") from error
+    audio = open_sound(recording, str(recording))
     if not audio.frames:
         audio.close()
         raise InputError(f"{recording}: holds no audio; remove or replace it")
@@ -182,7 +180,7 @@ def convert(clip: Clip, target: Path, sample_rate: int) -> int:
         wave_S = _mono(audio, first, last, clip.name)
         pcm = resampled_pcm(torch.from_numpy(wave_S), audio.samplerate, sample_rate)
     if not pcm.any():
-        raise InputError(f"{clip.source}: silent from {first / audio.samplerate:.1f} s on; remove it or mend it")
+        raise InputError(f"{clip.source}: silent from {first / audio.samplerate:.1f} s on; remove or repair it")
     with whole(target, overwrite=True) as partial:
         soundfile.write(partial, pcm, sample_rate, format="FLAC", subtype="PCM_16")
     return len(pcm)

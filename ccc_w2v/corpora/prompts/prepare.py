@@ -42,6 +42,7 @@ from ccc_w2v.corpora.prompts.sources import LANGUAGES, UPSTREAM, Recordings, fin
 from ccc_w2v.corpora.prompts.splits import LABELLED, MANIFESTS, SAMPLE_RATE, Prompt, check, lists_of, table, write_lists
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.resample import resampled_pcm
+from ccc_w2v.data.sound_file import read_sound
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing, sha256, write_whole
 
@@ -125,10 +126,7 @@ def _prompts(recordings: Recordings) -> list[Prompt]:
 
 def _judge(language: str, name: str, file: Path, text: str | None) -> Prompt:
     """Say what a recording holds and, where it is English speech, which words."""
-    try:
-        wave, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise InputError(f"{file}: cannot be decoded ({error}); fetch the recordings again") from error
+    wave, rate = read_sound(file)
     seconds = len(wave) / rate
     speech = not _NOT_SPEECH.fullmatch(name) and bool(without_remarks(text or name))
     kind, words, reason = "left out", "", ""
@@ -174,7 +172,7 @@ def _convert(audio: Path, prompts: list[Prompt]) -> dict[str, int]:
 
 def _resample(source: Path, target: Path) -> int:
     """Write one recording as mono FLAC, through a temporary neighbour; return its length in samples."""
-    wave, rate = soundfile.read(source, dtype="float32", always_2d=True)
+    wave, rate = read_sound(source)
     pcm = resampled_pcm(torch.from_numpy(wave.mean(axis=1)), rate, SAMPLE_RATE)
     with appearing(target, durable=False) as partial:
         soundfile.write(partial, pcm, SAMPLE_RATE, subtype="PCM_16", format="FLAC")

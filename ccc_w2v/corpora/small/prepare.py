@@ -53,6 +53,7 @@ from ccc_w2v.corpora.small.sources import (
 from ccc_w2v.data.audio import audio_samples
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.data.resample import resampled_pcm
+from ccc_w2v.data.sound_file import open_sound, read_sound
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing, write_whole
 
@@ -175,15 +176,15 @@ def _usable(audio: Path, files: dict[Recording, Path]) -> dict[Recording, Path]:
     """Return each file, or its copy below ``audio`` where it is not mono at 16 kHz."""
     usable = {}
     for recording, path in tqdm(files.items(), desc=f"reading {audio.name}", unit="file", leave=False):
-        header = soundfile.info(path)
-        as_it_is = header.samplerate == SAMPLE_RATE and header.channels == 1
+        with open_sound(path, str(path)) as header:
+            as_it_is = header.samplerate == SAMPLE_RATE and header.channels == 1
         usable[recording] = path if as_it_is else _converted(path, audio / f"{recording.name}.flac")
     return usable
 
 
 def _converted(path: Path, target: Path) -> Path:
     if not target.is_file():
-        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        wave, rate = read_sound(path)
         pcm = resampled_pcm(torch.from_numpy(wave.mean(axis=1)), rate, SAMPLE_RATE)
         with appearing(target, durable=False) as partial:
             soundfile.write(partial, pcm, SAMPLE_RATE, subtype="PCM_16", format="FLAC")

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
 from tqdm import tqdm
 
 from ccc_w2v.corpora.download import LONG_ATTEMPTS, DownloadError, fetch, unpack
 from ccc_w2v.corpora.small.lists import Recording
+from ccc_w2v.data.sound_file import read_sound
 from ccc_w2v.errors import InputError
 
 CODELOAD = "https://codeload.github.com"
@@ -148,8 +148,5 @@ def digest_of_recording(path: Path, *, lossless: bool) -> str:
     """
     if not lossless:
         return hashlib.md5(path.read_bytes()).hexdigest()[:DIGITS]
-    try:
-        wave, _ = soundfile.read(path, dtype="int16")
-    except soundfile.LibsndfileError as error:
-        raise InputError(f"{path}: cannot be decoded ({error}); unpack the archive again") from error
+    wave, _ = read_sound(path, dtype="int16")
     return hashlib.md5(wave.astype("<i2").tobytes()).hexdigest()[:DIGITS]

@@ -8,9 +8,9 @@ as they stand, so the .wrd beside a manifest is for a quick look only.
 What `write` leaves in a folder, NAME being eval2000 or rt03:
     audio/NAME/<call>/<side and times>.flac     the scored segments, padded by 0.1 s, 16 kHz
     NAME.{tsv,wrd}, NAME_<half>.{tsv,wrd}       manifests; ids as Kaldi's (rounded times), sw_4390-A_000098-001156
-    NAME.stm, NAME.glm                          the reference, with what hubscr stumbles over mended, and the rules
+    NAME.stm, NAME.glm                          the reference, with what hubscr stumbles over corrected, and the rules
     NAME.segments                               lines of utterance-id call side start end (padded), to time hyp.ctm
-    NAME.speakers                               lines of utterance-id side, for tools/score.py --groups
+    NAME.speakers                               lines of utterance-id side, for ccc-w2v score --groups
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
+from ccc_w2v.data.sound_file import open_sound, read_sound
 from ccc_w2v.errors import InputError
 
 SAMPLE_RATE = 8_000
@@ -47,45 +47,47 @@ def open_call(path: str | Path) -> Call:
             f"{path}: its samples are compressed with shorten ({coding}), which libsndfile does not read; convert the "
             f"folder once with LDC's sph2pipe: sph2pipe -f sph -u {path.name} uncompressed/{path.name}"
         )
-    try:
-        info = soundfile.info(path)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise InputError(f"{path}: SPHERE of coding {coding} that libsndfile does not read ({error})") from error
-    if info.samplerate != SAMPLE_RATE or info.channels != len(SIDES):
-        raise InputError(
-            f"{path}: {info.channels} channel(s) at {info.samplerate} Hz, expected a call's two at {SAMPLE_RATE} Hz"
-        )
-    declared = int(fields.get("sample_count", info.frames))
+    with open_sound(path, f"{path}: SPHERE of coding {coding}") as recording:
+        rate, channels, frames = recording.samplerate, recording.channels, recording.frames
+    if rate != SAMPLE_RATE or channels != len(SIDES):
+        raise InputError(f"{path}: {channels} channel(s) at {rate} Hz, expected a call's two at {SAMPLE_RATE} Hz")
+    declared = _count(fields.get("sample_count", str(frames)), path)
     # The first release of Switchboard counted the samples of both channels together.
-    if info.frames < declared and info.frames * info.channels != declared:
+    if frames < declared and frames * channels != declared:
         raise InputError(
-            f"{path}: truncated, {info.frames} of {declared} samples are there; copy the file from its disc again"
+            f"{path}: truncated, {frames} of {declared} samples are there; copy the file from its disc again"
         )
-    return Call(path, info.frames)
+    return Call(path, frames)
+
+
+def _count(value: str, path: Path) -> int:
+    if not value.isdecimal() or len(value) > 18:
+        raise InputError(f"{path}: its header's sample_count is {value:.40}, expected a whole number; replace the file")
+    return int(value)
 
 
 def read_header(path: str | Path) -> dict[str, str]:
     """Return the fields of a SPHERE header as text; raises InputError for a file without one."""
-    with open(path, "rb") as file:
-        head = file.read(HEADER_BYTES)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEADER_BYTES)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if not head.startswith(MAGIC):
         raise InputError(f"{path}: no NIST SPHERE file (it does not begin with NIST_1A)")
     fields = {}
     for line in head.decode("latin-1").splitlines()[2:]:
         if line.strip() == "end_head":
             break
-        name, *value = line.split(maxsplit=2)
-        if len(value) == 2:
-            fields[name] = value[1].strip()
+        match line.split(maxsplit=2):
+            case [name, _, value]:
+                fields[name] = value.strip()
     return fields
 
 
 def read_sides(call: Call) -> np.ndarray:
     """Return the samples of both sides (2, S), float32, full scale 1; raises InputError for a damaged file."""
-    try:
-        wave_SC, _ = soundfile.read(call.path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise InputError(f"{call.path}: cannot be decoded ({error}); copy the file from its disc again") from error
+    wave_SC, _ = read_sound(call.path)
     if len(wave_SC) != call.samples:
         raise InputError(f"{call.path}: {len(wave_SC)} of {call.samples} samples could be read; replace the file")
     return np.ascontiguousarray(wave_SC.T)

@@ -107,7 +107,7 @@ def _applying(lines: list[tuple[str, str]], kind: str, side: str) -> Iterator[tu
             try:
                 wanted = re.compile(section[1].lower())
             except re.error as error:
-                raise InputError(f"{where}: {section[1]!r} is no regular expression ({error}); mend it") from error
+                raise InputError(f"{where}: {section[1]!r} is no regular expression ({error}); correct it") from error
             applies = bool(wanted.search(kind) or wanted.search(side))
         if applies:
             yield where, line
@@ -191,7 +191,7 @@ def filter_text(text: str, glm: Glm, where: str) -> str:
     Raises InputError for parentheses that are empty, nested or not closed.
     """
     if re.search(r"[()]", re.sub(r"\([^()]+\)", "", text)):
-        raise InputError(f"{where}: parentheses that are empty, nested or not closed in {text!r}; mend the line")
+        raise InputError(f"{where}: parentheses that are empty, nested or not closed in {text!r}; correct the line")
     spaced = upper(" ".join(text.split())).replace("(", "( ").replace(")", " )")
     mapped = glm.apply(f"  {spaced}  ")
     mapped = re.sub(r"([^( ])-(?=[^) ])", r"\1 ", mapped)

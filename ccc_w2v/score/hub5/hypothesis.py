@@ -104,7 +104,7 @@ def _spread(words: Sequence[str], cut: Cut, segments: Mapping[Side, list[Segment
     own, *others = sorted(segments[_side_of(cut)], key=lambda segment: _distance(cut, segment))
     if _overlap(cut, own) <= 0:
         raise InputError(
-            f"utterance {cut.utterance!r} has words and lies in no segment of {stm.source}; mend its times"
+            f"utterance {cut.utterance!r} has words and lies in no segment of {stm.source}; correct its times"
         )
     other = max(others, key=lambda segment: _overlap(cut, segment), default=own)
     if other is not own and _overlap(cut, other) > PADDING_SECONDS:

@@ -82,7 +82,7 @@ def read_items(text: str, where: str) -> Items:
     """
     items, rest = _read_items(text, where, nested=False)
     if rest:
-        raise InputError(f"{where}: '}}' without '{{' in {text!r}; mend the line or the GLM's rule for it")
+        raise InputError(f"{where}: '}}' without '{{' in {text!r}; correct the line or the GLM's rule for it")
     return items[0]
 
 
@@ -96,7 +96,7 @@ def _read_items(text: str, where: str, nested: bool) -> tuple[list[Items], str]:
             inner, rest = _read_items(text[1:], where, nested=True)
             inner = [each for each in inner if each]
             if not rest.startswith("}") or not inner:
-                raise InputError(f"{where}: braces not closed or empty at {text!r}; mend the line or the GLM's rule")
+                raise InputError(f"{where}: braces not closed or empty at {text!r}; correct the line or the GLM's rule")
             alternatives[-1].append(list(inner))
             text = rest[1:]
         elif text[0] == "/" and nested:
@@ -105,7 +105,7 @@ def _read_items(text: str, where: str, nested: bool) -> tuple[list[Items], str]:
         else:
             word = next((_WORD_INSIDE if nested else _WORD_OUTSIDE).finditer(text))[0]
             if text[len(word) : len(word) + 1] == "{":
-                raise InputError(f"{where}: a brace inside of the word {text.split()[0]!r}; mend the line")
+                raise InputError(f"{where}: a brace inside of the word {text.split()[0]!r}; correct the line")
             alternatives[-1].append(read_token(word))
             text = text[len(word) :]
     return alternatives, text

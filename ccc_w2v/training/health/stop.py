@@ -17,7 +17,7 @@ def stop_when_collapsed() -> None:
     """Let a task's ``collapse``, a sentence, end the training after the validation that set it, with exit code 3.
 
     fairseq has saved what it saves after a validation by then. No further checkpoint is written: resumed, a collapsed
-    run would only go on as it is.
+    run would only continue as it is.
     """
     # Only the training command imports it; importing it elsewhere would turn on its log.
     training: Any = sys.modules.get("fairseq_cli.train")

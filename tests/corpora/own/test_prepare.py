@@ -141,7 +141,7 @@ def test_bad_recordings_are_named_or_left_out(tmp_path):
     (folder / "s0" / "broken.wav").write_bytes(b"RIFFnothing")
     soundfile.write(folder / "s1" / "silent.wav", np.zeros(16000), 16000)
     options = Options(dev=0.25, test=0.25)
-    with pytest.raises(InputError, match=r"broken\.wav: not audio .*; and 1 more; --leave-out-bad goes on"):
+    with pytest.raises(InputError, match=r"broken\.wav: not audio .*; and 1 more; --leave-out-bad skips"):
         prepare(folder, out, options)
     prepared = prepare(folder, out, options, leave_out_bad=True)
     assert sum("left out: " in note for note in prepared.notes) == 2

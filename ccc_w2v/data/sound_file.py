@@ -1,0 +1,132 @@
+"""Opening and reading of audio files whose headers may lie: a length is held against the file before it is allocated.
+
+libsndfile believes what many headers say, and fills what is not there with zeros: a file of a hundred bytes could ask
+for gigabytes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from ccc_w2v.errors import InputError
+
+# Bytes of a sample; of other codings the most samples that a byte can hold.
+_BYTES = {
+    "PCM_S8": 1,
+    "PCM_U8": 1,
+    "PCM_16": 2,
+    "PCM_24": 3,
+    "PCM_32": 4,
+    "FLOAT": 4,
+    "DOUBLE": 8,
+    "ULAW": 1,
+    "ALAW": 1,
+}
+# MP3's lowest rate is 8 kbit/s; silence in FLAC takes 13 bytes for 65,535 samples, the most of any coding.
+_SAMPLES_A_BYTE = {"MP3": 128}
+_MOST_SAMPLES_A_BYTE = 8192
+_BLOCK = 1 << 20  # samples read at once: a file that ends early has cost no more
+_MOST_DIGITS = 18  # of an offset or length in a zip: 2**63 has 19
+
+MIN_RATE, MAX_RATE = 1000, 768_000  # Hz
+
+# What soundfile raises for one damaged file or another: it computes with a header's numbers before it checks them.
+DAMAGED = (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError, OSError)
+
+
+def open_slice(path: str) -> str | io.BytesIO:
+    """Resolve ``file.zip:offset:length`` to its bytes in memory; any other path comes back as it is.
+
+    Raises InputError for a slice that is not inside its zip.
+    """
+    base, *slice_ = path.rsplit(":", 2)
+    if len(slice_) != 2 or not all(part.isdecimal() for part in slice_) or not base.endswith(".zip"):
+        return path
+    with open(base, "rb") as archive:
+        size = os.fstat(archive.fileno()).st_size
+        within = max(map(len, slice_)) <= _MOST_DIGITS and sum(map(int, slice_)) <= size
+        if not within:
+            raise InputError(
+                f"the slice {':'.join(slice_):.60} ends after the zip's {size} bytes; pack the corpus again"
+            )
+        archive.seek(int(slice_[0]))
+        return io.BytesIO(archive.read(int(slice_[1])))
+
+
+def open_sound(path: str | Path, name: str) -> soundfile.SoundFile:
+    """Open a recording, or a slice of a zip; ``name`` heads every message.
+
+    Raises InputError for a file that is missing, that libsndfile does not read, or too small for what its header says.
+    """
+    path = str(path)
+    base = path.rsplit(":", 2)[0] if ".zip:" in path else path
+    if not os.path.isfile(base):
+        raise InputError(f"{name}: no such file; check the manifest's root line or prepare the corpus again")
+    try:
+        source = open_slice(path)
+        size = os.path.getsize(path) if isinstance(source, str) else len(source.getbuffer())
+        recording = soundfile.SoundFile(source)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    except DAMAGED as error:
+        raise InputError(f"{name}: not audio that libsndfile reads ({error}); replace or convert the file") from error
+    try:
+        _check_size(recording, size, name)
+    except InputError:
+        recording.close()
+        raise
+    return recording
+
+
+def _check_size(recording: soundfile.SoundFile, size: int, name: str) -> None:
+    frames, channels = recording.frames, recording.channels
+    width = _BYTES.get(recording.subtype)
+    if width is None or recording.format == "FLAC":
+        most = size * _SAMPLES_A_BYTE.get(recording.format, _MOST_SAMPLES_A_BYTE)
+    else:
+        most = size // (width * channels)
+    if not MIN_RATE <= recording.samplerate <= MAX_RATE:
+        raise InputError(
+            f"{name}: its header says {recording.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE} Hz; replace the file"
+        )
+    if frames < 0 or frames > most:
+        raise InputError(
+            f"{name}: its header says {frames} samples at {recording.samplerate} Hz, and it has {size} bytes; "
+            "the file is truncated or damaged, replace it"
+        )
+
+
+def read_frames(recording: soundfile.SoundFile, frames: int = -1, *, dtype: str = "float32") -> np.ndarray:
+    """Read so many frames from where the recording stands, or all (-1): (S,) where it is mono, else (S, C).
+
+    Fewer come back where the file ends early. Raises what soundfile raises: DAMAGED.
+    """
+    left = recording.frames - recording.tell() if frames < 0 else frames
+    block = max(_BLOCK // recording.channels, 1)
+    # A jump, which soundfile makes after every read, would disturb MP3; its length is bounded closely enough.
+    if left <= block or recording.format == "MP3":
+        return recording.read(left, dtype=dtype)
+    parts = []
+    while left > 0:
+        parts.append(recording.read(min(left, block), dtype=dtype))
+        left -= len(parts[-1])
+        if len(parts[-1]) < block:
+            break
+    return np.concatenate(parts)
+
+
+def read_sound(path: str | Path, *, dtype: str = "float32") -> tuple[np.ndarray, int]:
+    """Return all samples of a recording (S, C) and its rate in Hz; raises InputError as open_sound does, or damaged."""
+    with open_sound(path, str(path)) as recording:
+        try:
+            wave = read_frames(recording, dtype=dtype)
+        except DAMAGED as error:
+            raise InputError(f"{path}: cannot be decoded ({error}); the file is damaged, replace it") from error
+        if len(wave) != recording.frames:
+            raise InputError(f"{path}: truncated, {len(wave)} of {recording.frames} samples could be read; replace it")
+        return wave.reshape(len(wave), recording.channels), recording.samplerate
