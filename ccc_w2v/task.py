@@ -30,6 +30,7 @@ from ccc_w2v.model import refuse_unsupported, uses_bf16
 from ccc_w2v.training.data_wait import WaitClock, watch_batches
 from ccc_w2v.training.health.history import folder_of_run
 from ccc_w2v.training.health.monitor import HealthMonitor
+from ccc_w2v.training.health.pictures import log_codes_and_clusters
 from ccc_w2v.training.health.rules import load_rules
 from ccc_w2v.training.health.updates import UpdateWatch, trainer_values
 
@@ -126,6 +127,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         self._training = False
         self._watch = UpdateWatch()
         self._skipped = 0
+        self._criterion: Any = None
         self._monitor: Optional[HealthMonitor] = None
         self.collapse: Optional[str] = None  # why the run ends, once a validation has found it collapsed
         # In the task's state: see get_checkpoint_dict.
@@ -203,6 +205,21 @@ class CccPretrainingTask(AudioPretrainingTask):
         pairs = [(views["source"][0].float().cpu(), views["source_aug"][0].float().cpu()) for views in inputs]
         with SummaryWriter(os.path.join(cfg.tensorboard_logdir, "pairs")) as writer:
             log_pairs(writer, pairs, cfg.sample_rate, self._updates)
+            # A model that is spread over processes cannot run on the first of them alone.
+            if self._criterion is not None and type(model).__name__ != "FullyShardedDataParallel":
+                good = [sample for sample in samples if "error" not in sample and "lost" not in sample]
+                good = [self._on_device(sample, model) for sample in good]
+                log_codes_and_clusters(writer, model, self._criterion, good, cfg.sample_rate, self._updates)
+
+    def _on_device(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
+        """Return a batch of one on the model's device and in its precision."""
+        parameter = next(model.parameters())
+        moved = utils.move_to_cuda(sample) if parameter.is_cuda else sample
+        views = moved["net_input"]
+        return {
+            **moved,
+            "net_input": views | {name: views[name].to(parameter.dtype) for name in ("source", "source_aug")},
+        }
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build the model; for training, refuse settings that two views cannot share or replay."""
@@ -213,7 +230,8 @@ class CccPretrainingTask(AudioPretrainingTask):
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint:
             self._model = model
-            logger.info(self.plan(cfg))
+            self._plan = self.plan(cfg)
+            logger.info(self._plan)
         return model
 
     def build_criterion(self, cfg: Any) -> Any:
@@ -226,7 +244,12 @@ class CccPretrainingTask(AudioPretrainingTask):
                     "wav2vec original or augmented"
                 )
             self._rules = load_rules(self.cfg.health_bands)
-            return super().build_criterion(cfg)
+            self._criterion = super().build_criterion(cfg)
+        return self._criterion
+
+    def describe(self) -> str:
+        """Return the plan line of this run, for its record."""
+        return self._plan
 
     def plan(self, model_cfg: Any) -> str:
         """Say what the run is about to do: processes, audio per update, hours, views, masking, where it is saved."""
@@ -362,6 +385,9 @@ class CccPretrainingTask(AudioPretrainingTask):
         if self._training and seconds:
             metrics.log_scalar("audio_per_update", audio, round=1)
             metrics.log_scalar("times_real_time", audio / seconds, weight=seconds, round=2)
+            metrics.log_scalar("audio_hours_per_device_hour", audio / passed, weight=passed, round=2)
+            left = max(self.cfg.max_update - self._updates - 1, 0)
+            metrics.log_scalar("hours_left", left * seconds / 3600, round=3)
         # Weight 0: a total is shown as it stands, not averaged over the logging interval.
         metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)
         metrics.log_scalar("bad_audio", counts["bad_audio"], weight=0)

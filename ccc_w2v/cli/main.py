@@ -58,6 +58,7 @@ GROUPS = {
         Command("follow", "follow", "run a training with a progress bar"),
         Command("health", "health", "is a pre-training healthy, and what to change if not"),
         Command("plot", "plot", "curves of pre-trainings with the bands of health, one picture and one page"),
+        Command("probe-watch", "probe_watch", "probe each new checkpoint while a run trains"),
         Command("summarize", "summarize", "what a demo run came to"),
     ],
     "Decoding and scoring": [
@@ -75,6 +76,7 @@ GROUPS = {
         Command("import", "import_checkpoint", "a wav2vec 2.0 from elsewhere, for pre-training or fine-tuning"),
         Command("features", "extract_features", "hidden states and codebook indices of recordings"),
         Command("probe", "probe", "what frozen features know: a CTC probe"),
+        Command("codes", "codes", "hear what the codes stand for, and which lead to which"),
         Command("benchmark", "benchmark", "measure speed and memory"),
     ],
 }
