@@ -243,9 +243,9 @@ class CccCriterion(FairseqCriterion):
         result = contrastive_term(logits_BMC)
         return Term(of, raw_BMC, logits_BMC, result.loss, result.correct)
 
-    def clusters_of(self, output: dict[str, Any], seed: int) -> tuple[dict[str, torch.Tensor], int]:
+    def clusters_of(self, output: TwoViewOutput, seed: int) -> tuple[dict[str, torch.Tensor], int]:
         """Return each view's cluster labels (B, M) and the number K, as the loss has them; none of a single view."""
-        return self._cluster(output, seed, None) if "target_aug" in output else ({}, 0)
+        return self._cluster(output, seed, None)
 
     def _cluster(
         self, output: TwoViewOutput, seed: int, starts: torch.Tensor | None

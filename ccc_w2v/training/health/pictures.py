@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ccc_w2v.losses.views import AUGMENTED, ORIGINAL
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
-
-VIEWS = {"": "original", "_aug": "augmented"}
 
 
 @torch.no_grad()
@@ -31,16 +31,16 @@ def log_codes_and_clusters(
     with _evaluating(model, criterion):
         for number, sample in enumerate(samples, start=1):
             views = sample["net_input"]
-            waves = {"original": views["source"], "augmented": views["source_aug"]}
+            waves = {ORIGINAL: views["source"], AUGMENTED: views["source_aug"]}
             codes = {name: codes_over_time(model, wave_BS) for name, wave_BS in waves.items()}
             shown = {name: wave_BS[0].float().cpu() for name, wave_BS in waves.items()}
             writer.add_figure(f"codes {number}", codes_figure(shown, codes, sample_rate), update)
             output = model(**views)
             labels, clusters = criterion.clusters_of(output, views.get("seed", 0))
             if labels:
-                figure = similarity_figure(output["target"][0].float().cpu(), labels[""][0].cpu())
+                figure = similarity_figure(output.original.target_BMD[0].float().cpu(), labels[ORIGINAL][0].cpu())
                 writer.add_figure(f"targets {number} by cluster", figure, update)
-                both = torch.cat([labels[view].flatten() for view in VIEWS])
+                both = torch.cat([labels_BM.flatten() for labels_BM in labels.values()])
                 sizes.append(torch.bincount(both, minlength=clusters).cpu())
     if sizes:
         writer.add_histogram("cluster sizes", torch.cat(sizes), update)
