@@ -172,6 +172,30 @@ def test_pieces_cut_no_word(kind: str, found: list[tuple[int, int]], frames: int
     assert together.acoustic == pytest.approx(whole.acoustic, rel=1e-5)
 
 
+# Words of 1 to 8 frames and pauses of 3 to 6: each half of a piece holds the end of a word.
+spoken_words = st.lists(st.tuples(st.integers(1, 8), st.integers(3, 6)), min_size=30, max_size=60)
+
+
+@pytest.mark.parametrize("kind", ["letter", "sentencepiece"])
+@given(words=spoken_words, frames=st.integers(40, 60), part=st.integers(1, 30))
+def test_no_word_is_cut_where_words_are_short(kind: str, words: list[tuple[int, int]], frames: int, part: int) -> None:
+    model, best = model_of(kind), []
+    for length, pause in words:
+        # "A A B B ... |", or a sound that begins a word and others that go on with it.
+        letters = [5 + index % 4 // 2 for index in range(length)]
+        best += [*letters, 4, *[0] * (pause - 1)] if kind == "letter" else [7, *[8] * (length - 1), *[0] * pause]
+    log_probs_TV, search = one_hot(best), greedy_search(model)
+    pieces = list(pieces_of(log_probs_TV.split(part), model, frames))
+    assert len(pieces) > 1
+    starts = 0.02 * np.cumsum([0, *map(len, pieces[:-1])])
+    (whole,) = search(log_probs_TV)
+    (together,) = joined([(start, search(piece)) for start, piece in zip(starts, pieces, strict=True)])
+    assert len(whole.words) == len(words)
+    for left, right in zip(together.words, whole.words, strict=True):
+        assert left.text == right.text
+        assert dataclasses.astuple(left)[1:] == pytest.approx(dataclasses.astuple(right)[1:])
+
+
 @pytest.mark.parametrize("kind", ["letter", "sentencepiece"])
 def test_pieces_end_in_the_longest_pause_of_the_second_half(kind: str) -> None:
     # A long pause in the first half, then words of which the second pause is the longer one.
