@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ccc_w2v.losses.views import AUGMENTED, ORIGINAL
+from ccc_w2v.losses.views import ORIGINAL, SUFFIX
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,10 +31,12 @@ def log_codes_and_clusters(
     with _evaluating(model, criterion):
         for number, sample in enumerate(samples, start=1):
             views = sample["net_input"]
-            waves = {ORIGINAL: views["source"], AUGMENTED: views["source_aug"]}
+            waves = {name: views[f"source{end}"] for name, end in SUFFIX.items() if f"source{end}" in views}
             codes = {name: codes_over_time(model, wave_BS) for name, wave_BS in waves.items()}
             shown = {name: wave_BS[0].float().cpu() for name, wave_BS in waves.items()}
             writer.add_figure(f"codes {number}", codes_figure(shown, codes, sample_rate), update)
+            if not hasattr(criterion, "clusters_of"):
+                continue  # fairseq's own criterion, of an arm with one view
             output = model(**views)
             labels, clusters = criterion.clusters_of(output, views.get("seed", 0))
             if labels:
