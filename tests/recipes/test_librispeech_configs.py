@@ -14,7 +14,7 @@ from fairseq import criterions, optim, tasks
 from fairseq.optim import lr_scheduler
 from omegaconf import OmegaConf, open_dict
 
-from ccc_w2v.checkpoint.plain import parse_conv_layers
+from ccc_w2v.checkpoint.evaluated import parse_conv_layers
 from ccc_w2v.checkpoint.read import load_untrusted
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import make_plan
