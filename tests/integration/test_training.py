@@ -36,7 +36,7 @@ def command(corpus, folder, *overrides):
     return [
         str(TRAIN),
         "--config-dir",
-        str(ROOT / "recipes/prompts/config"),
+        str(ROOT / "tests/integration/config"),
         "--config-name",
         "pretrain",
         f"common.user_dir={ROOT / 'ccc_w2v'}",
