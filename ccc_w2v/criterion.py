@@ -1,9 +1,13 @@
-"""`ccc`: alpha L_c + beta L_cross + gamma L'_cross + diversity + penalty (docs/method.md, section 5), one log line."""
+"""`ccc`: alpha L_c + beta L_cross + gamma L'_cross + diversity + penalty (docs/method.md, section 5), one log line.
+
+Letters: B utterances, M masked frames of each, D projected width, N negatives, V = 2 views, U clustering problems (one
+for each utterance, or a single one), P points in each, K clusters, R starts.
+"""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from fairseq import utils
@@ -19,13 +23,14 @@ from ccc_w2v.losses.batch_signals import SLOW_EVERY, batch_signals
 from ccc_w2v.losses.contrastive import NEAR_POSITIVE_MODES, contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.kmeans import cluster_count, cosine_kmeans, draw_starts, nearest
 from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negatives
-from ccc_w2v.model import AUGMENTED, ORIGINAL, VIEWS
+from ccc_w2v.losses.objective import TERMS, Negatives, Objective, Term
+from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, TwoViewOutput, View
 from ccc_w2v.training.signal_log import SIGNAL, USAGE, log_signals
 
 CLUSTER_SCOPES = ("batch", "utterance", "global")
-CONTEXTS = ("both", "original", "augmented", "alternate")
-# The three terms by the name they are logged under: whose context, whose targets.
-TERMS = {"contrastive": ("", ""), "cross": ("", "_aug"), "cross_aug": ("_aug", "")}
+CONTEXTS = ("both", ORIGINAL, AUGMENTED, "alternate")
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -90,22 +95,14 @@ class CccCriterion(FairseqCriterion):
         the draws from the batch's seed.
         """
         weights = self.term_weights(model)
-        views = {"contexts": {TERMS[name][0] for name in weights}, "targets": self._target_views(weights)}
-        output = model(**sample["net_input"], **views)
+        contexts, targets = {TERMS[name].context for name in weights}, self._target_views(weights)
+        output: TwoViewOutput = model(**sample["net_input"], contexts=contexts, targets=targets)
         objective = self.objective(model, output, sample, weights)
-        sample_size = output["target"].size(0) * output["target"].size(1)
-        terms = objective["terms"]
-        extra = VIEWS if str(self.cfg.extra_losses_on) == "both" else (ORIGINAL,)
-        diversity, penalty = (
-            _weighted(
-                weight * sample_size, torch.as_tensor(sum(value(output, view) for view in extra)).float() / len(extra)
-            )
-            for weight, value in (
-                (self.cfg.diversity_weight, _diversity),
-                (self.cfg.penalty_weight, lambda output, view: output["features_pen" + view]),
-            )
-        )
-        loss = sum(weights[name] * term.loss for name, term in terms.items()) + diversity + penalty
+        original = _needed(output.original, ORIGINAL)
+        utterances, frames = original.target_BMD.shape[:2]
+        sample_size = utterances * frames
+        diversity, penalty = self._extra_losses(output, sample_size)
+        loss = sum(weights[name] * term.loss for name, term in objective.terms.items()) + diversity + penalty
         logged = {
             "loss": loss.detach(),
             "loss_diversity": diversity.detach(),
@@ -114,15 +111,15 @@ class CccCriterion(FairseqCriterion):
             "ntokens": sample_size,
             "nsentences": sample["id"].numel(),
             "batches": 1,
-            "code_perplexity": output["code_perplexity"].detach(),
-            "prob_perplexity": output["prob_perplexity"].detach(),
-            "temp": output["temp"],
-            "clusters": objective["clusters"],
-            "negatives": objective["negatives"].numel(),
-            "near_positives": objective["near"].sum(),
+            "code_perplexity": original.code_perplexity.detach(),
+            "prob_perplexity": original.prob_perplexity.detach(),
+            "temp": output.gumbel_temperature,
+            "clusters": objective.clusters,
+            "negatives": objective.original.drawn_BMN.numel(),
+            "near_positives": objective.original.near_BMN.sum(),
             "audio_samples": sample["net_input"]["source"].numel() if self.training else 0,
         }
-        for name, term in terms.items():
+        for name, term in objective.terms.items():
             logged[f"loss_{name}"] = term.loss.detach()
             logged[f"correct_{name}"] = term.correct
             logged[f"frames_{name}"] = sample_size
@@ -130,8 +127,23 @@ class CccCriterion(FairseqCriterion):
             logged |= self._signals(model, output, objective, sample["net_input"])
         return loss, sample_size, logged
 
+    def _extra_losses(self, output: TwoViewOutput, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the codebook's diversity loss and the feature penalty, weighted, for a number of masked frames."""
+        names = VIEWS if str(self.cfg.extra_losses_on) == "both" else (ORIGINAL,)
+        views = [_needed(output.view(name), name) for name in names]
+        size = output.codebook_size
+        means = (
+            torch.as_tensor(sum(values)).float() / len(views)
+            for values in ([(size - view.prob_perplexity) / size for view in views], [v.feature_penalty for v in views])
+        )
+        diversity, penalty = (
+            _weighted(weight * frames, mean)
+            for weight, mean in zip((self.cfg.diversity_weight, self.cfg.penalty_weight), means, strict=True)
+        )
+        return diversity, penalty
+
     def _signals(
-        self, model: Any, output: dict[str, Any], objective: dict[str, Any], waves: dict[str, Any]
+        self, model: Any, output: TwoViewOutput, objective: Objective, waves: dict[str, Any]
     ) -> dict[str, torch.Tensor]:
         """Return the signals of health and each view's use of its codes, under names that reduce_metrics knows."""
         # Scaled similarities can be gamed: with all vectors the same, a near positive's logit is lower all the same.
@@ -145,7 +157,7 @@ class CccCriterion(FairseqCriterion):
             near_weight=math.exp((factor - 1) / temperature) if gamed else factor,
             slow=not model.training or model.num_updates % SLOW_EVERY == 0,
         )
-        usage = {USAGE + view: output["usage" + view].detach().clone() for view in VIEWS if "usage" + view in output}
+        usage = {USAGE + SUFFIX[name]: view.usage_GV.detach().clone() for name, view in output.views().items()}
         return {SIGNAL + name: value for name, value in signals.items()} | usage
 
     def term_weights(self, model: Any) -> dict[str, float]:
@@ -160,7 +172,7 @@ class CccCriterion(FairseqCriterion):
         if contexts == "both" or not model.training:
             return weights
         share = {
-            view: sum(weight for name, weight in weights.items() if TERMS[name][0] == view) / sum(weights.values())
+            view: sum(weight for name, weight in weights.items() if TERMS[name].context == view) / sum(weights.values())
             for view in VIEWS
         }
         if contexts == "alternate":
@@ -168,8 +180,8 @@ class CccCriterion(FairseqCriterion):
             drawn = ORIGINAL if float(torch.rand((), generator=generator)) < share[ORIGINAL] else AUGMENTED
             scale = 1 / share[drawn]
         else:
-            drawn, scale = (ORIGINAL if contexts == "original" else AUGMENTED), 1.0
-        return {name: weight * scale for name, weight in weights.items() if TERMS[name][0] == drawn}
+            drawn, scale = contexts, 1.0
+        return {name: weight * scale for name, weight in weights.items() if TERMS[name].context == drawn}
 
     def _target_views(self, weights: dict[str, float]) -> set[str]:
         """Return the views whose targets the loss depends on: as positives, in the clustering, in the extra losses."""
@@ -178,91 +190,90 @@ class CccCriterion(FairseqCriterion):
         return set(VIEWS) if other else {ORIGINAL}
 
     def objective(
-        self, model: Any, output: dict[str, Any], sample: dict[str, Any], weights: dict[str, float] | None = None
-    ) -> dict[str, Any]:
-        """Draw negatives, cluster the targets and compute the terms that ``weights`` names (default: all three).
-
-        Returns by the term's name ``terms``, ``logits`` (B, M, 1 + N) and their ``raw`` values before anything is
-        weakened, and ``near_of`` (B, M, N); ``labels`` and ``labels_aug`` (B, M), ``near`` (B, M, N) of the original
-        view, its ``negatives`` (B, M, N), ``equal`` codes (B, M, N) by view, and the number of ``clusters`` in each of
-        the ``problems``.
-        """
+        self, model: Any, output: TwoViewOutput, sample: dict[str, Any], weights: dict[str, float] | None = None
+    ) -> Objective:
+        """Draw negatives, cluster the targets and compute the terms that ``weights`` names (default: all three)."""
         seed = sample["net_input"].get("seed", 0)
-        views = [view for view in VIEWS if "target" + view in output]
-        negatives, near, equal = {}, {}, {}
+        views = output.views()
         if self._scope == "global" and model.training:
             # A lost batch is noise: its process takes part, its targets are not kept.
-            targets_VBMD = torch.stack([output["target" + view] for view in views]) * (not sample.get("lost", False))
+            targets_VBMD = torch.stack([view.target_BMD for view in views.values()]) * (not sample.get("lost", False))
             self._bank().add(targets_VBMD.flatten(0, 2), generator_for(seed, "bank"))
             self._bank().refit(model.num_updates)
         with record_function("ccc.clustering"):
-            # Without the other view's targets nothing is weakened: there is nothing to cluster for.
-            problems = output["target"].size(0) if self._scope == "utterance" else 1
-            labels, clusters = ({}, 0) if len(views) < 2 else self._cluster(output, seed, sample.get("kmeans_starts"))
+            labels, clusters = self._cluster(output, seed, sample.get("kmeans_starts"))
         with record_function("ccc.negatives_and_logits"):
-            for view in views:
-                codes = output["codes" + view]
-                drawn = sample.get("negatives" + view)
-                if drawn is None:
-                    generator = generator_for(seed, "negatives" + view, device=codes.device)
-                    drawn = sample_negatives(codes.size(0), codes.size(1), model.n_negatives, generator)
-                negatives[view] = drawn
-                near[view] = (
-                    near_positives(labels[view], drawn) if labels else torch.zeros_like(drawn, dtype=torch.bool)
-                )
-                equal[view] = equal_codes(codes, drawn)
-            logits, raw_logits, near_of = {}, {}, {}
-            for name in TERMS if weights is None else weights:
-                context, target = TERMS[name]
-                raw = cosine_logits(
-                    output["context" + context], output["target" + target], negatives[target], model.logit_temp
-                )
-                raw_logits[name], near_of[name] = raw, near[target]
-                mode, factor = str(self.cfg.near_positives), self.cfg.scale_factor
-                logits[name] = weigh_negatives(raw, near[target], equal[target], mode, factor)
-            terms = {name: contrastive_term(values) for name, values in logits.items()}
-        return {
-            "terms": terms,
-            "logits": logits,
-            "raw": raw_logits,
-            "near_of": near_of,
-            "equal": equal,
-            "problems": problems,
-            **{"labels" + view: values for view, values in labels.items()},
-            **{"near" + view: values for view, values in near.items()},
-            "negatives": negatives[""],
-            "clusters": clusters,
-        }
+            negatives = {
+                name: self._negatives(model, name, view, sample, labels.get(name)) for name, view in views.items()
+            }
+            terms = {
+                name: self._term(model, name, views, negatives) for name in (TERMS if weights is None else weights)
+            }
+        return Objective(
+            terms=terms,
+            original=negatives[ORIGINAL],
+            augmented=negatives.get(AUGMENTED),
+            clusters=clusters,
+            problems=output.mask_BT.size(0) if self._scope == "utterance" else 1,
+        )
 
-    def clusters_of(self, output: dict[str, Any], seed: int) -> tuple[dict[str, torch.Tensor], int]:
+    def _negatives(
+        self, model: Any, name: str, view: View, sample: dict[str, Any], labels_BM: torch.Tensor | None
+    ) -> Negatives:
+        """Draw the negatives of a view's targets, or take the sample's, and tell which are near or equal."""
+        codes_BMG = view.codes_BMG
+        drawn_BMN = sample.get("negatives" + SUFFIX[name])
+        if drawn_BMN is None:
+            seed = sample["net_input"].get("seed", 0)
+            generator = generator_for(seed, "negatives" + SUFFIX[name], device=codes_BMG.device)
+            drawn_BMN = sample_negatives(codes_BMG.size(0), codes_BMG.size(1), model.n_negatives, generator)
+        if labels_BM is None:
+            near_BMN = torch.zeros_like(drawn_BMN, dtype=torch.bool)
+        else:
+            near_BMN = near_positives(labels_BM, drawn_BMN)
+        return Negatives(drawn_BMN, near_BMN, equal_codes(codes_BMG, drawn_BMN), labels_BM)
+
+    def _term(self, model: Any, name: str, views: dict[str, View], negatives: dict[str, Negatives]) -> Term:
+        """Contrast the contexts of one view with the targets of a view."""
+        of = TERMS[name]
+        context_BMD, drawn = _needed(views[of.context].context_BMD, f"{of.context} context"), negatives[of.target]
+        raw_BMC = cosine_logits(context_BMD, views[of.target].target_BMD, drawn.drawn_BMN, model.logit_temp)
+        mode, factor = str(self.cfg.near_positives), self.cfg.scale_factor
+        logits_BMC = weigh_negatives(raw_BMC, drawn.near_BMN, drawn.equal_BMN, mode, factor)
+        result = contrastive_term(logits_BMC)
+        return Term(of, raw_BMC, logits_BMC, result.loss, result.correct)
+
+    def clusters_of(self, output: TwoViewOutput, seed: int) -> tuple[dict[str, torch.Tensor], int]:
         """Return each view's cluster labels (B, M) and the number K, as the loss has them; none of a single view."""
-        return self._cluster(output, seed, None) if "target_aug" in output else ({}, 0)
+        return self._cluster(output, seed, None)
 
     def _cluster(
-        self, output: dict[str, Any], seed: int, starts: torch.Tensor | None
+        self, output: TwoViewOutput, seed: int, starts: torch.Tensor | None
     ) -> tuple[dict[str, torch.Tensor], int]:
         """Cluster the targets of both views together within the scope; labels (B, M) of each view and the number K.
 
-        Scope ``global`` clusters like ``batch`` until the bank has been clustered for the first time.
+        Scope ``global`` clusters like ``batch`` until the bank has been clustered for the first time. Without the other
+        view's targets nothing is weakened, and nothing is clustered: no labels, K = 0.
         """
-        target_2BMD = torch.stack([output["target"], output["target_aug"]]).detach()
-        _, utterances, frames, width = target_2BMD.shape
-        centroids_KD = self._bank().centroids(target_2BMD.device) if self._scope == "global" else None
+        if output.original is None or output.augmented is None:
+            return {}, 0
+        target_VBMD = torch.stack([output.original.target_BMD, output.augmented.target_BMD]).detach()
+        _, utterances, frames, width = target_VBMD.shape
+        centroids_KD = self._bank().centroids(target_VBMD.device) if self._scope == "global" else None
         if centroids_KD is not None:
-            labels = nearest(target_2BMD.float().view(1, -1, width), centroids_KD.unsqueeze(0))
+            labels = nearest(target_VBMD.float().view(1, -1, width), centroids_KD.unsqueeze(0))
             clusters = len(centroids_KD)
         else:
             # One problem for each utterance, or a single one; within a problem the original view's points come first.
             apart = self._scope == "utterance"
-            points_UPD = target_2BMD.transpose(0, 1).flatten(1, 2) if apart else target_2BMD.view(1, -1, width)
+            points_UPD = target_VBMD.transpose(0, 1).flatten(1, 2) if apart else target_VBMD.view(1, -1, width)
             if starts is None:
                 clusters = cluster_count(frames, self.cfg.cluster_factor)
                 starts = draw_starts(points_UPD, clusters, self.cfg.kmeans_restarts, generator_for(seed, "kmeans"))
             labels = cosine_kmeans(points_UPD, starts, self.cfg.kmeans_iterations)
             labels = labels.view(utterances, 2, frames).transpose(0, 1) if apart else labels
             clusters = starts.size(-1)
-        original, augmented = labels.reshape(2, utterances, frames)
-        return {"": original, "_aug": augmented}, clusters
+        return dict(zip(VIEWS, labels.reshape(2, utterances, frames), strict=True)), clusters
 
     def _bank(self) -> TargetBank:
         cfg = self.cfg
@@ -311,8 +322,10 @@ def _weighted(weight: float, value: torch.Tensor) -> torch.Tensor:
     return weight * value if weight else value.new_zeros(())
 
 
-def _diversity(output: dict[str, Any], suffix: str) -> torch.Tensor:
-    return (output["num_vars"] - output["prob_perplexity" + suffix]) / output["num_vars"]
+def _needed(value: T | None, name: str) -> T:
+    """Return what the model was asked to compute; that it did is ours to see to."""
+    assert value is not None, f"the model did not compute: {name}"
+    return value
 
 
 def _check(cfg: CccCriterionConfig) -> None:

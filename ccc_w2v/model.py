@@ -1,14 +1,16 @@
 """`ccc_wav2vec2`: fairseq's wav2vec 2.0 with an optional second view. It adds no parameter.
 
 `model(source)` is fairseq's model, bit for bit. `model(source, source_aug=...)` runs both views in one batched pass and
-returns what the criterion contrasts. Letters: B utterances, S samples, T frames, M masked frames of each utterance,
-D projected width, G codebook groups, V codes in each.
+returns what the criterion contrasts (losses/views.py).
+
+Letters: B utterances, S samples, T frames, M masked frames of each utterance, F width of the feature encoder, E of the
+Transformer, D projected width, G codebook groups, V codes in each, d width of a code's vector.
 """
 
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from fairseq.data import data_utils
@@ -22,10 +24,8 @@ from ccc_w2v.data.masking import span_mask
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.quantization import Quantized, gumbel_noise, gumbel_quantize
+from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, TwoViewOutput, View
 
-# The two views by the suffix of their names in the result.
-ORIGINAL, AUGMENTED = "", "_aug"
-VIEWS = (ORIGINAL, AUGMENTED)
 AUTOCAST = ("none", "bf16", "auto")
 
 
@@ -44,6 +44,14 @@ class CccWav2Vec2Config(Wav2Vec2Config):
             "that have instructions for it"
         },
     )
+
+
+class EncodedView(NamedTuple):
+    """What the encoder makes of a view, before the quantizer."""
+
+    context_BMD: torch.Tensor | None  # None where the Transformer did not run
+    features_BMF: torch.Tensor  # of the masked frames, normalised, as they are before masking
+    raw_BTF: torch.Tensor  # the feature encoder's output, before its layer norm
 
 
 @register_model("ccc_wav2vec2", dataclass=CccWav2Vec2Config)
@@ -76,100 +84,110 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         contexts: Collection[str] = VIEWS,
         targets: Collection[str] = VIEWS,
         **kwargs: Any,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | TwoViewOutput:
         """Run wav2vec 2.0 on ``source`` (B, S), or on it and ``source_aug`` (B, S) with one mask and one padding.
 
         ``seed`` starts the generators of this batch's mask, Gumbel noise and layer drop; ``mask_indices`` (B, T),
-        ``gumbel`` and ``gumbel_aug`` (B, M, G, V) replace the draws. With two views the result holds, for the
-        original view and (``_aug``) for the other: context (B, M, D), target (B, M, D), codes (B, M, G), code and
-        prob perplexity, usage and probability of the codes (G, V), features_pen, and mask_indices (B, T).
+        ``gumbel`` and ``gumbel_aug`` (B, M, G, V) replace the draws. One view returns fairseq's dictionary.
 
         Only the Transformer's passes that ``contexts`` names are made, and only the views that ``contexts`` or
-        ``targets`` name are encoded: "" is the original, "_aug" the other view; the rest is missing from the result.
+        ``targets`` name are encoded, "original" or "augmented"; the rest of the output is None.
         """
         if source_aug is None:
             return super().forward(source, padding_mask, *args, **kwargs)
         if args or kwargs.keys() - {"mask_indices"}:
             raise TypeError(f"two views take no further arguments, got {args or sorted(kwargs)}")
-        mask_indices = kwargs.get("mask_indices")
-        if mask_indices is None:
-            mask_indices = self.draw_mask(source, padding_mask, seed)
+        mask_BT = kwargs.get("mask_indices")
+        if mask_BT is None:
+            mask_BT = self.draw_mask(source, padding_mask, seed)
         waves = {ORIGINAL: source, AUGMENTED: source_aug}
-        encoded = self._encode_views(waves, padding_mask, mask_indices, seed, contexts, targets)
         noises = {ORIGINAL: gumbel, AUGMENTED: gumbel_aug}
-        result: dict[str, Any] = {"mask_indices": mask_indices.to(source.device), "temp": self.quantizer.curr_temp}
-        result["num_vars"] = self.quantizer.num_vars * self.quantizer.groups
-        for view, (context, features, raw) in encoded.items():
-            with record_function("ccc.quantizer"):
-                generator = generator_for(seed, "gumbel" + view, device=source.device)
-                # In the weights' precision, also where the encoder's products were rounded to bfloat16.
-                target = self.quantize(features.to(source.dtype), noises[view], generator)
-                result["target" + view] = self.project_q(target.vectors_BMD)
-            if context is not None:
-                result["context" + view] = context
-            result["codes" + view] = target.codes_BMG
-            result["code_perplexity" + view] = target.code_perplexity
-            result["prob_perplexity" + view] = target.prob_perplexity
-            result["usage" + view], result["probability" + view] = target.usage_GV, target.probability_GV
-            result["features_pen" + view] = raw.float().pow(2).mean()
-        return result
+        encoded = self._encode_views(waves, padding_mask, mask_BT, seed, contexts, targets)
+        views = {view: self._quantized_view(view, encoded[view], noises[view], seed, source.dtype) for view in encoded}
+        return TwoViewOutput(
+            mask_BT=mask_BT.to(source.device),
+            original=views.get(ORIGINAL),
+            augmented=views.get(AUGMENTED),
+            gumbel_temperature=self.quantizer.curr_temp,
+            codebook_size=self.quantizer.num_vars * self.quantizer.groups,
+        )
+
+    def _quantized_view(
+        self, view: str, encoded: EncodedView, noise_BMGV: torch.Tensor | None, seed: int, dtype: torch.dtype
+    ) -> View:
+        """Quantise a view's features and collect what the criterion needs of it."""
+        features_BMF = encoded.features_BMF
+        with record_function("ccc.quantizer"):
+            generator = generator_for(seed, "gumbel" + SUFFIX[view], device=features_BMF.device)
+            # In the weights' precision, also where the encoder's products were rounded to bfloat16.
+            quantized = self.quantize(features_BMF.to(dtype), noise_BMGV, generator)
+            target_BMD = self.project_q(quantized.vectors_BMD)
+        return View(
+            target_BMD=target_BMD,
+            context_BMD=encoded.context_BMD,
+            codes_BMG=quantized.codes_BMG,
+            code_perplexity=quantized.code_perplexity,
+            prob_perplexity=quantized.prob_perplexity,
+            usage_GV=quantized.usage_GV,
+            probability_GV=quantized.probability_GV,
+            feature_penalty=encoded.raw_BTF.float().pow(2).mean(),
+        )
 
     def _encode_views(
         self,
         waves: dict[str, torch.Tensor],
         padding_mask: torch.Tensor | None,
-        mask_indices: torch.Tensor,
+        mask_BT: torch.Tensor,
         seed: int,
         contexts: Collection[str],
         targets: Collection[str],
-    ) -> dict[str, tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]]:
-        """Encode the views that are asked for, those with a context in one pass: (context, features, raw) of each."""
-        encoded: dict[str, tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]] = {}
+    ) -> dict[str, EncodedView]:
+        """Encode the views that are asked for, those with a context in one pass."""
+        encoded: dict[str, EncodedView] = {}
         in_full = [view for view in VIEWS if view in contexts]
         with self._autocast(waves[ORIGINAL]):
             if in_full:
-                together = self._encode_together([waves[view] for view in in_full], padding_mask, mask_indices, seed)
-                encoded = dict(
-                    zip(in_full, zip(*(part.chunk(len(in_full)) for part in together), strict=True), strict=True)
-                )
+                together = self._encode_together([waves[view] for view in in_full], padding_mask, mask_BT, seed)
+                # Each part is (len(in_full) x B, ...), view by view.
+                parts = zip(*(part.chunk(len(in_full)) for part in together if part is not None), strict=True)
+                encoded = {view: EncodedView(*of_view) for view, of_view in zip(in_full, parts, strict=True)}
             for view in VIEWS:
                 if view in targets and view not in encoded:
-                    encoded[view] = (None, *self.encode_targets(waves[view], mask_indices))
+                    encoded[view] = self.encode_targets(waves[view], mask_BT)
         return {view: encoded[view] for view in VIEWS if view in encoded}
 
     def _encode_together(
         self,
         waves: list[torch.Tensor],
         padding_mask: torch.Tensor | None,
-        mask_indices: torch.Tensor,
+        mask_BT: torch.Tensor,
         seed: int,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> EncodedView:
         """Encode views (B, S) of the same padding and mask in one pass, one after the other; see encode."""
         count = len(waves)
         padding = None if padding_mask is None else torch.cat([padding_mask] * count)
-        channels = self._draw_channel_mask(mask_indices, seed)
-        if channels is not None:
-            channels = torch.cat([channels] * count).to(waves[0].device)
-        return self.encode(torch.cat(waves), padding, torch.cat([mask_indices] * count), channels, seed)
+        channels_BTE = self._draw_channel_mask(mask_BT, seed)
+        if channels_BTE is not None:
+            channels_BTE = torch.cat([channels_BTE] * count).to(waves[0].device)
+        return self.encode(torch.cat(waves), padding, torch.cat([mask_BT] * count), channels_BTE, seed)
 
     def _autocast(self, source: torch.Tensor) -> AbstractContextManager[Any]:
         """Return the region in which matrices are multiplied in bfloat16, where the configuration wants it."""
         wanted = uses_bf16(str(self.cfg.autocast), source.device) and source.dtype == torch.float32
         return torch.autocast(source.device.type, torch.bfloat16) if wanted else nullcontext()
 
-    def encode_targets(self, source: torch.Tensor, mask_indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what a view is a target for without the Transformer: features (B, M, C) and raw (B, C', T).
+    def encode_targets(self, source: torch.Tensor, mask_BT: torch.Tensor) -> EncodedView:
+        """Return what a view (B, S) is a target for, without the Transformer.
 
         These are the steps of fairseq's forward up to the features that it hands to the quantizer.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.feature_grad_mult > 0):
-            raw = self.feature_extractor(source)
+            raw_BFT = self.feature_extractor(source)
         if self.feature_grad_mult not in (0.0, 1.0):
-            raw = GradMultiply.apply(raw, self.feature_grad_mult)
-        raw = raw.transpose(1, 2)
-        features = self.dropout_features(self.layer_norm(raw))
-        masked = tuple(index.to(source.device) for index in mask_indices.nonzero(as_tuple=True))
-        return features[masked].unflatten(0, (source.size(0), -1)), raw
+            raw_BFT = GradMultiply.apply(raw_BFT, self.feature_grad_mult)
+        raw_BTF = raw_BFT.transpose(1, 2)
+        features_BTF = self.dropout_features(self.layer_norm(raw_BTF))
+        return EncodedView(None, _masked_frames(features_BTF, _places(mask_BT, source.device)), raw_BTF)
 
     def encode(
         self,
@@ -178,13 +196,9 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         mask_indices: torch.Tensor,
         mask_channel_indices: torch.Tensor | None,
         seed: int,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Run fairseq's forward once over waves (B, S) with the masks given; layer drop follows ``seed``.
-
-        Returns context (B, M, D), features before masking (B, M, C) and the feature encoder's output (B, T, C').
-        """
-        # From a mask on the CPU, where it is drawn, a GPU need not be waited for.
-        masked = tuple(index.to(source.device) for index in mask_indices.nonzero(as_tuple=True))
+    ) -> EncodedView:
+        """Run fairseq's forward once over waves (B, S) with the masks given; layer drop follows ``seed``."""
+        places = _places(mask_indices, source.device)
         # Layer drop draws from numpy's global generator: seed it for this pass and leave it as it was.
         with data_utils.numpy_seed(seed % 2**32), _captured_input(self.layer_norm) as encoder_output:
             output = super().forward(
@@ -194,9 +208,8 @@ class CccWav2Vec2Model(Wav2Vec2Model):
                 mask_indices=mask_indices.to(source.device),
                 mask_channel_indices=mask_channel_indices,
             )
-        shape = (source.size(0), -1)
-        context = self.final_proj(output["x"][masked]).unflatten(0, shape)
-        return context, output["features"][masked].unflatten(0, shape), encoder_output[0]
+        context_BMD = self.final_proj(output["x"][places]).unflatten(0, (source.size(0), -1))
+        return EncodedView(context_BMD, _masked_frames(output["features"], places), encoder_output[0])
 
     def apply_mask(
         self,
@@ -205,7 +218,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         mask_indices: torch.Tensor | None = None,
         mask_channel_indices: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Mask features (B, T, C) as fairseq does; masks that are given are applied by selection.
+        """Mask features (B, T, E) as fairseq does; masks that are given are applied by selection.
 
         fairseq indexes with the mask, for which it has to wait for a GPU, and which autocast's two dtypes break.
         """
@@ -216,15 +229,17 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             x = x.masked_fill(mask_channel_indices, 0)
         return x, mask_indices
 
-    def quantize(self, features_BMC: torch.Tensor, noise: torch.Tensor | None, generator: torch.Generator) -> Quantized:
-        """Quantise features (B, M, C); in training with the Gumbel noise (B, M, G, V) given, else drawn."""
+    def quantize(
+        self, features_BMF: torch.Tensor, noise_BMGV: torch.Tensor | None, generator: torch.Generator
+    ) -> Quantized:
+        """Quantise features (B, M, F); in training with the Gumbel noise (B, M, G, V) given, else drawn."""
         quantizer = self.quantizer
         groups, codes = quantizer.groups, quantizer.num_vars
-        logits_BMGV = quantizer.weight_proj(features_BMC).unflatten(-1, (groups, codes))
+        logits_BMGV = quantizer.weight_proj(features_BMF).unflatten(-1, (groups, codes))
         codebook_GVd = quantizer.vars.view(groups, codes, -1)
-        if self.training and noise is None:
-            noise = gumbel_noise(tuple(logits_BMGV.shape), generator)
-        return gumbel_quantize(logits_BMGV, codebook_GVd, quantizer.curr_temp, noise)
+        if self.training and noise_BMGV is None:
+            noise_BMGV = gumbel_noise(tuple(logits_BMGV.shape), generator)
+        return gumbel_quantize(logits_BMGV, codebook_GVd, quantizer.curr_temp, noise_BMGV)
 
     def draw_mask(self, source: torch.Tensor, padding_mask: torch.Tensor | None, seed: int) -> torch.Tensor:
         """Draw the time mask of a batch of waves (B, S): bool (B, T) on the CPU, as many frames in each utterance."""
@@ -241,25 +256,36 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             min_spans=2,
         )
 
-    def _draw_channel_mask(self, mask_indices: torch.Tensor, seed: int) -> torch.Tensor | None:
+    def _draw_channel_mask(self, mask_BT: torch.Tensor, seed: int) -> torch.Tensor | None:
         if self.mask_channel_prob <= 0:
             return None
-        utterances, frames = mask_indices.shape
+        utterances, frames = mask_BT.shape
         channels = self.cfg.encoder_embed_dim
-        mask_BC = span_mask(
+        mask_BE = span_mask(
             [channels] * utterances,
             channels,
             self.mask_channel_prob,
             self.mask_channel_length,
             generator_for(seed, "channel_mask"),
         )
-        return mask_BC.unsqueeze(1).expand(-1, frames, -1)
+        return mask_BE.unsqueeze(1).expand(-1, frames, -1)
 
 
 def uses_bf16(autocast: str, device: torch.device) -> bool:
     """Tell whether the two-view pass multiplies in bfloat16 on this device with model.autocast set so."""
     fast_cpu = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return autocast == "bf16" or (autocast == "auto" and fast_cpu)
+
+
+def _places(mask_BT: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return utterance and frame of each masked frame; from a mask on the CPU, a GPU need not be waited for."""
+    utterances, frames = mask_BT.nonzero(as_tuple=True)
+    return utterances.to(device), frames.to(device)
+
+
+def _masked_frames(features_BTF: torch.Tensor, places: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Return the masked frames' features, (B, M, F): all utterances have the same number of them."""
+    return features_BTF[places].unflatten(0, (features_BTF.size(0), -1))
 
 
 @contextmanager

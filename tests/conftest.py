@@ -6,6 +6,7 @@ No test fails because the machine is busy, and none leaves anything in the user'
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from hypothesis import HealthCheck, settings
 # hypothesis' own limits are 200 ms for an example, and a rate of examples: both are the machine's, not the code's.
 settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any_machine")
+
+# What a shell starts in the background ignores Ctrl-C, and so would the trainings that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -32,10 +32,10 @@ for name, texts in {"dev": ["A CAT", "THE HAT"], "train": ["THE CAT", "A HAT", "
 PYTHON
 
 user_dir=$(python -m ccc_w2v)
-train() {  # folder, name of the demo's configuration, overrides
+train() {  # folder, name of a configuration, overrides
     local folder=$1 name=$2
     shift 2
-    fairseq-hydra-train --config-dir "$PWD/recipes/prompts/config" --config-name "$name" common.user_dir="$user_dir" \
+    fairseq-hydra-train --config-dir "$PWD/tests/integration/config" --config-name "$name" common.user_dir="$user_dir" \
         hydra.run.dir="$folder" task.data="$out" dataset.max_tokens=64000 common.log_interval=1 \
         common.tensorboard_logdir=null optimization.max_update=5 dataset.num_workers=0 "$@" >"$folder.log" 2>&1 ||
         { tail -30 "$folder.log"; exit 1; }

@@ -6,9 +6,11 @@ import pytest
 import torch
 from fairseq.logging import metrics
 
-from ccc_w2v.criterion import TERMS, CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
 from ccc_w2v.errors import InputError
-from ccc_w2v.model import AUGMENTED, ORIGINAL, VIEWS, uses_bf16
+from ccc_w2v.losses.objective import TERMS
+from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, VIEWS
+from ccc_w2v.model import uses_bf16
 from tests.test_criterion import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 
@@ -51,14 +53,14 @@ def test_what_no_term_needs_is_not_computed_and_changes_nothing(settings, transf
         batch["net_input"]["padding_mask"][1, 12000:] = True
     # The same with both contexts and all targets computed, as they were before.
     output = model(**batch["net_input"])
-    terms = ours.objective(model, output, batch)["terms"]
+    terms = ours.objective(model, output, batch).terms
     cfg = ours.cfg
-    frames = output["target"][..., 0].numel()
+    frames = output.original.target_BMD[..., 0].numel()
     shown = VIEWS if cfg.extra_losses_on == "both" else (ORIGINAL,)
     extra = sum(
-        cfg.diversity_weight * (1 - output["prob_perplexity" + view] / output["num_vars"])
-        + cfg.penalty_weight * output["features_pen" + view]
-        for view in shown
+        cfg.diversity_weight * (1 - view.prob_perplexity / output.codebook_size)
+        + cfg.penalty_weight * view.feature_penalty
+        for view in map(output.view, shown)
     )
     expected = sum(ours.weights[name] * terms[name].loss for name in TERMS) + frames * extra / len(shown)
     expected_gradients = gradients(model, expected)
@@ -72,6 +74,21 @@ def test_what_no_term_needs_is_not_computed_and_changes_nothing(settings, transf
     assert {name for name in TERMS if f"loss_{name}" in logged} == {n for n in TERMS if ours.weights[n] > 0}
 
 
+def test_what_was_not_computed_is_none():
+    model, waves = tiny_ccc(**NO_DROPOUT).train(), sample()["net_input"]
+    output = model(**waves, contexts={AUGMENTED}, targets={ORIGINAL})
+    assert output.original.context_BMD is None
+    assert output.original.target_BMD.shape == output.augmented.context_BMD.shape
+    alone = model(**waves, contexts={ORIGINAL}, targets={ORIGINAL})
+    assert alone.augmented is None
+    assert list(alone.views()) == [ORIGINAL]
+    objective = criterion().objective(model, alone, sample(), {"contrastive": 1.0})
+    assert objective.original.labels_BM is None
+    assert (objective.augmented, objective.clusters, list(objective.terms)) == (None, 0, ["contrastive"])
+    with pytest.raises(KeyError, match="the augmented view's targets were not computed"):
+        objective.negatives(AUGMENTED)
+
+
 @pytest.mark.parametrize("weights", [(1.0, 0.5, 0.5), (0.3, 0.0, 0.9)])
 def test_alternating_contexts_have_the_expected_loss_of_both(weights):
     names = dict(zip(("alpha", "beta", "gamma"), weights, strict=True))
@@ -82,7 +99,7 @@ def test_alternating_contexts_have_the_expected_loss_of_both(weights):
     rows = encoder_rows(model)
     for update in range(400):
         model.set_num_updates(update)
-        drawn = {TERMS[name][0] for name in ours.term_weights(model)}
+        drawn = {TERMS[name].context for name in ours.term_weights(model)}
         assert len(drawn) == 1
         view = drawn.pop()
         # One step of each kind: the same batch has the same loss at every update that draws the same view.
@@ -126,8 +143,7 @@ def test_one_context_takes_its_own_terms():
     assert "loss_cross_aug" not in logs["original"]
     assert "loss_cross" not in logs["augmented"]
     for name, (view, _) in TERMS.items():
-        kind = "augmented" if view == AUGMENTED else "original"
-        torch.testing.assert_close(logs[kind][f"loss_{name}"], logs["both"][f"loss_{name}"], rtol=1e-5, atol=0)
+        torch.testing.assert_close(logs[view][f"loss_{name}"], logs["both"][f"loss_{name}"], rtol=1e-5, atol=0)
 
 
 def test_terms_that_were_not_computed_are_not_logged_as_zero():
@@ -164,7 +180,7 @@ def test_autocast_keeps_weights_and_losses_single_and_the_loss_near():
     for autocast in ("none", "bf16"):
         model = tiny_ccc(**NO_DROPOUT, autocast=autocast).train()
         output = model(**batch["net_input"])
-        assert output["context"].dtype == (torch.float32 if autocast == "none" else torch.bfloat16)
+        assert output.original.context_BMD.dtype == (torch.float32 if autocast == "none" else torch.bfloat16)
         loss = criterion(scale_factor=1.0)(model, batch)[0]
         assert loss.dtype == torch.float32
         assert all(gradient.dtype == torch.float32 for gradient in gradients(model, loss).values())

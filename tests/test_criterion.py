@@ -30,7 +30,7 @@ def test_one_term_with_factor_one_is_fairseqs_loss_forward_and_backward(monkeypa
     loss.backward()
 
     # fairseq draws its negatives inside its forward: give it ours, as the flat rows that it indexes with.
-    negatives = criterion().objective(ours, output, batch)["negatives"]
+    negatives = criterion().objective(ours, output, batch).original.drawn_BMN
     utterances, frames, count = negatives.shape
     rows = (negatives + frames * torch.arange(utterances)[:, None, None]).view(utterances, -1)
 
@@ -41,7 +41,7 @@ def test_one_term_with_factor_one_is_fairseqs_loss_forward_and_backward(monkeypa
     monkeypatch.setattr(theirs, "sample_negatives", given_negatives)
     reference = Wav2vecCriterion(None, infonce=True, loss_weights=[0.1, 10])
     plain = {"id": batch["id"], "net_input": {"source": batch["net_input"]["source"]}}
-    plain["net_input"]["mask_indices"] = output["mask_indices"]
+    plain["net_input"]["mask_indices"] = output.mask_BT
     expected, expected_size, expected_log = reference(theirs, plain)
     expected.backward()
 
@@ -69,7 +69,9 @@ def test_weights_multiply_their_terms():
     torch.testing.assert_close(loss.detach(), expected)
 
 
-@pytest.mark.parametrize(("name", "key"), [("penalty_weight", "features_pen"), ("diversity_weight", "prob_perplexity")])
+@pytest.mark.parametrize(
+    ("name", "key"), [("penalty_weight", "feature_penalty"), ("diversity_weight", "prob_perplexity")]
+)
 def test_what_has_no_weight_may_be_infinite(name, key):
     # As fp16 makes it; 0 x inf would be NaN. A term of weight 0 is not computed at all.
     model, batch = tiny_ccc(**NO_DROPOUT).eval(), sample()
@@ -97,7 +99,11 @@ class _Overflown:
 
     def __call__(self, **inputs):
         output = self.model(**inputs)
-        return output | {name: value * math.inf for name, value in output.items() if name.startswith(self.key)}
+        views = {
+            name: view._replace(**{self.key: getattr(view, self.key) * math.inf})
+            for name, view in output.views().items()
+        }
+        return output._replace(**views)
 
 
 def test_extra_losses_of_both_views_are_their_mean():
@@ -116,8 +122,8 @@ def test_extra_losses_of_both_views_are_their_mean():
 def test_clustering_adds_nothing_to_the_gradient_graph():
     model, batch = tiny_ccc(**NO_DROPOUT).eval(), sample()
     objective = criterion().objective(model, model(**batch["net_input"]), batch)
-    assert not objective["labels"].requires_grad
-    assert not objective["near"].requires_grad
+    assert not objective.original.labels_BM.requires_grad
+    assert not objective.original.near_BMN.requires_grad
 
 
 @pytest.mark.parametrize("mode", ["scale_similarity", "log_weight", "remove"])

@@ -1,5 +1,9 @@
+import dataclasses
+import math
+
 import pytest
 import torch
+from fairseq.nan_detector import NanDetector
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.model import CccWav2Vec2Config, refuse_unsupported
@@ -52,10 +56,10 @@ def test_one_view_pretraining_is_fairseqs_bit_for_bit(source):
 def test_both_views_get_one_mask_and_the_same_treatment(source):
     model = tiny_ccc().eval()
     output = model(source, source_aug=source.clone(), seed=3)
-    for name in ("context", "target", "codes", "features_pen"):
-        assert torch.allclose(output[name].float(), output[name + "_aug"].float(), atol=1e-5)
-    frames = int(output["mask_indices"].sum(-1)[0])
-    assert output["context"].shape == (3, frames, TINY["final_dim"])
+    for original, augmented in zip(output.original, output.augmented, strict=True):
+        assert torch.allclose(original.float(), augmented.float(), atol=1e-5)
+    frames = int(output.mask_BT.sum(-1)[0])
+    assert output.original.context_BMD.shape == (3, frames, TINY["final_dim"])
 
 
 def test_context_and_features_are_those_of_fairseqs_forward(source):
@@ -63,14 +67,14 @@ def test_context_and_features_are_those_of_fairseqs_forward(source):
     model, theirs = tiny_ccc(**NO_DROPOUT).eval(), tiny_fairseq(**NO_DROPOUT).eval()
     other = source + 0.1 * torch.randn(source.shape, generator=torch.Generator().manual_seed(9))
     output = model(source, source_aug=other, seed=3)
-    mask = output["mask_indices"]
-    for view, suffix in ((source, ""), (other, "_aug")):
-        expected = theirs(view, mask_indices=mask, features_only=True)
+    mask = output.mask_BT
+    for wave, view in ((source, output.original), (other, output.augmented)):
+        expected = theirs(wave, mask_indices=mask, features_only=True)
         context = theirs.final_proj(expected["x"][mask]).view(3, -1, TINY["final_dim"])
-        torch.testing.assert_close(output["context" + suffix], context, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(view.context_BMD, context, atol=1e-5, rtol=1e-5)
         quantized = theirs.quantizer(expected["features"][mask].view(3, -1, 32), produce_targets=True)
-        assert torch.equal(output["codes" + suffix], quantized["targets"])
-        torch.testing.assert_close(output["target" + suffix], theirs.project_q(quantized["x"]), atol=1e-5, rtol=1e-5)
+        assert torch.equal(view.codes_BMG, quantized["targets"])
+        torch.testing.assert_close(view.target_BMD, theirs.project_q(quantized["x"]), atol=1e-5, rtol=1e-5)
 
 
 def test_everything_random_follows_the_seed_and_no_global_generator_is_moved(source):
@@ -78,7 +82,7 @@ def test_everything_random_follows_the_seed_and_no_global_generator_is_moved(sou
 
     def run(seed):
         torch.manual_seed(0)  # dropout is fairseq's: its trainer seeds torch before every update
-        return model(source, source_aug=source.flip(0), seed=seed)["context"]
+        return model(source, source_aug=source.flip(0), seed=seed).original.context_BMD
 
     import numpy as np
 
@@ -92,7 +96,7 @@ def test_padded_frames_are_never_masked(source):
     model = tiny_ccc().train()
     output = model(source, padding(source), source_aug=source.clone(), seed=1)
     valid = int(model._get_feat_extract_output_lengths(torch.tensor(12000)))
-    mask = output["mask_indices"]
+    mask = output.mask_BT
     assert not mask[1, valid:].any()
     assert (mask.sum(-1) == mask.sum(-1)[0]).all()
 
@@ -101,8 +105,24 @@ def test_padded_frames_are_never_masked(source):
 def test_low_precision_gives_finite_outputs(source, dtype):
     model = tiny_ccc().to(dtype).train()
     output = model(source.to(dtype), source_aug=source.flip(0).to(dtype), seed=1)
-    for name in ("context", "target", "features_pen", "prob_perplexity"):
-        assert torch.isfinite(output[name]).all()
+    assert all(torch.isfinite(value).all() for view in output.views().values() for value in view)
+
+
+def test_fairseqs_nan_detector_reads_the_output_of_two_views(source, caplog, monkeypatch):
+    """Its hooks look for tensors in tuples and dictionaries only; after a NaN, fairseq's trainer relies on it."""
+    model = tiny_ccc(**NO_DROPOUT).train()
+    quantize = model.quantize
+
+    def overflowing(*arguments):
+        # The usage is no module's output: the detector finds it in the model's or nowhere.
+        quantized = quantize(*arguments)
+        return dataclasses.replace(quantized, usage_GV=quantized.usage_GV * math.inf)
+
+    monkeypatch.setattr(model, "quantize", overflowing)
+    with NanDetector(model), caplog.at_level("WARNING"):
+        output = model(source, source_aug=source.flip(0), seed=1)
+        output.original.context_BMD.sum().backward()
+    assert any("detected in output of ," in record.message for record in caplog.records)
 
 
 @pytest.mark.parametrize(

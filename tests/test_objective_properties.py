@@ -5,8 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccc_w2v.criterion import CLUSTER_SCOPES, TERMS, CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CLUSTER_SCOPES, CccCriterion, CccCriterionConfig
 from ccc_w2v.losses.contrastive import NEAR_POSITIVE_MODES
+from ccc_w2v.losses.objective import TERMS
+from ccc_w2v.losses.views import VIEWS, TwoViewOutput, View
 from tests.losses.test_cluster_scopes import BANK, sample, task
 from tests.tiny_models import NO_DROPOUT, TINY, tiny_ccc
 
@@ -18,12 +20,24 @@ def criterion(**settings):
 def outputs(seed, utterances=3, frames=20):
     """What a model of two views returns, without the model."""
     draw = torch.Generator().manual_seed(seed)
-    found = {}
-    for view in ("", "_aug"):
-        for name in ("context", "target"):
-            found[name + view] = torch.randn(utterances, frames, 8, generator=draw)
-        found["codes" + view] = torch.randint(6, (utterances, frames, 2), generator=draw)
-    return found
+    views, unread = {}, torch.zeros(())
+    for name in VIEWS:
+        context, target = (torch.randn(utterances, frames, 8, generator=draw) for _ in range(2))
+        codes = torch.randint(6, (utterances, frames, 2), generator=draw)
+        views[name] = View(target, context, codes, *[unread] * 5)
+    mask = torch.ones(utterances, frames, dtype=torch.bool)
+    return TwoViewOutput(mask, **views, gumbel_temperature=1.0, codebook_size=12)
+
+
+def reordered(output, order):
+    """The same output with its utterances in another order."""
+    views = {
+        name: view._replace(
+            target_BMD=view.target_BMD[order], context_BMD=view.context_BMD[order], codes_BMG=view.codes_BMG[order]
+        )
+        for name, view in output.views().items()
+    }
+    return output._replace(mask_BT=output.mask_BT[order], **views)
 
 
 class FakeModel:
@@ -33,7 +47,7 @@ class FakeModel:
 
 
 def losses(found):
-    return torch.stack([found["terms"][name].loss for name in TERMS])
+    return torch.stack([found.terms[name].loss for name in TERMS])
 
 
 SEEDS = st.integers(0, 10_000)
@@ -86,13 +100,13 @@ def test_permuting_utterances_permutes_nothing_but_order(seed, order, scope):
         for one_output, one_draw in (
             (output, {"negatives": drawn[0], "negatives_aug": drawn[1], "kmeans_starts": starts}),
             (
-                {name: value[order] for name, value in output.items()},
+                reordered(output, order),
                 {"negatives": drawn[0][order], "negatives_aug": drawn[1][order], "kmeans_starts": moved},
             ),
         )
     )
     torch.testing.assert_close(losses(permuted), losses(found), rtol=1e-4, atol=1e-4)
-    assert torch.equal(permuted["near"], found["near"][order])
+    assert torch.equal(permuted.original.near_BMN, found.original.near_BMN[order])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -130,7 +144,8 @@ def test_every_draw_of_the_objective_follows_the_batchs_seed_alone():
         before = torch.get_rng_state()
         found.append(criterion().objective(FakeModel, output, sample(seed)))
         assert torch.equal(torch.get_rng_state(), before)
-    for name in ("negatives", "labels", "labels_aug", "near"):
-        assert torch.equal(found[0][name], found[1][name])
-    assert not torch.equal(found[0]["negatives"], found[2]["negatives"])
-    assert not torch.equal(found[0]["labels"], found[2]["labels"])
+    for name in VIEWS:
+        first, second, other = (vars(objective.negatives(name)) for objective in found)
+        assert all(torch.equal(value, second[field]) for field, value in first.items())
+        assert not torch.equal(first["drawn_BMN"], other["drawn_BMN"])
+        assert not torch.equal(first["labels_BM"], other["labels_BM"])

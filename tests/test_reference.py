@@ -50,16 +50,16 @@ def sample_of(reference):
 def test_codes_labels_near_positives_and_logits(case):
     model, criterion, reference, sample = case
     output = model(**sample["net_input"])
-    assert torch.equal(output["codes"], reference["codes"])
-    assert torch.equal(output["codes_aug"], reference["codes_aug"])
+    assert torch.equal(output.original.codes_BMG, reference["codes"])
+    assert torch.equal(output.augmented.codes_BMG, reference["codes_aug"])
     objective = criterion.objective(model, output, sample)
-    labels = torch.cat([objective["labels"].flatten(), objective["labels_aug"].flatten()])
+    labels = torch.cat([objective.original.labels_BM.flatten(), objective.augmented.labels_BM.flatten()])
     assert torch.equal(labels, reference["kmeans_labels"])
-    assert objective["clusters"] == reference["kmeans_k"]
-    assert torch.equal(objective["near"].permute(2, 0, 1), reference["filter_negs"])
-    assert torch.equal(objective["near_aug"].permute(2, 0, 1), reference["filter_negs_aug"])
+    assert objective.clusters == reference["kmeans_k"]
+    assert torch.equal(objective.original.near_BMN.permute(2, 0, 1), reference["filter_negs"])
+    assert torch.equal(objective.augmented.near_BMN.permute(2, 0, 1), reference["filter_negs_aug"])
     for name, key in LOGITS.items():
-        torch.testing.assert_close(objective["logits"][name].permute(2, 0, 1), reference[key], atol=1e-5, rtol=0)
+        torch.testing.assert_close(objective.terms[name].logits_BMC.permute(2, 0, 1), reference[key], atol=1e-5, rtol=0)
 
 
 def test_losses_perplexities_and_total(case):
@@ -100,5 +100,5 @@ def test_more_iterations_leave_the_converged_labels(case):
     model, criterion, reference, sample = case
     criterion.cfg.kmeans_iterations = 60
     objective = criterion.objective(model, model(**sample["net_input"]), sample)
-    labels = torch.cat([objective["labels"].flatten(), objective["labels_aug"].flatten()])
+    labels = torch.cat([objective.original.labels_BM.flatten(), objective.augmented.labels_BM.flatten()])
     assert torch.equal(labels, reference["kmeans_labels"])

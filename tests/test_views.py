@@ -47,7 +47,7 @@ def test_one_view_is_that_of_the_two_under_their_mask(folder, tmp_path, monkeypa
     assert not torch.equal(original["source"], augmented["source"])
     assert "source_aug" not in original
     assert "source_aug" not in augmented
-    masked = model(**both)["mask_indices"]
+    masked = model(**both).mask_BT
     for view in (original, augmented):
         assert torch.equal(view["mask_indices"], masked)
 

@@ -152,11 +152,12 @@ class Bench:
         """Return a function that runs clustering, negatives, logits and their backward on contexts and targets."""
         with torch.no_grad():
             output = model(**self.sample["net_input"])
-        leaves = {name: output[name].requires_grad_() for name in ("context", "context_aug", "target", "target_aug")}
+        views = output.views().values()
+        leaves = [leaf.requires_grad_() for view in views for leaf in (view.context_BMD, view.target_BMD)]
 
         def run_objective() -> None:
-            terms = criterion.objective(model, output, self.sample)["terms"]
-            torch.autograd.grad(sum(term.loss for term in terms.values()), list(leaves.values()))
+            terms = criterion.objective(model, output, self.sample).terms
+            torch.autograd.grad(torch.stack([term.loss for term in terms.values()]).sum(), leaves)
 
         return run_objective
 

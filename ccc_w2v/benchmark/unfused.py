@@ -2,6 +2,8 @@
 
 Two passes of the network, one for each view; negatives as tensors of vectors (N, B, M, D); a cosine similarity for each
 of them; k-means by the package fast-pytorch-kmeans until it has converged. tests/benchmark holds it to the same loss.
+
+Letters: B utterances, M masked frames, N negatives, C = 1 + N candidates, D width, V views, P = B M points of a view.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ import torch
 import torch.nn.functional as F
 from fast_pytorch_kmeans import KMeans
 
-from ccc_w2v.criterion import TERMS, CccCriterion
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.losses.contrastive import contrastive_term
 from ccc_w2v.losses.kmeans import cluster_count
 from ccc_w2v.losses.negatives import sample_negatives
-from ccc_w2v.model import CccWav2Vec2Model
+from ccc_w2v.losses.objective import TERMS, Negatives, Objective, Term
+from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, TwoViewOutput
+from ccc_w2v.model import CccWav2Vec2Model, EncodedView
 
 
 class TwoPassModel(CccWav2Vec2Model):
@@ -27,49 +31,54 @@ class TwoPassModel(CccWav2Vec2Model):
         self,
         waves: list[torch.Tensor],
         padding_mask: torch.Tensor | None,
-        mask_indices: torch.Tensor,
+        mask_BT: torch.Tensor,
         seed: int,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        views = [self.encode(view, padding_mask, mask_indices, None, seed) for view in waves]
-        context, features, raw = (torch.cat(parts) for parts in zip(*views, strict=True))
-        return context, features, raw
+    ) -> EncodedView:
+        views = [self.encode(view, padding_mask, mask_BT, None, seed) for view in waves]
+        context_BMD, features_BMF, raw_BTF = (torch.cat(parts) for parts in zip(*views, strict=True))
+        return EncodedView(context_BMD, features_BMF, raw_BTF)
 
 
 class UnfusedCriterion(CccCriterion):
     """`ccc` in its mode scale_similarity with explicit negatives."""
 
     def objective(
-        self, model: Any, output: dict[str, Any], sample: dict[str, Any], weights: dict[str, float] | None = None
-    ) -> dict[str, Any]:
-        """Compute what CccCriterion.objective does, as far as the loss needs it."""
+        self, model: Any, output: TwoViewOutput, sample: dict[str, Any], weights: dict[str, float] | None = None
+    ) -> Objective:
+        """Compute what CccCriterion.objective does."""
         seed = sample["net_input"].get("seed", 0)
-        utterances, frames, _ = output["target"].shape
-        points = F.normalize(torch.cat([output[f"target{view}"].detach() for view in ("", "_aug")]), dim=-1).flatten(
-            0, 1
-        )
+        views = output.views()
+        utterances, frames, _ = views[ORIGINAL].target_BMD.shape
+        points = F.normalize(torch.cat([view.target_BMD.detach() for view in views.values()]), dim=-1).flatten(0, 1)
         starts = sample.get("kmeans_starts")
         clusters = cluster_count(frames, self.cfg.cluster_factor) if starts is None else starts.size(-1)
         kmeans = KMeans(n_clusters=clusters, mode="cosine")
-        labels = kmeans.fit_predict(points, None if starts is None else points[starts.view(-1)])
-        near, equal, vectors = {}, {}, {}
-        drawn: dict[str, Any] = {}
-        for view, own in zip(("", "_aug"), labels.view(2, -1), strict=True):
-            generator = generator_for(seed, "negatives" + view, device=own.device)
-            drawn[view] = sample.get("negatives" + view)
-            if drawn[view] is None:
-                drawn[view] = sample_negatives(utterances, frames, model.n_negatives, generator)
-            first_B11 = frames * torch.arange(utterances, device=own.device).view(-1, 1, 1)
-            rows_BMN = drawn[view].to(own.device) + first_B11
-            near[view] = (own[rows_BMN] == own.view(utterances, frames, 1)).permute(2, 0, 1)
-            codes = output["codes" + view].flatten(0, 1)
-            equal[view] = (codes[rows_BMN] == output["codes" + view].unsqueeze(2)).all(-1).permute(2, 0, 1)
-            vectors[view] = output["target" + view].flatten(0, 1)[rows_BMN].permute(2, 0, 1, 3)
+        labels_VP = kmeans.fit_predict(points, None if starts is None else points[starts.view(-1)]).view(2, -1)
+        negatives, vectors_NBMD = {}, {}
+        for (name, view), labels_P in zip(views.items(), labels_VP, strict=True):
+            drawn_BMN = sample.get("negatives" + SUFFIX[name])
+            if drawn_BMN is None:
+                generator = generator_for(seed, "negatives" + SUFFIX[name], device=labels_P.device)
+                drawn_BMN = sample_negatives(utterances, frames, model.n_negatives, generator)
+            first_B11 = frames * torch.arange(utterances, device=labels_P.device).view(-1, 1, 1)
+            rows_BMN = drawn_BMN.to(labels_P.device) + first_B11
+            near_BMN = labels_P[rows_BMN] == labels_P.view(utterances, frames, 1)
+            equal_BMN = (view.codes_BMG.flatten(0, 1)[rows_BMN] == view.codes_BMG.unsqueeze(2)).all(-1)
+            negatives[name] = Negatives(drawn_BMN, near_BMN, equal_BMN, labels_P.view(utterances, frames))
+            vectors_NBMD[name] = view.target_BMD.flatten(0, 1)[rows_BMN].permute(2, 0, 1, 3)
         terms = {}
-        for name, (context, target) in TERMS.items():
-            candidates = torch.cat([output["target" + target].unsqueeze(0), vectors[target]])
-            cosine = F.cosine_similarity(output["context" + context].float(), candidates.float(), dim=-1)
-            logits = cosine / model.logit_temp
-            negative = torch.where(near[target], logits[1:] * self.cfg.scale_factor, logits[1:])
-            negative = negative.masked_fill(equal[target], float("-inf"))
-            terms[name] = contrastive_term(torch.cat([logits[:1], negative]).permute(1, 2, 0))
-        return {"terms": terms, "negatives": drawn[""], "near": near[""], "clusters": clusters}
+        for name, of in TERMS.items():
+            candidates_CBMD = torch.cat([views[of.target].target_BMD.unsqueeze(0), vectors_NBMD[of.target]])
+            context_BMD = views[of.context].context_BMD
+            assert context_BMD is not None, "the un-fused formulation computes both contexts"
+            raw_CBM = F.cosine_similarity(context_BMD.float(), candidates_CBMD.float(), dim=-1) / model.logit_temp
+            near_NBM, equal_NBM = (
+                flags_BMN.permute(2, 0, 1)
+                for flags_BMN in (negatives[of.target].near_BMN, negatives[of.target].equal_BMN)
+            )
+            negative_NBM = torch.where(near_NBM, raw_CBM[1:] * self.cfg.scale_factor, raw_CBM[1:])
+            negative_NBM = negative_NBM.masked_fill(equal_NBM, float("-inf"))
+            logits_BMC = torch.cat([raw_CBM[:1], negative_NBM]).permute(1, 2, 0)
+            result = contrastive_term(logits_BMC)
+            terms[name] = Term(of, raw_CBM.permute(1, 2, 0), logits_BMC, result.loss, result.correct)
+        return Objective(terms, negatives[ORIGINAL], negatives[AUGMENTED], clusters, problems=1)

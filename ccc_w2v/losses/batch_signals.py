@@ -1,4 +1,7 @@
-"""All signals of health of one batch, from what the model returned and the criterion computed of it."""
+"""All signals of health of one batch, from what the model returned and the criterion computed of it.
+
+Letters: B utterances, M masked frames of each, T frames, G codebook groups, V views, U clustering problems, P points.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ccc_w2v.losses.objective import Objective
 from ccc_w2v.losses.signals import (
     Signals,
     cluster_signals,
@@ -22,16 +26,16 @@ from ccc_w2v.losses.signals import (
     vector_signals,
     view_signals,
 )
+from ccc_w2v.losses.views import ORIGINAL, SUFFIX, TwoViewOutput
 
-VIEWS = ("", "_aug")
 # Eigenvalues make a GPU wait, and the waves are read from end to end: only at every such update, and in validation.
 SLOW_EVERY = 50
 
 
 @torch.no_grad()
 def batch_signals(
-    output: Mapping[str, Any],
-    objective: Mapping[str, Any],
+    output: TwoViewOutput,
+    objective: Objective,
     waves: Mapping[str, Any],
     *,
     temperature: float,
@@ -40,39 +44,41 @@ def batch_signals(
 ) -> Signals:
     """Return {name: (sum, count)} of what the batch has; a view that was not computed has no signals.
 
-    ``objective`` is what CccCriterion.objective returns, ``waves`` the model's input. ``slow`` adds what is too slow
-    for every update.
+    ``waves`` is the model's input. ``slow`` adds what is too slow for every update.
     """
     signals: Signals = {}
-    for view in VIEWS:
-        for name in ("context", "target"):
-            if name + view in output:
-                signals |= vector_signals(name + view, output[name + view], ranks=slow)
-        if "usage" + view in output:
-            signals |= codebook_signals(view, output["usage" + view], output["probability" + view])
-            signals[f"feature_square{view}"] = mean_signal(output["features_pen" + view])
-            signals[f"equal_code_share{view}"] = mean_signal(rows_of(objective["equal"][view]))
-    codes_BMG = output["codes"]
-    codes = output["usage"].size(-1)
-    signals |= code_signals(codes_BMG, codes) | view_signals(dict(output))
-    for term, raw in objective["raw"].items():
+    views = output.views()
+    for name, view in views.items():
+        suffix = SUFFIX[name]
+        if view.context_BMD is not None:
+            signals |= vector_signals("context" + suffix, view.context_BMD, ranks=slow)
+        signals |= vector_signals("target" + suffix, view.target_BMD, ranks=slow)
+        signals |= codebook_signals(suffix, view.usage_GV, view.probability_GV)
+        signals[f"feature_square{suffix}"] = mean_signal(view.feature_penalty)
+        signals[f"equal_code_share{suffix}"] = mean_signal(rows_of(objective.negatives(name).equal_BMN))
+    original = views[ORIGINAL]
+    codes_BMG, codes = original.codes_BMG, original.usage_GV.size(-1)
+    signals |= code_signals(codes_BMG, codes) | view_signals(output)
+    for name, term in objective.terms.items():
         measured = logit_signals(
-            term,
-            raw,
-            objective["logits"][term],
-            objective["near_of"][term],
-            objective["terms"][term].loss,
+            name,
+            term.raw_BMC,
+            term.logits_BMC,
+            objective.negatives(term.views.target).near_BMN,
+            term.loss,
             temperature=temperature,
             near_weight=near_weight,
         )
-        for name, value in measured.items():
-            signals[name] = signals[name] + value if name in signals else value
-    if "labels" in objective:
-        labels_VBM = torch.stack([objective["labels" + view] for view in VIEWS])
-        apart = objective["problems"] > 1
+        for signal, value in measured.items():
+            signals[signal] = signals[signal] + value if signal in signals else value
+    labels = [objective.negatives(name).labels_BM for name in views]
+    clustered = [labels_BM for labels_BM in labels if labels_BM is not None]
+    if clustered:
+        labels_VBM = torch.stack(clustered)
+        apart = objective.problems > 1
         labels_UP = labels_VBM.transpose(0, 1).flatten(1) if apart else labels_VBM.view(1, -1)
-        signals |= cluster_signals(labels_UP, objective["clusters"])
-    mask_BT = output["mask_indices"]
+        signals |= cluster_signals(labels_UP, objective.clusters)
+    mask_BT = output.mask_BT
     valid = waves["padding_mask"].logical_not().float().mean() if waves.get("padding_mask") is not None else 1.0
     signals["masked_share"] = mean_signal(mask_BT.float().mean() / valid)
     if slow:

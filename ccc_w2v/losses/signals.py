@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ccc_w2v.losses.views import TwoViewOutput
+
 Signals = dict[str, torch.Tensor]
 
 ROWS = 256
@@ -142,15 +144,21 @@ def logit_signals(
     }
 
 
-def view_signals(output: dict[str, torch.Tensor]) -> Signals:
+def view_signals(output: TwoViewOutput) -> Signals:
     """Return how near the two views are: cosines of contexts and targets, share of equal codes; for what is there."""
+    original, augmented = output.original, output.augmented
+    if original is None or augmented is None:
+        return {}
     signals = {}
-    for name in ("context", "target"):
-        if name in output and f"{name}_aug" in output:
-            original_RD, augmented_RD = (rows_of(output[name + view]).float() for view in ("", "_aug"))
-            signals[f"view_cosine_{name}"] = mean_signal(F.cosine_similarity(original_RD, augmented_RD, dim=-1))
-    if "codes" in output and "codes_aug" in output:
-        signals["view_equal_code_share"] = mean_signal((output["codes"] == output["codes_aug"]).all(dim=-1))
+    pairs = {
+        "context": (original.context_BMD, augmented.context_BMD),
+        "target": (original.target_BMD, augmented.target_BMD),
+    }
+    for name, (first_BMD, second_BMD) in pairs.items():
+        if first_BMD is not None and second_BMD is not None:
+            first_RD, second_RD = rows_of(first_BMD).float(), rows_of(second_BMD).float()
+            signals[f"view_cosine_{name}"] = mean_signal(F.cosine_similarity(first_RD, second_RD, dim=-1))
+    signals["view_equal_code_share"] = mean_signal((original.codes_BMG == augmented.codes_BMG).all(dim=-1))
     return signals
 
 

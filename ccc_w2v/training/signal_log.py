@@ -9,6 +9,8 @@ import torch
 from fairseq.logging import metrics
 from fairseq.logging.meters import SumMeter
 
+from ccc_w2v.losses.views import SUFFIX
+
 # How logged values are told apart that are all reduced alike: sums and counts of signals, and counts of codes.
 SIGNAL, USAGE = "signal_", "code_usage"
 
@@ -22,12 +24,12 @@ def log_signals(logs: list[dict[str, Any]]) -> None:
         for name, (total, count) in zip(names, torch.stack(sums).tolist(), strict=True):
             if count:
                 metrics.log_scalar(name.removeprefix(SIGNAL), total / count, count, round=4)
-    for view in ("", "_aug"):
-        used = [log[USAGE + view] for log in logs if USAGE + view in log]
+    for suffix in SUFFIX.values():
+        used = [log[USAGE + suffix] for log in logs if USAGE + suffix in log]
         if used:
             # A name that begins with "_" is added up, and not shown.
-            metrics.log_custom(SumMeter, f"_{USAGE}{view}", sum(used).cpu())
-            metrics.log_derived(f"codes_in_use{view}", functools.partial(_codes_in_use, f"_{USAGE}{view}"))
+            metrics.log_custom(SumMeter, f"_{USAGE}{suffix}", sum(used).cpu())
+            metrics.log_derived(f"codes_in_use{suffix}", functools.partial(_codes_in_use, f"_{USAGE}{suffix}"))
 
 
 def _codes_in_use(key: str, meters: Any) -> int:

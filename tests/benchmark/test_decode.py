@@ -12,9 +12,8 @@ from ccc_w2v.benchmark.decode_rivals import viterbi_decoder
 from ccc_w2v.benchmark.language import ORDER, heard, invent, write_arpa
 from ccc_w2v.benchmark.random_ctc import LETTERS
 from ccc_w2v.decode.greedy import greedy, to_words
-from ccc_w2v.errors import InputError
 from ccc_w2v.score.wer import count_errors
-from tests.run_tool import run_with
+from tests.run_tool import one_line_error, run_with
 
 LABELS = ("<s>", "<pad>", "</s>", "<unk>", *LETTERS)
 TINY = ("--size", "tiny", "--utterances", 2, "--rounds", 1, "--threads", 1)
@@ -47,11 +46,11 @@ def test_beams_are_measured_or_the_reason_is_said(capsys: pytest.CaptureFixture[
         assert "pip install --no-deps pyctcdecode==0.5.0" in printed
 
 
-def test_mistakes_are_named_before_anything_is_measured(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone\.tsv: no such manifest"):
-        run_with("benchmark", "decode", *TINY, "--manifest", tmp_path / "gone.tsv")
-    with pytest.raises(InputError, match=r"gone\.pt: no such checkpoint"):
-        run_with("benchmark", "decode", *TINY, "--checkpoint", tmp_path / "gone.pt")
+def test_mistakes_are_named_before_anything_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_with("benchmark", "decode", *TINY, "--manifest", tmp_path / "gone.tsv") == 2
+    assert "gone.tsv: no such manifest" in one_line_error(capsys)
+    assert run_with("benchmark", "decode", *TINY, "--checkpoint", tmp_path / "gone.pt") == 2
+    assert "error: " + str(tmp_path / "gone.pt") + ": no such checkpoint" in capsys.readouterr().err
 
 
 def test_fairseqs_decoder_is_fairseqs() -> None:

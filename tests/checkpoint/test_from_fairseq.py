@@ -229,7 +229,7 @@ def test_tool_says_what_it_found(save, tmp_path, monkeypatch, capsys):
     assert runpy.run_path(str(TOOL))["main"]() == 0
     printed = capsys.readouterr().out
     assert "original ccc-wav2vec 2.0 checkpoint, pre-training" in printed
-    assert "ignored: task.musan_path" in printed
+    assert "settings unknown to fairseq, ignored: task.musan_path" in printed
     assert "objective's gamma: 0.25" in printed
     assert f"checkpoint.finetune_from_model={out}" in printed
     assert runpy.run_path(str(TOOL))["main"]() == 2

@@ -250,7 +250,7 @@ def test_bad_manifests(checkpoint: Path, test_set: Path, tmp_path: Path, capsys:
     assert "bad.tsv:3: utterance id 'test0'" in refused(capsys, out, **options)
     write_manifest(manifest, read_manifest(test_set).root, [("test0.wav", 8000)])
     (tmp_path / "bad.wrd").write_text("A\nB\n")
-    assert "bad.wrd: 2 lines, the manifest lists 1 utterances" in refused(capsys, out, **options)
+    assert "bad.wrd: 2 lines for 1 utterances" in refused(capsys, out, **options)
     assert not out.exists()
 
 

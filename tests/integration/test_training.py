@@ -36,7 +36,7 @@ def command(corpus, folder, *overrides):
     return [
         str(TRAIN),
         "--config-dir",
-        str(ROOT / "recipes/prompts/config"),
+        str(ROOT / "tests/integration/config"),
         "--config-name",
         "pretrain",
         f"common.user_dir={ROOT / 'ccc_w2v'}",
@@ -194,7 +194,7 @@ def test_audio_that_turns_out_bad_ends_the_run_or_is_skipped(corpus, tmp_path, k
     assert "Traceback" not in ended.stderr, ended.stderr[-2000:]
     assert len(errors) == 1
     assert f"{manifest}:7: " in errors[0]
-    assert "on_bad_audio: skip" in errors[0]
+    assert "task.on_bad_audio=skip" in errors[0]
     skipped = train(data, tmp_path / "skipped", *overrides, "+task.on_bad_audio=skip")
     assert skipped.returncode == 0, skipped.stderr[-2000:]
     assert '"train_bad_audio": "1"' in skipped.stdout + skipped.stderr

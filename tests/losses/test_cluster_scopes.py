@@ -47,17 +47,17 @@ def test_every_scope_trains_in_every_mode(scope, mode):
 def test_each_utterance_is_clustered_with_its_own_pair():
     model, batch = tiny_ccc(**NO_DROPOUT).eval(), sample()
     output = model(**batch["net_input"])
-    frames = output["target"].size(1)
+    frames = output.original.target_BMD.size(1)
     draw = torch.Generator().manual_seed(0)
     batch["kmeans_starts"] = torch.stack([torch.randperm(2 * frames, generator=draw)[:3] for _ in range(3)]).unsqueeze(
         1
     )
     found = criterion("utterance").objective(model, output, batch)
-    assert found["clusters"] == 3
+    assert found.clusters == 3
     for index in range(3):
-        alone = torch.cat([output["target"][index], output["target_aug"][index]])
+        alone = torch.cat([output.original.target_BMD[index], output.augmented.target_BMD[index]])
         labels = cosine_kmeans(alone[None], batch["kmeans_starts"][index : index + 1], 18)[0]
-        assert torch.equal(torch.cat([found["labels"][index], found["labels_aug"][index]]), labels)
+        assert torch.equal(torch.cat([found.original.labels_BM[index], found.augmented.labels_BM[index]]), labels)
 
 
 def test_global_is_like_batch_until_the_bank_was_clustered_and_then_takes_its_centroids():
@@ -70,11 +70,11 @@ def test_global_is_like_batch_until_the_bank_was_clustered_and_then_takes_its_ce
         found = ours.objective(model, output, sample(update))
         if bank["centroids"] is None:
             plain = criterion("batch").objective(model, output, sample(update))
-            assert torch.equal(found["labels"], plain["labels"])
+            assert torch.equal(found.original.labels_BM, plain.original.labels_BM)
     assert bank["fitted_at"] == 1  # 117 targets are needed: two batches of 60
-    assert found["clusters"] == 3
-    labels = torch.nn.functional.normalize(output["target"], dim=-1) @ bank["centroids"].T
-    assert torch.equal(found["labels"], labels.argmax(-1))
+    assert found.clusters == 3
+    labels = torch.nn.functional.normalize(output.original.target_BMD, dim=-1) @ bank["centroids"].T
+    assert torch.equal(found.original.labels_BM, labels.argmax(-1))
 
 
 def test_the_bank_is_kept_in_the_tasks_state_and_never_in_the_models():

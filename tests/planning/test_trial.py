@@ -30,7 +30,14 @@ def plan_tool(*words):
 
 def test_a_trial_trains_and_its_time_is_in_the_plan(tmp_path):
     found = plan_tool(
-        *(ROOT / "recipes/prompts/config/pretrain.yaml", "--measure", "--gpus", "1,4", "--out", tmp_path / "plan.yaml"),
+        *(
+            ROOT / "tests/integration/config/pretrain.yaml",
+            "--measure",
+            "--gpus",
+            "1,4",
+            "--out",
+            tmp_path / "plan.yaml",
+        ),
         *("task.augment=none", "dataset.max_tokens=64000", "model.encoder_layers=1", "model.encoder_embed_dim=32"),
         *("model.encoder_ffn_embed_dim=32", "model.conv_feature_layers='[(16,10,5)] + [(16,3,2)]*4 + [(16,2,2)]*2'"),
     )

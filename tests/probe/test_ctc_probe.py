@@ -10,7 +10,6 @@ import torch
 
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
-from ccc_w2v.probe import cached_states as caching
 from ccc_w2v.probe.cached_states import States, cached_states
 from ccc_w2v.probe.ctc_probe import (
     CtcHead,
@@ -23,7 +22,7 @@ from ccc_w2v.probe.ctc_probe import (
     train_probe,
     transcripts,
 )
-from ccc_w2v.probe.features import hidden_states, load_encoder
+from ccc_w2v.probe.features import hidden_states, load_encoder, read_wave
 from tests.export.conftest import pretrained_state
 from tests.fake_corpora import write_corpus, write_labels
 from tests.run_tool import one_line_error, run_tool
@@ -173,7 +172,7 @@ def files(tmp_path_factory):
 def test_cached_states_are_the_networks_at_one_scale(files, tmp_path, monkeypatch):
     encoder, manifest = load_encoder(files / "model.pt"), read_manifest(files / "train.tsv")
     states = cached_states(encoder, files / "model.pt", manifest, tmp_path)
-    wave = caching.extract.__globals__["_wave"](encoder, manifest, manifest.entries[2])
+    wave = read_wave(encoder, manifest, manifest.entries[2])
     expected_TLD = hidden_states(encoder, wave[None])[0][0]
     expected = torch.nn.functional.layer_norm(expected_TLD.transpose(0, 1), expected_TLD.shape[-1:])
     assert states.utterances[2] == "train2"

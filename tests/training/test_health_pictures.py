@@ -27,7 +27,7 @@ def test_pictures_are_written_and_leave_the_training_as_it_was(tmp_path):
     events = EventAccumulator(str(tmp_path)).Reload()
     assert set(events.Tags()["images"]) == {f"codes {n}" for n in (1, 2)} | {f"targets {n} by cluster" for n in (1, 2)}
     (sizes,) = events.Histograms("cluster sizes")
-    masked = sum(model(**batch["net_input"])["target"].size(1) for batch in batches)
+    masked = sum(model(**batch["net_input"]).original.target_BMD.size(1) for batch in batches)
     assert sizes.step == 7
     assert sizes.histogram_value.sum == pytest.approx(2 * masked)
 
@@ -36,7 +36,7 @@ def test_codes_of_all_frames_are_those_of_the_quantizer():
     model, batch = tiny_ccc().eval(), sample(utterances=1)
     codes = codes_over_time(model, batch["net_input"]["source"])
     output = model(**batch["net_input"])
-    assert torch.equal(codes[output["mask_indices"][0]], output["codes"][0])
+    assert torch.equal(codes[output.mask_BT[0]], output.original.codes_BMG[0])
 
 
 def test_figures_show_time_and_clusters():

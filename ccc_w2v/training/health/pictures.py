@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ccc_w2v.losses.views import ORIGINAL, SUFFIX
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
-
-VIEWS = {"": "original", "_aug": "augmented"}
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def log_codes_and_clusters(
     with _evaluating(model, criterion):
         for number, sample in enumerate(samples, start=1):
             views = sample["net_input"]
-            waves = {name: views["source" + view] for view, name in VIEWS.items() if "source" + view in views}
+            waves = {name: views[f"source{end}"] for name, end in SUFFIX.items() if f"source{end}" in views}
             codes = {name: codes_over_time(model, wave_BS) for name, wave_BS in waves.items()}
             shown = {name: wave_BS[0].float().cpu() for name, wave_BS in waves.items()}
             writer.add_figure(f"codes {number}", codes_figure(shown, codes, sample_rate), update)
@@ -40,9 +40,9 @@ def log_codes_and_clusters(
             output = model(**views)
             labels, clusters = criterion.clusters_of(output, views.get("seed", 0))
             if labels:
-                figure = similarity_figure(output["target"][0].float().cpu(), labels[""][0].cpu())
+                figure = similarity_figure(output.original.target_BMD[0].float().cpu(), labels[ORIGINAL][0].cpu())
                 writer.add_figure(f"targets {number} by cluster", figure, update)
-                both = torch.cat([labels[view].flatten() for view in VIEWS])
+                both = torch.cat([labels_BM.flatten() for labels_BM in labels.values()])
                 sizes.append(torch.bincount(both, minlength=clusters).cpu())
     if sizes:
         writer.add_histogram("cluster sizes", torch.cat(sizes), update)
@@ -65,8 +65,8 @@ def codes_over_time(model: Any, wave_BS: Tensor) -> Tensor:
     """Return the likeliest codes of all frames of the first of some waves, (T, G), on the CPU; in evaluation mode."""
     frames = int(model._get_feat_extract_output_lengths(torch.tensor([wave_BS.size(1)]))[0])
     everything_BT = torch.ones(1, frames, dtype=torch.bool)
-    features_BTC, _ = model.encode_targets(wave_BS[:1], everything_BT)
-    quantized = model.quantize(features_BTC.to(wave_BS.dtype), None, torch.Generator())
+    features_BTF = model.encode_targets(wave_BS[:1], everything_BT).features_BMF
+    quantized = model.quantize(features_BTF.to(wave_BS.dtype), None, torch.Generator())
     return quantized.codes_BMG[0].cpu()
 
 

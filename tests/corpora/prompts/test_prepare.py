@@ -236,7 +236,7 @@ def test_mistakes_are_one_sentence(tmp_path, source):
     with pytest.raises(InputError, match="use a whole release"):
         prepare(tmp_path / "out", source=small)
     (small / "digits/1.wav").write_bytes(b"no audio")
-    with pytest.raises(InputError, match=r"digits/1\.wav: cannot be decoded"):
+    with pytest.raises(InputError, match=r"digits/1\.wav: not audio that libsndfile reads"):
         prepare(tmp_path / "out", source=small)
     assert not (tmp_path / "out").exists()
 

@@ -1,0 +1,48 @@
+"""What the model returns of the two views of a batch: `View`, and both of them in `TwoViewOutput`.
+
+Letters: B utterances, M masked frames of each, T frames, D projected width, G codebook groups, V codes in each.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+ORIGINAL, AUGMENTED = "original", "augmented"
+VIEWS = (ORIGINAL, AUGMENTED)
+# What a view adds to names: of random generators, of a sample's keys, of logged values.
+SUFFIX = {ORIGINAL: "", AUGMENTED: "_aug"}
+
+
+# Named tuples, not dataclasses: torch's backward hooks and fairseq's NanDetector look for tensors in tuples and
+# dictionaries, and fail at anything else. For the hooks, the first field of each must be a tensor.
+class View(NamedTuple):
+    """One view of the batch: what it is a target of and, where the Transformer ran over it, its context."""
+
+    target_BMD: torch.Tensor  # quantised and projected features of the masked frames
+    context_BMD: torch.Tensor | None  # None where no term needs this view's context
+    codes_BMG: torch.Tensor  # the code of each group, 0 to V - 1
+    code_perplexity: torch.Tensor  # (), of the codes' usage, summed over groups: G to G x V
+    prob_perplexity: torch.Tensor  # (), of their mean probabilities, summed over groups: G to G x V
+    usage_GV: torch.Tensor  # how often a code is the likeliest of its group, 0 to 1
+    probability_GV: torch.Tensor  # its mean probability
+    feature_penalty: torch.Tensor  # (), mean square of the feature encoder's output
+
+
+class TwoViewOutput(NamedTuple):
+    """Both views of the batch, encoded with one mask; a view that nothing needs is None."""
+
+    mask_BT: torch.Tensor  # bool, M frames in each utterance
+    original: View | None
+    augmented: View | None
+    gumbel_temperature: float
+    codebook_size: int  # G x V
+
+    def view(self, name: str) -> View | None:
+        """Return the view "original" or "augmented"."""
+        return {ORIGINAL: self.original, AUGMENTED: self.augmented}[name]
+
+    def views(self) -> dict[str, View]:
+        """Return the views that were encoded, by name, the original first."""
+        return {name: view for name in VIEWS if (view := self.view(name)) is not None}
