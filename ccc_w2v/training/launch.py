@@ -16,7 +16,8 @@ from ccc_w2v.files import sha256
 from ccc_w2v.run_folder import Output, claim, keep_record
 from ccc_w2v.shared_files import shared_folder
 
-RECORD = "run.json"
+# What the command was told; the training itself keeps run.json (training/run_record.py).
+RECORD = "command.json"
 PRETRAINED = "pretrained.pt"
 LOG = "train.log"
 

@@ -78,8 +78,12 @@ def test_the_readmes_six_commands_go_from_a_folder_of_recordings_to_wer(command:
         printed[subcommand] = run(command, subcommand, *words, *SHORTER.get(subcommand, ()), cwd=tmp_path)
     assert list(printed) == ["manifest", "check", "pretrain", "finetune", "decode", "score"]
     for folder in ("pretrain", "finetune"):
-        assert json.loads((tmp_path / "exp" / folder / "run.json").read_text())["recipe"] == "tiny"
+        assert json.loads((tmp_path / "exp" / folder / "command.json").read_text())["recipe"] == "tiny"
         assert (tmp_path / "exp" / folder / "checkpoints" / "checkpoint_last.pt").is_file()
         assert "'max_update': 4" in (tmp_path / "exp" / folder / "train.log").read_text()
+    # The training's own record stands beside the command's, so that the run can be resumed.
+    assert json.loads((tmp_path / "exp" / "pretrain" / "run.json").read_text())["starts"]
+    run(command, "resume", "exp/pretrain", cwd=tmp_path)
+    assert "this run is finished" in (tmp_path / "exp" / "pretrain" / "train.log").read_text()
     assert "2 utterances" in printed["decode"]
     assert "words (WER)" in printed["score"]

@@ -104,7 +104,7 @@ def test_commands_start_and_resume_the_same_run(run, monkeypatch, capsys):
     assert main(["pretrain", *words[:-1], "common.seed=8"]) == 2
     assert capsys.readouterr().err.endswith("name another output, or give --overwrite\n")
     assert main(["resume", run.data]) == 2
-    assert "holds no run.json; expected the folder of ccc-w2v pretrain or finetune" in capsys.readouterr().err
+    assert "holds no command.json; expected the folder of ccc-w2v pretrain or finetune" in capsys.readouterr().err
 
 
 def test_failed_training_keeps_its_exit_code(run, monkeypatch):
