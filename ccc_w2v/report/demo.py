@@ -86,14 +86,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
                 [max(0.0, height - low) for height, (low, _) in zip(heights, ends, strict=True)],
                 [max(0.0, high - height) for height, (_, high) in zip(heights, ends, strict=True)],
             ]
-            panel.errorbar(
-                [index + place for index in range(len(results))],
-                heights,
-                lengths,
-                fmt="none",
-                ecolor="black",
-                capsize=3,
-            )
+            panel.errorbar(places, heights, lengths, fmt="none", ecolor="black", capsize=3)
             for place, height in zip(places, heights, strict=True):
                 panel.annotate(f"{height:.0f}", (place, 1), ha="center", va="bottom", color="white", fontsize=9)
         panel.set_xticks(range(len(results)), [name.replace(", ", ",\n") for name in results])
