@@ -13,12 +13,13 @@ from ccc_w2v.training.resume import (
     stop_when_told,
 )
 from ccc_w2v.training.run_record import describe_runs
+from ccc_w2v.training.teacher import schedule_teacher
 
 
 def extend_training_loop() -> None:
     """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, check labels, describe each start.
 
-    Processes leave their group at the end. Harmless when repeated.
+    Processes leave their group at the end, a teacher's momentum follows its schedule. Harmless when repeated.
     """
     keep_checkpoints_whole()
     keep_place_in_epoch()
@@ -28,4 +29,5 @@ def extend_training_loop() -> None:
     stop_when_collapsed()
     leave_process_group()
     check_finetuning_labels()
+    schedule_teacher()
     describe_runs()
