@@ -103,8 +103,9 @@ if wanted 2; then
 fi
 if wanted 3; then
     echo "3. fine-tune: $finetuning"
-    run_once "$run/pretrain/.exported$from_best" python tools/export.py --to fairseq --overwrite \
-        --checkpoint "$run/pretrain/checkpoints/checkpoint_$pretrain_checkpoint.pt" --out "$plain"
+    pretrained=$run/pretrain/checkpoints/checkpoint_$pretrain_checkpoint.pt
+    run_from "$run/pretrain/.exported$from_best" "$pretrained" python tools/export.py --to fairseq --overwrite \
+        --checkpoint "$pretrained" --out "$plain"
     corpus "$labelled"
     train_planned fine-tuning finetuning "$finetuned" "$finetuning" task.data="$manifests" \
         model.w2v_path="$plain" "${finetune_override[@]}"
@@ -139,7 +140,7 @@ if wanted 6; then
     for subset in ${subsets//,/ }; do scores+=("$finetuned/decode/$subset/score.json"); done
     pieces=()
     [[ $finetuning != *_spm1000 ]] || pieces=(--sentencepiece "$manifests/spm1000.model")
-    run_once "$finetuned/.huggingface" python tools/export.py --to huggingface --overwrite --checkpoint "$best" \
+    run_from "$finetuned/.huggingface" "$best" python tools/export.py --to huggingface --overwrite --checkpoint "$best" \
         --out "$finetuned/huggingface" --manifest "$manifests/$last.tsv" --wer "${scores[@]}" "${pieces[@]}" \
         --recipe "recipes/librispeech $pretraining $finetuning"
 fi
