@@ -83,7 +83,7 @@ def test_compute_is_equal_where_it_should_be():
     assert passes["wav2vec2"] == two_views // 2
     equal = set(passes) - {"none", "wav2vec2", "wav2vec2_augmented"}
     assert {passes[name] for name in equal} == {two_views}
-    assert len(every.arms) == len(ARMS) == 10
+    assert len(every.arms) == len(ARMS)
     updates = {arm.name: every.pretraining_updates(arm) for arm in every.arms}
     assert updates["wav2vec2_equal"] == 2 * updates["ccc_scale"]
 
