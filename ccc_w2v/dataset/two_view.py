@@ -34,10 +34,8 @@ def _name_left_out(
     """Log how many of the utterances are left out; raises InputError where they are most, unless accepted."""
     share = len(left_out) / len(lengths)
     hours, of = sum(left_out) / sample_rate / 3600, sum(lengths) / sample_rate / 3600
-    said = (
-        f"{source}: {len(left_out)} of {len(lengths)} utterances ({share:.1%}; {hours:.2f} of {of:.2f} h) are {why} and "
-        "left out"
-    )
+    said = f"{source}: {len(left_out)} of {len(lengths)} utterances ({share:.1%}; {hours:.2f} of {of:.2f} h) are "
+    said += f"{why} and left out"
     if share > MOST_LEFT_OUT and not accepted:
         raise InputError(f"{said}; change that setting, or say yes with task.accept_left_out=true")
     logger.warning(said)
