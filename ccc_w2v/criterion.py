@@ -234,6 +234,10 @@ class CccCriterion(FairseqCriterion):
             "clusters": clusters,
         }
 
+    def clusters_of(self, output: dict[str, Any], seed: int) -> tuple[dict[str, torch.Tensor], int]:
+        """Return each view's cluster labels (B, M) and the number K, as the loss has them; none of a single view."""
+        return self._cluster(output, seed, None) if "target_aug" in output else ({}, 0)
+
     def _cluster(
         self, output: dict[str, Any], seed: int, starts: torch.Tensor | None
     ) -> tuple[dict[str, torch.Tensor], int]:

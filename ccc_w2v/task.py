@@ -30,11 +30,13 @@ from ccc_w2v.model import refuse_unsupported, uses_bf16
 from ccc_w2v.training.data_wait import WaitClock, watch_batches
 from ccc_w2v.training.health.history import folder_of_run
 from ccc_w2v.training.health.monitor import HealthMonitor
+from ccc_w2v.training.health.pictures import log_codes_and_clusters
 from ccc_w2v.training.health.rules import load_rules
 from ccc_w2v.training.health.updates import UpdateWatch, trainer_values
 
 logger = logging.getLogger(__name__)
 
+VIEWS = ("both", "original", "augmented")
 NOT_KEPT = ("wps", "wpb", "bsz")  # fairseq's speeds over an interval, which a single update does not have
 DATA_TIMES = ("data_wait", "data_passed")  # seconds waited for data, of how many seconds
 
@@ -45,6 +47,13 @@ class CccPretrainingConfig(AudioPretrainingConfig):
 
     augment: str = field(
         default="paper", metadata={"help": "augmentation of the second view: a preset's name or a YAML file's path"}
+    )
+    views: ChoiceEnum(VIEWS) = field(  # type: ignore[valid-type]
+        default="both",
+        metadata={
+            "help": "views that the model gets; one alone is for criterion wav2vec: wav2vec 2.0 on the same crops in "
+            "the same order under the same masks"
+        },
     )
     augment_device: ChoiceEnum(AUGMENT_DEVICES) = field(  # type: ignore[valid-type]
         default="cpu",
@@ -118,6 +127,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         self._training = False
         self._watch = UpdateWatch()
         self._skipped = 0
+        self._criterion: Any = None
         self._monitor: Optional[HealthMonitor] = None
         self.collapse: Optional[str] = None  # why the run ends, once a validation has found it collapsed
         # In the task's state: see get_checkpoint_dict.
@@ -189,12 +199,27 @@ class CccPretrainingTask(AudioPretrainingTask):
             return
         generator = generator_for(cfg.seed, "pairs", self._updates)
         shown = torch.randint(len(dataset), (cfg.tensorboard_pairs,), generator=generator).tolist()
-        samples = [self._with_views(dataset.collater([dataset[index]]), model) for index in shown]
+        samples = [self._made_views(dataset.collater([dataset[index]]), model) for index in shown]
         # A batch of one that is bad has no pair to show; the training itself reports it.
         inputs = [sample["net_input"] for sample in samples if "error" not in sample and "lost" not in sample]
         pairs = [(views["source"][0].float().cpu(), views["source_aug"][0].float().cpu()) for views in inputs]
         with SummaryWriter(os.path.join(cfg.tensorboard_logdir, "pairs")) as writer:
             log_pairs(writer, pairs, cfg.sample_rate, self._updates)
+            # A model that is spread over processes cannot run on the first of them alone.
+            if self._criterion is not None and type(model).__name__ != "FullyShardedDataParallel":
+                good = [sample for sample in samples if "error" not in sample and "lost" not in sample]
+                good = [self._on_device(sample, model) for sample in good]
+                log_codes_and_clusters(writer, model, self._criterion, good, cfg.sample_rate, self._updates)
+
+    def _on_device(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
+        """Return a batch of one on the model's device and in its precision."""
+        parameter = next(model.parameters())
+        moved = utils.move_to_cuda(sample) if parameter.is_cuda else sample
+        views = moved["net_input"]
+        return {
+            **moved,
+            "net_input": views | {name: views[name].to(parameter.dtype) for name in ("source", "source_aug")},
+        }
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build the model; for training, refuse settings that two views cannot share or replay."""
@@ -205,19 +230,32 @@ class CccPretrainingTask(AudioPretrainingTask):
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint:
             self._model = model
-            logger.info(self.plan(cfg))
+            self._plan = self.plan(cfg)
+            logger.info(self._plan)
         return model
 
     def build_criterion(self, cfg: Any) -> Any:
         """Build the criterion; a setting out of its range ends the run with one line and exit code 2."""
         with one_line_errors():
+            both, ours = str(self.cfg.views) == "both", cfg._name == "ccc"
+            if both != ours:
+                raise InputError(
+                    f"criterion {cfg._name} does not take task.views={self.cfg.views}; ccc takes both, fairseq's "
+                    "wav2vec original or augmented"
+                )
             self._rules = load_rules(self.cfg.health_bands)
-            return super().build_criterion(cfg)
+            self._criterion = super().build_criterion(cfg)
+        return self._criterion
+
+    def describe(self) -> str:
+        """Return the plan line of this run, for its record."""
+        return self._plan
 
     def plan(self, model_cfg: Any) -> str:
         """Say what the run is about to do: processes, audio per update, hours, views, masking, where it is saved."""
         cfg = self.cfg
         accumulated = cfg.update_freq[0] if isinstance(cfg.update_freq, list) or cfg.update_freq else 1
+        views = "2 views" if str(cfg.views) == "both" else f"the {cfg.views} view alone"
         batches = cfg.world_size * accumulated
         seconds = (cfg.max_tokens or 0) * batches / cfg.sample_rate
         audio = f"up to {seconds:.0f} s of audio per update, {cfg.max_update} updates"
@@ -228,7 +266,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         bf16 = uses_bf16(str(getattr(model_cfg, "autocast", "none")), device)
         precision = ", matrix products in bfloat16" if bf16 else ""
         return (
-            f"plan: {cfg.world_size} process(es), {audio}, 2 views{precision}, augmentation {cfg.augment}, mask_prob "
+            f"plan: {cfg.world_size} process(es), {audio}, {views}{precision}, augmentation {cfg.augment}, mask_prob "
             f"{model_cfg.mask_prob} in spans of {model_cfg.mask_length} frames, checkpoints in "
             f"{os.path.abspath(cfg.save_dir)}"
         )
@@ -263,6 +301,9 @@ class CccPretrainingTask(AudioPretrainingTask):
         if hint := self._clock.hint(str(self.cfg.augment_device), self.cfg.num_workers):
             logger.warning(hint)
         times = dict(zip(DATA_TIMES, (waited, passed), strict=True))
+        if str(self.cfg.views) != "both" and not (ignore_grad or sample.get("lost")):
+            # fairseq's criterion does not count the audio, as ours does.
+            logged = {**logged, "audio_samples": sample["net_input"]["source"].numel()}
         return loss, sample_size, {**logged, **times, "bad_audio": bad_audio}
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
@@ -283,6 +324,21 @@ class CccPretrainingTask(AudioPretrainingTask):
         return _nothing(stepped) if sample.get("lost") else stepped
 
     def _with_views(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
+        """Return a batch with the views that the model gets; see also _made_views."""
+        sample = self._made_views(sample, model)
+        if str(self.cfg.views) == "both" or "net_input" not in sample:
+            return sample
+        views = dict(sample["net_input"])
+        augmented = views.pop("source_aug")
+        if str(self.cfg.views) == "augmented":
+            views["source"] = augmented
+        # As two views would be masked; fairseq's own draw cannot be repeated.
+        views["mask_indices"] = model.draw_mask(views["source"], views.get("padding_mask"), views["seed"]).to(
+            augmented.device
+        )
+        return {**sample, "net_input": views}
+
+    def _made_views(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
         """Return a batch with both views, made on the model's device where the data workers have not made them."""
         if "crops" not in sample:
             return sample
@@ -329,6 +385,9 @@ class CccPretrainingTask(AudioPretrainingTask):
         if self._training and seconds:
             metrics.log_scalar("audio_per_update", audio, round=1)
             metrics.log_scalar("times_real_time", audio / seconds, weight=seconds, round=2)
+            metrics.log_scalar("audio_hours_per_device_hour", audio / passed, weight=passed, round=2)
+            left = max(self.cfg.max_update - self._updates - 1, 0)
+            metrics.log_scalar("hours_left", left * seconds / 3600, round=3)
         # Weight 0: a total is shown as it stands, not averaged over the logging interval.
         metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)
         metrics.log_scalar("bad_audio", counts["bad_audio"], weight=0)

@@ -42,6 +42,7 @@ GROUPS = {
         Command("prepare prompts", "prepare_prompts", "the demo's voice prompts"),
         Command("prepare musan", "prepare_musan", "noises, music and speech for the augmentation"),
         Command("prepare rirs", "prepare_rirs", "impulse responses of rooms for the augmentation"),
+        Command("prepare conditions", "prepare_conditions", "a test set under fixed noise, rooms, telephone"),
         Command("manifest", "manifest", "a folder of your own recordings: manifests, splits, labels"),
         Command("check", "check_manifest", "read every recording of a manifest and name what is wrong"),
         Command("speed", "perturb_speed", "copies of a corpus at other speeds"),
@@ -57,6 +58,7 @@ GROUPS = {
         Command("follow", "follow", "run a training with a progress bar"),
         Command("health", "health", "is a pre-training healthy, and what to change if not"),
         Command("plot", "plot", "curves of pre-trainings with the bands of health, one picture and one page"),
+        Command("probe-watch", "probe_watch", "probe each new checkpoint while a run trains"),
         Command("summarize", "summarize", "what a demo run came to"),
     ],
     "Decoding and scoring": [
@@ -66,6 +68,7 @@ GROUPS = {
         Command("tune", "tune_lm", "search LM weight and word score on dev"),
         Command("score", "score", "error rates with intervals, by speaker, condition and length"),
         Command("compare", "compare", "which differences between systems hold"),
+        Command("small", "compare_small", "does pre-training help? arms at equal compute, tables, plots"),
         Command("report", "report", "one HTML page on one or more systems"),
     ],
     "Models": [
@@ -73,6 +76,7 @@ GROUPS = {
         Command("import", "import_checkpoint", "a wav2vec 2.0 from elsewhere, for pre-training or fine-tuning"),
         Command("features", "extract_features", "hidden states and codebook indices of recordings"),
         Command("probe", "probe", "what frozen features know: a CTC probe"),
+        Command("codes", "codes", "hear what the codes stand for, and which lead to which"),
         Command("benchmark", "benchmark", "measure speed and memory"),
     ],
 }

@@ -25,7 +25,7 @@ def arguments() -> argparse.Namespace:
     add("--dev", required=True, help=".tsv manifest, with .wrd, by which the best moment is chosen")
     add("--test", nargs="+", default=[], help=".tsv manifests, with .wrd, to measure on (default: dev)")
     add("--out", required=True, type=Path, help="folder for probe.json and transcripts")
-    add("--head", choices=("linear", "lstm"), default="linear", help="letters from each frame, or over a BiLSTM")
+    add("--head", choices=("linear", "lstm"), default="lstm", help="a BiLSTM before the letters, or not (default lstm)")
     add("--updates", type=int, help="the most updates (default 1500)")
     add("--patience", type=int, help="looks at dev, every 50 updates, without improvement before it stops (default 8)")
     add("--learning-rate", type=float, help="of the head (default 0.003)")

@@ -35,7 +35,8 @@ WORD_END = "|"
 class ProbeSettings:
     """How the head is trained; the defaults suit 10 minutes to an hour of labels."""
 
-    head: str = "linear"
+    # A linear layer needs far more labels: after 10 minutes it mostly says nothing (SUPERB has an LSTM too).
+    head: str = "lstm"
     lstm_width: int = 128  # of each direction
     updates: int = 1500  # at most; the learning rate falls to zero over them
     dev_interval: int = 50  # updates between two looks at dev

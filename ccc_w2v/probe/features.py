@@ -146,7 +146,7 @@ def _shard(
     device = next(encoder.network.parameters()).device
     found: dict[int, tuple[torch.Tensor, torch.Tensor | None, int]] = {}
     for batch in equal_length_batches([entry.samples for entry in entries]):
-        waves = [_wave(encoder, manifest, entries[position]) for position in batch]
+        waves = [read_wave(encoder, manifest, entries[position]) for position in batch]
         states_BTLD, codes_BTG = hidden_states(encoder, torch.stack(waves).to(device))
         states_BTLD, frames = states_BTLD[:, :, layers], states_BTLD.size(1)
         if wanted.mean:
@@ -163,7 +163,8 @@ def _shard(
     return arrays, [frames for _, _, frames in in_order]
 
 
-def _wave(encoder: Encoder, manifest: Manifest, entry: Entry) -> torch.Tensor:
+def read_wave(encoder: Encoder, manifest: Manifest, entry: Entry) -> torch.Tensor:
+    """Return a recording (S,) as the network expects it; raises InputError as read_audio does."""
     wave_S = read_audio(
         manifest.audio_path(entry),
         encoder.sample_rate,

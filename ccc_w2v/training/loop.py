@@ -12,12 +12,13 @@ from ccc_w2v.training.resume import (
     keep_schedule,
     stop_when_told,
 )
+from ccc_w2v.training.run_record import describe_runs
 
 
 def extend_training_loop() -> None:
-    """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, leave process groups, check labels.
+    """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, check labels, describe each start.
 
-    Harmless when repeated.
+    Processes leave their group at the end. Harmless when repeated.
     """
     keep_checkpoints_whole()
     keep_place_in_epoch()
@@ -27,3 +28,4 @@ def extend_training_loop() -> None:
     stop_when_collapsed()
     leave_process_group()
     check_finetuning_labels()
+    describe_runs()

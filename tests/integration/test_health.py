@@ -2,10 +2,13 @@
 
 import json
 
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ccc_w2v.files import sha256
 from ccc_w2v.training.health.history import read_history, read_verdicts
 from ccc_w2v.training.log import parse_line
+from ccc_w2v.training.run_record import read_starts
 from tests.fake_corpora import write_corpus
 from tests.integration.test_training import train
 
@@ -45,6 +48,19 @@ def test_a_collapsed_run_ends_with_its_reason_and_a_resumed_one_keeps_its_histor
     signals = set(rows[-1]) - {"update", "train_seconds"}
     assert len(signals) > 40
     assert signals <= set(logged[-1])
+    starts = read_starts(folder)
+    assert [start["after_update"] for start in starts] == [0, 3]
+    last = starts[1]
+    assert last["seed"] == 1
+    assert last["plan"].startswith("plan: 1 process")
+    assert last["versions"]["torch"]
+    assert last["manifests"][str(tmp_path / "pretrain.tsv")] == sha256(tmp_path / "pretrain.tsv")
+    config = OmegaConf.load(folder / "config.yaml")
+    assert config.model.mask_prob == 0.02
+    assert not config.task.stop_on_collapse
+
     events = EventAccumulator(str(folder / "tensorboard" / "train_inner")).Reload()
     assert signals - {"num_updates"} <= set(events.Tags()["scalars"])
+    pairs = EventAccumulator(str(folder / "tensorboard" / "pairs")).Reload()
+    assert {"codes 1", "targets 1 by cluster", "pair 1/spectrograms"} <= set(pairs.Tags()["images"])
     assert json.loads((folder / "signals.jsonl").read_text().splitlines()[0])["update"] == 1

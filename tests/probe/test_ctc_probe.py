@@ -61,7 +61,9 @@ def corpus(utterances, seed):
 
 
 TRAIN, DEV, TEST = corpus(24, 1), corpus(8, 2), corpus(8, 3)
-SETTINGS = ProbeSettings(updates=150, dev_interval=10, warmup_updates=10, learning_rate=0.02, lstm_width=8)
+SETTINGS = ProbeSettings(
+    head="linear", updates=150, dev_interval=10, warmup_updates=10, learning_rate=0.02, lstm_width=8
+)
 
 
 @pytest.fixture(scope="module", params=["linear", "lstm"])

@@ -30,7 +30,7 @@ def read_history(run: str | Path) -> list[dict[str, float]]:
     run = Path(run)
     if not run.is_dir():
         raise InputError(f"{run}: no such folder; name the folder of a training run")
-    rows = list(_without_repeats(_read_rows(run / SIGNALS) if (run / SIGNALS).is_file() else _logged_rows(run)))
+    rows = list(_without_repeats(read_rows(run / SIGNALS) if (run / SIGNALS).is_file() else _logged_rows(run)))
     if not rows:
         names = ", ".join((SIGNALS, *LOGS))
         raise InputError(f"{run}: no signals of a training (looked for {names}); train with common.log_format=json")
@@ -40,7 +40,7 @@ def read_history(run: str | Path) -> list[dict[str, float]]:
 def read_verdicts(run: str | Path) -> list[dict[str, Any]]:
     """Return the verdicts that a run has written, oldest first; none where it has written none."""
     path = Path(run) / VERDICTS
-    return list(_read_rows(path)) if path.is_file() else []
+    return list(read_rows(path)) if path.is_file() else []
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
@@ -59,19 +59,20 @@ def keep_until(path: Path, update: int) -> list[dict[str, Any]]:
     """Drop the rows after an update from a .jsonl file, which a resumed run makes again; return the others."""
     if not path.is_file():
         return []
-    rows = list(_read_rows(path))
+    rows = list(read_rows(path))
     kept = [row for row in _without_repeats(rows) if row["update"] <= update]
     if kept != rows:
         write_whole(path, "".join(json.dumps(row) + "\n" for row in kept))
     return kept
 
 
-def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a .jsonl file as they stand; a line that a kill has cut off is passed over."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
         except ValueError:
-            continue  # the last line of a run that was killed as it wrote it
+            continue
         if isinstance(row, dict) and isinstance(row.get("update"), (int, float)):
             yield row
 

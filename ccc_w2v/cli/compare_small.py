@@ -1,0 +1,119 @@
+"""Compare ways of pre-training on the corpus small: arms and seeds side by side, results.json, tables and plots.
+
+    recipes/small/compare.sh --scale small --seeds 3
+    recipes/small/compare.sh --scale small --arms none,wav2vec2,ccc_scale --seeds 3 --jobs 2
+    recipes/small/compare.sh --render
+
+The arms share data order, initial weights and everything but what recipes/small/config/arms.yaml names; lengths and
+sizes are in scales.yaml beside it. Everything is made in OUT (default exp/small/SCALE) and kept: a comparison that was
+stopped or killed continues with the same command, and arms and seeds may be added. --render writes RESULTS.md's tables
+and plots from results.json, and does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ccc_w2v.errors import InputError, exit_on_input_error
+from ccc_w2v.shared_files import shared_folder
+
+if TYPE_CHECKING:
+    from ccc_w2v.comparison.settings import LanguageModel
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--arms", default="", help="names of arms.yaml, comma-separated (default: all that can run)")
+    add("--seeds", default="3", help="how many, 1 to N; or the seeds themselves, comma-separated: 4,5,6 (default 3)")
+    add("--scale", default="small", help="lengths and sizes, a name of scales.yaml: tiny, small, gpu (default small)")
+    add("--labels", default="10m,1h", help="labelled subsets to fine-tune on, comma-separated (default 10m,1h)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where networks run (default cpu)")
+    add("--jobs", type=int, help="arms side by side (default: one for each core; 1 with cuda)")
+    add("--data", type=Path, help="folder of tools/prepare_small.py (default exp/small/data, prepared if need be)")
+    add("--source", help="folder of unpacked repositories to prepare the data from; else they are fetched")
+    add("--out", type=Path, help="folder for everything that is made (default exp/small/SCALE)")
+    add("--results", type=Path, help="file for the results (default recipes/small/results.json)")
+    add("--lm", help="n-gram model of words (ARPA, KenLM binary): decode with it too; needs flashlight-text")
+    add("--lexicon", help="words of the n-gram model, one a line")
+    add("--recipe", type=Path, help="folder of config/ and conditions/ (default recipes/small)")
+    add("--render", action="store_true", help="write RESULTS.md beside the results, from them alone")
+    return parser.parse_args()
+
+
+@exit_on_input_error
+def main() -> None:
+    options = arguments()
+    recipe = (options.recipe or shared_folder("recipes/small")).resolve()
+    results = options.results or recipe / "results.json"
+    from ccc_w2v.comparison.render import render_results
+
+    if not options.render:
+        compare(options, recipe, results)
+    for path in render_results(results, results.with_name("RESULTS.md")):
+        print(path)
+
+
+def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
+    from ccc_w2v.comparison.results import write_results
+    from ccc_w2v.comparison.run import run_comparison
+    from ccc_w2v.comparison.settings import LABELS, Settings, choose_arms, load_scale
+
+    labels = split(options.labels)
+    if unknown := [name for name in labels if name not in LABELS]:
+        raise InputError(f"--labels: unknown subset '{unknown[0]}'; available: {', '.join(LABELS)}")
+    out = (options.out or Path("exp/small") / options.scale).resolve()
+    settings = Settings(
+        recipe=recipe,
+        data=(options.data or Path("exp/small/data")).resolve(),
+        out=out,
+        arms=choose_arms(recipe, split(options.arms)),
+        scale=load_scale(recipe, options.scale),
+        seeds=read_seeds(options.seeds),
+        labels=tuple(labels),
+        device=options.device,
+        language_model=language_model(options),
+    )
+    if options.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError("--device cuda: torch finds no GPU; use --device cpu")
+    if options.data is None or options.source:
+        from ccc_w2v.corpora.small.prepare import prepare
+
+        prepare(settings.data, source=options.source)
+    side_by_side = 1 if options.device == "cuda" else len(os.sched_getaffinity(0))
+    run_comparison(settings, side_by_side if options.jobs is None else options.jobs)
+    write_results(settings, results)
+
+
+def split(text: str) -> list[str]:
+    return [part for part in text.replace(" ", "").split(",") if part]
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """Read a count, or seeds between commas."""
+    parts = split(text)
+    if not parts or not all(part.isdecimal() and int(part) > 0 for part in parts) or len(set(parts)) < len(parts):
+        raise InputError(f"--seeds {text}: expected how many, or different positive seeds between commas")
+    return tuple(map(int, parts)) if len(parts) > 1 or text.endswith(",") else tuple(range(1, int(parts[0]) + 1))
+
+
+def language_model(options: argparse.Namespace) -> LanguageModel | None:
+    from ccc_w2v.comparison.settings import LanguageModel
+
+    if (options.lm is None) != (options.lexicon is None):
+        raise InputError("--lm and --lexicon: expected both or neither")
+    if options.lm is None:
+        return None
+    for path in (options.lm, options.lexicon):
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such file; write an n-gram model with tools/train_lm.py")
+    from ccc_w2v.compat import flashlight_text
+
+    flashlight_text()
+    return LanguageModel(str(Path(options.lm).resolve()), str(Path(options.lexicon).resolve()))

@@ -1,0 +1,152 @@
+"""results.json: a row for each arm, seed, labels, condition and decoder, and which differences between arms hold."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ccc_w2v.comparison.settings import BEAM, GREEDY, PROBE, Arm, Settings
+from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.data.trn import read_trn
+from ccc_w2v.files import write_whole
+from ccc_w2v.score.bootstrap import holm, paired_bootstrap
+from ccc_w2v.score.compare import compare_texts
+from ccc_w2v.score.scorecard import LEVEL, RESAMPLES, measure_texts
+from ccc_w2v.score.wer import score
+
+SPEAKERS = "librispeech"
+# What every other arm is compared with.
+BASELINES = ("none", "wav2vec2", "wav2vec2_equal")
+
+
+def measure_comparison(settings: Settings) -> dict[str, Any]:
+    """Return rows and paired comparisons of all chains that are done; see write_results for their form."""
+    chains = [
+        (arm, seed, json.loads(path.read_text(encoding="utf-8")))
+        for arm in settings.arms
+        for seed in settings.seeds
+        if (path := settings.folder(arm, seed) / "chain.json").is_file()
+    ]
+    rows = [row for chain in chains for row in _rows(settings, *chain)]
+    return {
+        "scale": settings.scale.name,
+        "arms": {arm.name: arm.title for arm in settings.arms},
+        "rows": rows,
+        "comparisons": _comparisons(settings, [(arm, seed) for arm, seed, _ in chains]),
+    }
+
+
+def write_results(settings: Settings, path: Path) -> dict[str, Any]:
+    """Write results.json; returns it.
+
+    A row: arm, labels, condition, decoder, seed, cer, wer and their intervals (1.0 is 100 %), encoder_passes, seconds
+    (of pre-training, and of fine-tuning), commit. A comparison: arms a and b, labels, condition, decoder, the seeds
+    that both have, and for cer and wer the difference a - b with its interval and p (paired bootstrap over speakers);
+    for wer MAPSSWE's p as well, both adjusted by Holm for the pairs of one condition, and whether it holds.
+    """
+    results = measure_comparison(settings)
+    write_whole(path, json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def transcripts(settings: Settings, arm: Arm, seed: int, labels: str, decoder: str, condition: str) -> Path:
+    """Return the folder with ref.trn and hyp.trn of one cell of the table."""
+    name = PROBE if decoder == PROBE else f"{decoder}_{labels}"
+    return settings.folder(arm, seed) / name / condition
+
+
+def cells(settings: Settings) -> list[tuple[str, str, str]]:
+    """Return (labels, decoder, condition) of every measurement of an arm with a seed."""
+    decoders = [GREEDY, *([BEAM] if settings.language_model else [])]
+    tuned = [(labels, decoder) for labels in settings.labels for decoder in decoders]
+    probed = (str(settings.scale.probe["train"]).removeprefix("train_"), PROBE)
+    return [(labels, decoder, condition) for labels, decoder in (*tuned, probed) for condition in settings.conditions]
+
+
+def _rows(settings: Settings, arm: Arm, seed: int, chain: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for labels, decoder, condition in cells(settings):
+        folder = transcripts(settings, arm, seed, labels, decoder, condition)
+        measured = measure_texts(
+            read_trn(folder / "ref.trn"), read_trn(folder / "hyp.trn"), rules="none", speakers=SPEAKERS
+        )
+        rows.append(
+            {
+                "arm": arm.name,
+                "labels": labels,
+                "condition": condition,
+                "decoder": decoder,
+                "seed": seed,
+                "cer": measured["cer"]["rate"],
+                "cer_interval": measured["cer"]["interval"],
+                "wer": measured["wer"]["rate"],
+                "wer_interval": measured["wer"]["interval"],
+                "encoder_passes": chain["encoder_passes"],
+                "seconds": chain["pretraining_seconds"],
+                "finetuning_seconds": chain["finetuning_seconds"].get(labels) if decoder != PROBE else None,
+                "commit": chain["commit"],
+            }
+        )
+    return rows
+
+
+def _comparisons(settings: Settings, chains: Sequence[tuple[Arm, int]]) -> list[dict[str, Any]]:
+    seeds_of = {arm.name: [seed for other, seed in chains if other is arm] for arm, _ in chains}
+    arms = {arm.name: arm for arm, _ in chains}
+    pairs = [
+        (a, b, seeds)
+        for b, a in itertools.combinations(seeds_of, 2)
+        if b in BASELINES and (seeds := [seed for seed in seeds_of[a] if seed in seeds_of[b]])
+    ]
+    compared = []
+    for labels, decoder, condition in cells(settings):
+        together = [
+            {
+                **{"a": a, "b": b, "labels": labels, "condition": condition, "decoder": decoder, "seeds": seeds},
+                **_compare(settings, arms[a], arms[b], seeds, (labels, decoder, condition)),
+            }
+            for a, b, seeds in pairs
+        ]
+        compared += _adjusted(together)
+    return compared
+
+
+def _compare(
+    settings: Settings, a: Arm, b: Arm, seeds: Sequence[int], cell: tuple[str, str, str]
+) -> dict[str, dict[str, Any]]:
+    """Compare two arms on the utterances of all seeds; the bootstrap takes a speaker's of every seed together."""
+    references: dict[str, str] = {}
+    texts: dict[str, dict[str, str]] = {a.name: {}, b.name: {}}
+    for arm in (a, b):
+        for seed in seeds:
+            folder = transcripts(settings, arm, seed, *cell)
+            references |= {f"seed{seed}-{name}": text for name, text in read_trn(folder / "ref.trn").items()}
+            texts[arm.name] |= {f"seed{seed}-{name}": text for name, text in read_trn(folder / "hyp.trn").items()}
+    words = compare_texts(references, texts, rules="none", speakers=SPEAKERS)["pairs"][0]
+    letters = [score(references, texts[arm.name], "char") for arm in (a, b)]
+    errors_a, errors_b = ([counts.errors for counts in scored.utterances.values()] for scored in letters)
+    difference = paired_bootstrap(
+        errors_a,
+        errors_b,
+        [counts.words for counts in letters[0].utterances.values()],
+        [name.split("-")[1] for name in references],
+        generator=generator_for(0, "bootstrap char"),
+        resamples=RESAMPLES,
+        level=LEVEL,
+    )
+    return {"cer": difference and asdict(difference), "wer": words["bootstrap"], "mapsswe": words["matched_pairs"]}
+
+
+def _adjusted(together: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Adjust the p-values of the pairs of one condition for their number; a test without data says nothing."""
+    for test in ("cer", "wer", "mapsswe"):
+        found = [(row[test] or {}).get("p") for row in together]
+        for row, adjusted in zip(together, holm([1.0 if p is None else p for p in found]), strict=True):
+            row[f"{test}_p_adjusted"] = adjusted
+    for row in together:
+        row["holds"] = max(row["wer_p_adjusted"], row["mapsswe_p_adjusted"]) < 1 - LEVEL
+    return together

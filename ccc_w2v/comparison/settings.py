@@ -1,0 +1,181 @@
+"""What a comparison consists of: arms and scales from the recipe's YAMLs, seeds, folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.errors import InputError
+
+# Parts of a configuration whose keys fairseq knows only after it has read the YAML.
+COMPONENTS = ("task", "model", "criterion", "optimizer", "lr_scheduler")
+LABELS = ("10m", "1h")
+CLEAN = "clean"
+GREEDY, BEAM, PROBE = "greedy", "lm", "probe"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of pre-training: passes of the network in each update, updates in terms of the scale's, overrides."""
+
+    name: str
+    title: str
+    passes: int
+    updates: int
+    needs: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Lengths and sizes: updates of an arm with two passes, updates between checkpoints, overrides, the probe's."""
+
+    name: str
+    updates: int
+    save: int
+    pretrain: Mapping[str, Any]
+    finetune: Mapping[str, Any]
+    finetune_updates: Mapping[str, int]
+    probe: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """An n-gram model of words and its lexicon, and how they weigh in the search."""
+
+    lm: str
+    lexicon: str
+    beam: int = 50
+    lm_weight: float = 2.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole comparison. ``data`` is a folder of tools/prepare_small.py, ``out`` holds everything that is made."""
+
+    recipe: Path
+    data: Path
+    out: Path
+    arms: tuple[Arm, ...]
+    scale: Scale
+    seeds: tuple[int, ...]
+    labels: tuple[str, ...] = LABELS
+    device: str = "cpu"
+    language_model: LanguageModel | None = None
+
+    @property
+    def conditions(self) -> dict[str, Path]:
+        """Manifests of the test set: as it is, and under each condition of the recipe."""
+        noisy = sorted((self.recipe / "conditions").glob("*.yaml"))
+        return {CLEAN: self.data / "test.tsv"} | {
+            path.stem: self.data / "conditions" / f"test_{path.stem}.tsv" for path in noisy
+        }
+
+    def folder(self, arm: Arm, seed: int) -> Path:
+        """Return the folder of an arm's run with a seed."""
+        return self.out / arm.name / f"seed{seed}"
+
+    def pretraining_updates(self, arm: Arm) -> int:
+        """Return how many updates an arm is pre-trained for."""
+        return arm.updates * self.scale.updates
+
+    def encoder_passes(self, arm: Arm) -> int:
+        """Return how often an arm's pre-training runs the network over an update's audio."""
+        return arm.passes * self.pretraining_updates(arm)
+
+
+def load_arms(recipe: Path) -> dict[str, Arm]:
+    """Read the recipe's arms by name, in the order of the file."""
+    rows = _read(recipe / "config/arms.yaml")
+    return {
+        name: Arm(name, row["title"], row["passes"], row["updates"], row.get("needs", ""), row.get("set", {}))
+        for name, row in rows.items()
+    }
+
+
+def choose_arms(recipe: Path, names: Sequence[str]) -> tuple[Arm, ...]:
+    """Return the arms of these names (all that can run, for none), in the order of the file.
+
+    Raises InputError for a name that is unknown or comes twice, and for an arm that needs a setting which this version
+    does not have.
+    """
+    arms = load_arms(recipe)
+    if unknown := [name for name in names if name not in arms]:
+        raise InputError(f"unknown arm '{unknown[0]}'; available: {', '.join(arms)}")
+    if len(set(names)) < len(names):
+        raise InputError(f"found the arms {', '.join(names)}; expected each once")
+    for name in names:
+        if arms[name].needs and not _has_setting(arms[name].needs):
+            raise InputError(f"arm {name} needs {arms[name].needs}, which this version does not have; leave it out")
+    chosen = names or [name for name, arm in arms.items() if not arm.needs or _has_setting(arm.needs)]
+    return tuple(arm for name, arm in arms.items() if name in chosen)
+
+
+def load_scale(recipe: Path, name: str) -> Scale:
+    """Read one scale of the recipe; raises InputError for an unknown one."""
+    scales = _read(recipe / "config/scales.yaml")
+    if name not in scales:
+        raise InputError(f"unknown scale '{name}'; available: {', '.join(scales)}")
+    return Scale(name, **scales[name])
+
+
+def check_data(settings: Settings) -> None:
+    """Raise InputError where the prepared corpus lacks a list that the comparison reads."""
+    lists = ("unlabelled", "dev", "test", *(f"train_{labels}" for labels in settings.labels))
+    for name in lists:
+        read_manifest(settings.data / f"{name}.tsv")
+
+
+def key_overrides(base: Path, values: Mapping[str, Any]) -> list[str]:
+    """Return command-line overrides of a YAML: a key of a component that it does not name takes a plus."""
+    named = _read(base)
+    return [
+        f"{'+' if key.split('.')[0] in COMPONENTS and not _names(named, key) else ''}{key}={_shown(value)}"
+        for key, value in values.items()
+    ]
+
+
+def as_record(settings: Settings) -> dict[str, Any]:
+    """Return what decides a comparison's numbers, as plain data."""
+    record = dataclasses.asdict(settings)
+    return json.loads(json.dumps({key: record[key] for key in ("scale", "labels", "device", "language_model")}))
+
+
+def _has_setting(name: str) -> bool:
+    from ccc_w2v.criterion import CccCriterionConfig
+
+    section, key = name.split(".")
+    assert section == "criterion", name
+    return key in {one.name for one in dataclasses.fields(CccCriterionConfig)}
+
+
+def _names(config: Mapping[str, Any], key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(config, Mapping) or part not in config:
+            return False
+        config = config[part]
+    return True
+
+
+def _shown(value: Any) -> str:
+    """Write a value as hydra's command line wants it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and any(sign in value for sign in "[](){},+* "):
+        return f"'{value}'"
+    if isinstance(value, list):
+        return f"[{','.join(map(_shown, value))}]"
+    return str(value)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; --recipe takes the folder recipes/small of a checkout")
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

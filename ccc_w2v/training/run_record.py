@@ -1,0 +1,134 @@
+"""A run's folder explains itself: config.yaml, and in run.json how each start of the run was made.
+
+The settings as fairseq resolved them, the code's commit, package versions, checksums of the manifests, seed, plan,
+devices: with the log, signals.jsonl, verdicts.jsonl and TensorBoard beside them a later reader needs nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import logging
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+import ccc_w2v
+from ccc_w2v.data.manifest import write_whole
+from ccc_w2v.files import sha256
+from ccc_w2v.training.health.history import folder_of_run
+
+logger = logging.getLogger(__name__)
+
+RECORD, CONFIG = "run.json", "config.yaml"
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "fairseq",
+    "fairseq-fixed",
+    "numpy",
+    "omegaconf",
+    "hydra-core",
+    "faiss-cpu",
+    "faiss-gpu",
+)
+MANIFEST_SETTINGS = ("noise_manifest", "music_manifest", "babble_manifest", "rir_manifest")
+
+
+@functools.cache
+def describe_runs() -> None:
+    """Let each start of a training of ours write what it is made from, once its checkpoint is read."""
+    from fairseq import checkpoint_utils
+
+    load = checkpoint_utils.load_checkpoint
+
+    @functools.wraps(load)
+    def load_checkpoint(cfg: Any, trainer: Any, **passthrough: Any) -> Any:
+        loaded = load(cfg, trainer, **passthrough)
+        if trainer.is_data_parallel_master and hasattr(trainer.task, "describe"):
+            folder = folder_of_run(cfg.save_dir)
+            try:
+                write_start(folder, trainer.cfg, trainer.task.describe(), trainer.get_num_updates())
+            except OSError as error:
+                # A run is worth more than its description.
+                logger.warning(f"{folder / RECORD}: cannot be written ({error.strerror})")
+        return loaded
+
+    checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+def write_start(folder: Path, cfg: Any, plan: str, update: int) -> None:
+    """Add a start after ``update`` updates to run.json and write the resolved settings to config.yaml."""
+    settings: Any = OmegaConf.to_container(OmegaConf.create(cfg), resolve=True)
+    write_whole(folder / CONFIG, "# What this run was last started with, resolved.\n" + OmegaConf.to_yaml(settings))
+    start = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "after_update": update,
+        "command": sys.argv,
+        "plan": plan,
+        "seed": settings["common"]["seed"],
+        "code": code_version(),
+        "versions": versions(),
+        "devices": devices(settings["distributed_training"]["distributed_world_size"]),
+        "manifests": manifests(settings),
+    }
+    write_whole(folder / RECORD, json.dumps({"starts": [*read_starts(folder), start]}, indent=2) + "\n")
+
+
+def read_starts(folder: Path) -> list[dict[str, Any]]:
+    """Return how a run was started, oldest first; none where nothing says so."""
+    try:
+        return list(json.loads((folder / RECORD).read_text(encoding="utf-8"))["starts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def code_version() -> dict[str, Any]:
+    """Return the package's version and, of a checkout, its commit and whether its tracked files have been changed."""
+    code: dict[str, Any] = {"ccc_w2v": ccc_w2v.__version__}
+    root = Path(__file__).resolve().parents[2]
+    if (root / ".git").exists():
+        code["commit"] = _git(root, "rev-parse", "HEAD")
+        code["changed"] = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    return code
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a training's numbers, where they are installed."""
+    known = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            known[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return known
+
+
+def devices(processes: int) -> dict[str, Any]:
+    """Return how many processes run on what."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {"processes": processes, "device": device, "cuda": torch.version.cuda if torch.cuda.is_available() else None}
+
+
+def manifests(settings: dict[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of every manifest and pipeline that the settings name and that is a file."""
+    task, dataset = settings["task"], settings["dataset"]
+    splits = [dataset["train_subset"], *(dataset.get("valid_subset") or "").split(",")]
+    paths = [Path(task["data"]) / f"{split}.tsv" for split in splits if split]
+    paths += [Path(task[name]) for name in (*MANIFEST_SETTINGS, "augment") if task.get(name)]
+    return {str(path): sha256(path) for path in dict.fromkeys(paths) if path.is_file()}

@@ -1,0 +1,53 @@
+"""Overrides, seeds and results of a comparison, without running one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ccc_w2v.comparison.render import render_results
+from ccc_w2v.comparison.results import _adjusted
+from ccc_w2v.comparison.settings import key_overrides
+from ccc_w2v.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_overrides_take_a_plus_where_a_component_does_not_name_the_key():
+    values = {
+        "criterion._name": "wav2vec",
+        "criterion.infonce": True,
+        "criterion.loss_weights": [0.1, 10],
+        "model.conv_feature_layers": "[(16,10,5)] + [(16,3,2)]*4",
+        "common.fp16": True,
+        "task.data": "/a b",
+    }
+    assert key_overrides(ROOT / "recipes/small/config/pretrain.yaml", values) == [
+        "criterion._name=wav2vec",
+        "+criterion.infonce=true",
+        "+criterion.loss_weights=[0.1,10]",
+        "model.conv_feature_layers='[(16,10,5)] + [(16,3,2)]*4'",
+        "common.fp16=true",
+        "task.data='/a b'",
+    ]
+
+
+def test_p_values_are_adjusted_for_the_pairs_of_a_condition():
+    rows = [
+        {"cer": {"p": 0.01}, "wer": {"p": 0.02}, "mapsswe": {"p": 0.01}},
+        {"cer": None, "wer": None, "mapsswe": {"p": None}},
+    ]
+    first, second = _adjusted(rows)
+    assert (first["cer_p_adjusted"], first["wer_p_adjusted"]) == (0.02, 0.04)
+    assert first["holds"]
+    assert second["wer_p_adjusted"] == 1.0
+    assert not second["holds"]
+
+
+@pytest.mark.parametrize("content", ["{", '{"rows": []}', "[]"])
+def test_what_are_no_results_is_said(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(InputError, match=r"results.json: (no results|holds no row)"):
+        render_results(tmp_path / "results.json", tmp_path / "RESULTS.md")
+    assert not (tmp_path / "RESULTS.md").exists()

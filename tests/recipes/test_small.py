@@ -1,0 +1,331 @@
+"""recipes/small: its configurations, and the whole comparison on a tiny corpus in the archives' layouts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq import criterions, tasks
+
+from ccc_w2v.checkpoint.read import load_checkpoint
+from ccc_w2v.comparison.chain import pretraining_overrides
+from ccc_w2v.comparison.initial import write_initial
+from ccc_w2v.comparison.settings import Settings, choose_arms, key_overrides, load_arms, load_scale
+from ccc_w2v.corpora.small import prepare as small
+from ccc_w2v.errors import InputError
+from ccc_w2v.planning.recipe import build_model, compose_config
+from tests.corpora.small.fake_small import pinned_lists, write_repositories
+from tests.run_tool import one_line_error, run_with
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes/small"
+ARMS = load_arms(RECIPE)
+RUN = ("none", "wav2vec2", "ccc_scale")
+CONDITIONS = ("clean", "noise10", "telephone")
+
+
+def settings(arms=(), scale="small", **changed):
+    values = {"recipe": RECIPE, "data": Path("/data"), "out": Path("/out"), "seeds": (1,)}
+    return Settings(
+        **{**values, "arms": choose_arms(RECIPE, list(arms)), "scale": load_scale(RECIPE, scale), **changed}
+    )
+
+
+def composed(arm, scale="small"):
+    held = settings([arm], scale)
+    return compose_config(RECIPE / "config/pretrain.yaml", pretraining_overrides(held, held.arms[0], 1))
+
+
+@pytest.mark.parametrize(
+    ("arm", "scale"),
+    [*((name, "tiny") for name in ARMS), ("ccc_scale", "small"), ("wav2vec2", "gpu")],
+)
+def test_every_arm_builds_at_every_scale(arm, scale):
+    config = composed(arm, scale)
+    assert sum(parameter.numel() for parameter in build_model(config).parameters()) > 1000
+    criterions.build_criterion(config.criterion, tasks.setup_task(config.task))
+
+
+def test_arms_differ_in_what_is_named_alone():
+    base, changed = composed("ccc_scale"), {}
+    for arm in ARMS:
+        config = composed(arm)
+        for part in ("task", "dataset", "model", "optimizer", "optimization", "common"):
+            for key in base[part]:
+                # The task's is the optimisation's.
+                if (part, key) != ("task", "max_update") and config[part][key] != base[part][key]:
+                    changed.setdefault(arm, set()).add(f"{part}.{key}")
+    assert changed["wav2vec2"] == {"task.views", "task.augment"}
+    assert changed["wav2vec2_equal"] == {"task.views", "task.augment", "optimization.max_update"}
+    assert changed["wav2vec2_augmented"] == {"task.views"}
+    assert changed["clustering"] == {"task.augment", "optimization.max_update"}
+    assert changed["ccc_one_context"] == {"optimization.max_update"}
+    assert not changed.keys() & {"cross", "ccc_weight", "ccc_remove"}
+
+
+def test_compute_is_equal_where_it_should_be():
+    every = settings()
+    passes = {arm.name: every.encoder_passes(arm) for arm in every.arms}
+    two_views = passes["ccc_scale"]
+    assert passes["none"] == 0
+    assert passes["wav2vec2"] == two_views // 2
+    equal = set(passes) - {"none", "wav2vec2", "wav2vec2_augmented"}
+    assert {passes[name] for name in equal} == {two_views}
+    assert len(every.arms) == len(ARMS) == 10
+    updates = {arm.name: every.pretraining_updates(arm) for arm in every.arms}
+    assert updates["wav2vec2_equal"] == 2 * updates["ccc_scale"]
+
+
+def test_an_arm_that_needs_a_setting_is_refused_until_it_is_there(monkeypatch):
+    import dataclasses
+
+    from ccc_w2v import criterion
+
+    fields = [("contexts", str, dataclasses.field(default="both"))]
+    with_it = dataclasses.make_dataclass("With", fields, bases=(criterion.CccCriterionConfig,))
+    without = dataclasses.make_dataclass("Without", [])
+    monkeypatch.setattr(criterion, "CccCriterionConfig", without)
+    with pytest.raises(InputError, match=r"arm ccc_one_context needs criterion.contexts, which this version does not"):
+        choose_arms(RECIPE, ["ccc_one_context"])
+    assert "ccc_one_context" not in {arm.name for arm in choose_arms(RECIPE, [])}
+    monkeypatch.setattr(criterion, "CccCriterionConfig", with_it)
+    assert [arm.name for arm in choose_arms(RECIPE, ["ccc_one_context"])] == ["ccc_one_context"]
+
+
+@pytest.mark.parametrize("labels", ["10m", "1h"])
+@pytest.mark.parametrize("scale", ["tiny", "small", "gpu"])
+def test_finetuning_composes(scale, labels, tmp_path):
+    held = load_scale(RECIPE, scale)
+    values = {"task.data": str(tmp_path), "model.w2v_path": "x.pt", "dataset.train_subset": f"train_{labels}"}
+    values |= {"optimization.max_update": held.finetune_updates[labels], **held.finetune}
+    config = compose_config(RECIPE / "config/finetune.yaml", key_overrides(RECIPE / "config/finetune.yaml", values))
+    assert config.optimization.max_update == held.finetune_updates[labels]
+    assert config.task.labels == "ltr"
+    # Below 1 fairseq ends with "this should never happens" as soon as it draws no channel.
+    width = composed("ccc_scale", scale).model.encoder_embed_dim
+    assert config.model.mask_channel_prob * width / config.model.mask_channel_length >= 1
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A prepared small corpus of fake archives, and a copy of the recipe with two conditions beside clean."""
+    folder = tmp_path_factory.mktemp("small")
+    repositories = write_repositories(folder / "repositories")
+    lists = pinned_lists(repositories)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small, "pinned_list", lists.__getitem__)
+        small.prepare(folder / "data", source=repositories)
+    shutil.copytree(
+        RECIPE, folder / "recipe", ignore=shutil.ignore_patterns("noise0*", "noise20*", "rooms*", "results*")
+    )
+    return folder
+
+
+def arguments(place, out, *others):
+    named = [
+        "--recipe",
+        place / "recipe",
+        "--data",
+        place / "data",
+        "--out",
+        out,
+        "--results",
+        out.parent / "results.json",
+    ]
+    return [*map(str, named), "--scale", "tiny", "--labels", "10m", "--seeds", "1", "--jobs", "1", *others]
+
+
+def compare(place, out, *others):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "tools/compare_small.py"), *arguments(place, out, *others)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=out.parent
+    )
+
+
+def wait_for(what, process):
+    while not what():
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def finished(place):
+    """A comparison of three arms, killed while the first is being pre-trained, then run to its end; its folder."""
+    out = place / "run/out"
+    out.parent.mkdir()
+    saved = out / "ccc_scale/seed1/pretrain/checkpoints/checkpoint_last.pt"
+    process = compare(place, out, "--arms", "ccc_scale")
+    wait_for(saved.is_file, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "ccc_scale/seed1/chain.json").exists()
+    process = compare(place, out, "--arms", ",".join(RUN))
+    printed, _ = process.communicate()
+    assert process.returncode == 0, printed[-3000:]
+    return out
+
+
+def test_the_comparison_ends_with_a_row_for_every_cell(finished):
+    results = json.loads((finished.parent / "results.json").read_text())
+    rows = {(row["arm"], row["labels"], row["decoder"], row["condition"]): row for row in results["rows"]}
+    measured = (("10m", "greedy"), ("1h", "probe"))
+    assert set(rows) == {(arm, *cell, condition) for arm in RUN for cell in measured for condition in CONDITIONS}
+    for row in rows.values():
+        assert row["cer_interval"][0] <= row["cer"] <= row["cer_interval"][1]
+        assert row["wer"] >= 0
+        assert row["seed"] == 1
+        assert row["commit"]
+    passes = {row["arm"]: row["encoder_passes"] for row in results["rows"]}
+    assert passes == {"none": 0, "wav2vec2": 4, "ccc_scale": 8}
+    assert rows["ccc_scale", "10m", "greedy", "clean"]["seconds"] > 0
+    pairs = {(row["a"], row["b"]) for row in results["comparisons"]}
+    assert pairs == {("wav2vec2", "none"), ("ccc_scale", "none"), ("ccc_scale", "wav2vec2")}
+    assert len(results["comparisons"]) == 3 * len(measured) * len(CONDITIONS)
+
+
+def test_a_paired_difference_is_that_of_the_rows(finished):
+    results = json.loads((finished.parent / "results.json").read_text())
+    for pair in results["comparisons"]:
+        a, b = (
+            next(
+                row
+                for row in results["rows"]
+                if row["arm"] == arm and all(row[key] == pair[key] for key in ("labels", "condition", "decoder"))
+            )
+            for arm in (pair["a"], pair["b"])
+        )
+        for measure in ("cer", "wer"):
+            assert pair[measure]["value"] == pytest.approx(a[measure] - b[measure])
+
+
+def test_the_killed_pretraining_ends_as_one_that_ran_through(place, finished, tmp_path):
+    held = settings(["ccc_scale"], "tiny", recipe=place / "recipe", data=place / "data")
+    command = [str(Path(sys.executable).with_name("fairseq-hydra-train"))]
+    command += ["--config-dir", str(RECIPE / "config"), "--config-name", "pretrain", f"hydra.run.dir={tmp_path}"]
+    command += [
+        f"common.user_dir={ROOT / 'ccc_w2v'}",
+        *pretraining_overrides(held, held.arms[0], 1),
+        "common.cpu=true",
+    ]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    straight = load_checkpoint(tmp_path / "checkpoints/checkpoint_last.pt")["model"]
+    killed = load_checkpoint(finished / "ccc_scale/seed1/pretrain/checkpoints/checkpoint_last.pt")["model"]
+    assert all(torch.equal(killed[name], tensor) for name, tensor in straight.items())
+    assert "Loaded checkpoint" in (finished / "ccc_scale/seed1/pretrain/train.log").read_text()
+
+
+def test_arms_begin_with_the_weights_of_the_arm_without_pretraining(place, finished, tmp_path):
+    held = settings(["wav2vec2"], "tiny", recipe=place / "recipe", data=place / "data")
+    for seed in (1, 2):
+        write_initial(
+            RECIPE / "config/pretrain.yaml", pretraining_overrides(held, held.arms[0], seed), tmp_path / f"{seed}"
+        )
+    initial, other = (load_checkpoint(tmp_path / f"{seed}")["model"] for seed in (1, 2))
+    without = load_checkpoint(finished / "none/seed1/plain.pt")["model"]
+    assert all(torch.equal(without[name], tensor) for name, tensor in initial.items())
+    assert not torch.equal(other["post_extract_proj.weight"], initial["post_extract_proj.weight"])
+    # A learning rate of zero trains nothing.
+    overrides = pretraining_overrides(held, held.arms[0], 1) + ["optimization.lr=[0]", "optimization.max_update=1"]
+    command = [str(Path(sys.executable).with_name("fairseq-hydra-train"))]
+    command += [
+        "--config-dir",
+        str(RECIPE / "config"),
+        "--config-name",
+        "pretrain",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    ]
+    command += [f"common.user_dir={ROOT / 'ccc_w2v'}", *overrides, "common.cpu=true"]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    trained = load_checkpoint(tmp_path / "run/checkpoints/checkpoint_last.pt")["model"]
+    assert all(torch.equal(trained[name], tensor) for name, tensor in initial.items())
+
+
+def test_nothing_is_done_twice(place, finished):
+    logs = {path: path.stat().st_size for path in finished.rglob("train.log")}
+    before = (finished.parent / "results.json").read_text()
+    process = compare(place, finished, "--arms", ",".join(RUN))
+    assert process.communicate()
+    assert process.returncode == 0
+    assert {path: path.stat().st_size for path in finished.rglob("train.log")} == logs
+    assert (finished.parent / "results.json").read_text() == before
+
+
+def test_tables_and_plots_come_from_the_results_alone(finished, tmp_path, capsys):
+    shutil.copy(finished.parent / "results.json", tmp_path)
+    (tmp_path / "RESULTS.md").write_text("# Small\n\nWords by hand.\n")
+    for _ in range(2):
+        assert run_with("compare_small", "--render", "--results", tmp_path / "results.json") == 0
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert text.startswith("# Small\n\nWords by hand.\n")
+    assert text.count("| CER, % |") == 2
+    results = json.loads((tmp_path / "results.json").read_text())
+    row = results["rows"][0]
+    low, high = row["cer_interval"]
+    assert f"{100 * row['cer']:.1f} ({100 * low:.1f} to {100 * high:.1f})" in text
+    assert "no pre-training" in text
+    assert "| wav2vec 2.0 | 4 |" in text
+    for plot in ("results_10m_greedy.svg", "results_1h_probe.svg"):
+        assert f"]({plot})" in text
+        assert "telephone" in (tmp_path / plot).read_text()
+
+
+def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
+    shutil.copytree(place / "recipe", tmp_path / "recipe")
+    arms = tmp_path / "recipe/config/arms.yaml"
+    arms.write_text(arms.read_text().replace("criterion.scale_factor: 1.0", "criterion.scale_factor: 7.0"))
+    changed = {**{"place": tmp_path}, "data": place / "data"}
+    (tmp_path / "data").symlink_to(changed["data"])
+    (tmp_path / "run").mkdir()
+    process = compare(tmp_path, tmp_path / "run/out", "--arms", "cross,none")
+    printed, _ = process.communicate()
+    assert process.returncode == 2
+    assert "1 of 2 runs failed: cross with seed 1" in printed
+    assert "criterion.scale_factor=7.0" in printed
+    assert (tmp_path / "run/out/none/seed1/chain.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--arms", "ccc,none"], "unknown arm 'ccc'; available: none, wav2vec2"),
+        (["--arms", "none,none"], "expected each once"),
+        (["--scale", "huge"], "unknown scale 'huge'; available: tiny, small, gpu"),
+        (["--seeds", "0"], "--seeds 0: expected how many"),
+        (["--seeds", "1,1"], "different positive seeds"),
+        (["--labels", "5m"], "unknown subset '5m'; available: 10m, 1h"),
+        (["--jobs", "0"], "--jobs 0"),
+        (["--lm", "x.arpa"], "expected both or neither"),
+        (["--lm", "x.arpa", "--lexicon", "y"], "x.arpa: no such file"),
+        (["--device", "cuda"], "torch finds no GPU"),
+        (["--data", "nothing"], "unlabelled.tsv: no such manifest"),
+        (["--recipe", "nothing"], "--recipe takes the folder recipes/small"),
+        (["--render", "--results", "none.json"], "none.json: no such results"),
+    ],
+)
+def test_bad_options_are_one_line(place, tmp_path, capsys, monkeypatch, options, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert run_with("compare_small", *arguments(place, tmp_path / "out"), *options) == 2
+    assert message in one_line_error(capsys)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*/seed*"))
+
+
+def test_another_scale_does_not_take_the_folder(place, finished, capsys):
+    options = arguments(place, finished)
+    options[options.index("tiny")] = "small"
+    assert run_with("compare_small", *options) == 2
+    assert "made with other settings (scale)" in one_line_error(capsys)
+
+
+def test_compare_sh_is_the_tool():
+    done = subprocess.run([RECIPE / "compare.sh", "--help"], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0
+    assert "--scale" in done.stdout
