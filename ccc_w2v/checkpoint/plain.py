@@ -31,8 +31,10 @@ PRETRAINED_MODELS = ("ccc_wav2vec2", "wav2vec2")
 FINETUNED_MODEL = "wav2vec_ctc"
 
 
-def export_plain(checkpoint: str | Path, out: str | Path, *, overwrite: bool = False) -> list[Path]:
+def export_plain(checkpoint: str | Path, out: str | Path, *, overwrite: bool = False, half: bool = False) -> list[Path]:
     """Write ``checkpoint`` to ``out`` for unmodified fairseq; returns the files written.
+
+    ``half`` rounds the weights to float16, for half the size: whoever loads them has a float32 model again.
 
     A fine-tuned model's dictionary is written beside it as dict.<labels>.txt: fairseq loads the model with
     ``load_model_ensemble_and_task([out], arg_overrides={"data": <that folder>})``.
@@ -44,6 +46,8 @@ def export_plain(checkpoint: str | Path, out: str | Path, *, overwrite: bool = F
     refuse_existing(out, overwrite)
     plain = to_plain(load_checkpoint(checkpoint))
     load_plain(plain, checkpoint)
+    if half:
+        plain["model"] = {name: tensor.half() for name, tensor in plain["model"].items()}
     return write_plain(plain, out, overwrite=overwrite)
 
 

@@ -24,6 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace what is there")
     add("--sentencepiece", metavar="MODEL", help="sentencepiece .model of the labels, if they are pieces")
     add("--push", metavar="USER/NAME", help="upload the folder to this repository of the Hub; a new one is private")
+    add("--half", action="store_true", help="fairseq: weights in float16, for half the size")
     add("--int8", action="store_true", help="onnx: int8 weights; prints WER on --manifest with fp32 and int8 weights")
     both.add_argument("--audio", nargs="+", default=[], metavar="F", help="recordings to compare the outputs on")
     both.add_argument("--manifest", metavar="TSV", help="also compare on the first utterances of this manifest")
@@ -37,6 +38,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--{', --'.join(hugging)} are for --to huggingface")
     if arguments.to == "fairseq" and (arguments.audio or arguments.manifest):
         parser.error("--audio and --manifest compare outputs: a plain checkpoint keeps the same tensors")
+    if arguments.half and arguments.to != "fairseq":
+        parser.error("--half is for --to fairseq")
     if arguments.int8 and (arguments.to != "onnx" or not arguments.manifest):
         parser.error("--int8 is for --to onnx, with a --manifest that has a .wrd beside it")
     return arguments
@@ -54,7 +57,7 @@ def main() -> int:
     if arguments.to == "fairseq":
         from ccc_w2v.checkpoint.plain import export_plain
 
-        for path in export_plain(source, out, overwrite=overwrite):
+        for path in export_plain(source, out, overwrite=overwrite, half=arguments.half):
             print(f"wrote {path}")
         return 0
     if arguments.to == "onnx":

@@ -93,6 +93,8 @@ def pretraining_overrides(settings: Settings, arm: Arm, seed: int) -> list[str]:
         "common.seed": seed,
         "optimization.max_update": updates,
         "lr_scheduler.warmup_updates": updates // 10,
+        # From 2 to 0.5 in half of the updates, however many there are.
+        "model.latent_temp": [2.0, 0.5, round(0.25 ** (2 / updates), 6)],
         "checkpoint.save_interval_updates": settings.scale.save,
         "dataset.validate_interval_updates": settings.scale.save,
         **settings.scale.pretrain,

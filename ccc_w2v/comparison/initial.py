@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 
 from ccc_w2v.checkpoint.plain import to_plain, write_plain
 from ccc_w2v.planning.recipe import compose_config
@@ -21,4 +22,6 @@ def write_initial(config: Path, overrides: Sequence[str], out: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         utils.set_torch_seed(cfg.common.seed)
         model = task.build_model(cfg.model)
-    write_plain(to_plain({"cfg": cfg, "model": model.state_dict(), "optimizer_history": []}), out, overwrite=True)
+    # With values in place of interpolations, which a checkpoint must not hold.
+    values = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    write_plain(to_plain({"cfg": values, "model": model.state_dict(), "optimizer_history": []}), out, overwrite=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import itertools
 import os
 import pathlib
@@ -38,10 +39,14 @@ SECRET = "hunter2-in-the-environment"
 Reader = Callable[[pathlib.Path, pathlib.Path, list[pathlib.Path]], Any]
 
 
+_tuned = functools.cache(finetuned_state)
+
+
 def _finetune(path: pathlib.Path) -> Any:
     """Build what fairseq's fine-tuning builds from model.w2v_path."""
-    model = {**finetuned_state()["cfg"]["model"], "w2v_path": str(path), "w2v_args": None, "normalize": False}
-    task = Namespace(target_dictionary=finetuned_state()["task_state"]["target_dictionary"])
+    tuned = _tuned()
+    model = {**tuned["cfg"]["model"], "w2v_path": str(path), "w2v_args": None, "normalize": False}
+    task = Namespace(target_dictionary=tuned["task_state"]["target_dictionary"])
     return Wav2VecCtc.build_model(OmegaConf.create(model), task)
 
 

@@ -177,6 +177,24 @@ def test_export_of_an_export_is_the_same(make, save, tmp_path):
     assert {key: first[key] for key in first if key != "model"} == {key: second[key] for key in first if key != "model"}
 
 
+def test_half_precision_takes_half_the_size_and_loads_into_a_single_precision_model(tmp_path):
+    state = pretrained_state()
+    state["model"] = tiny_ccc(seed=5).state_dict()
+    torch.save(state, tmp_path / "checkpoint.pt")
+    sizes = []
+    for half in (False, True):
+        (path,) = export_plain(tmp_path / "checkpoint.pt", tmp_path / f"{half}.pt", half=half)
+        sizes.append(path.stat().st_size)
+    # The rest of the file is names and settings.
+    weights = sum(tensor.numel() for tensor in state["model"].values())
+    assert sizes[0] - sizes[1] == pytest.approx(2 * weights, rel=0.02)
+    model = tiny_ccc(seed=6)
+    model.load_state_dict(torch.load(tmp_path / "True.pt", weights_only=True)["model"], strict=True)
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == torch.float32
+        torch.testing.assert_close(tensor, state["model"][name], rtol=1e-3, atol=1e-7)
+
+
 def test_existing_target_is_refused_unless_overwritten(save, tmp_path):
     out = tmp_path / "plain.pt"
     out.write_text("precious")

@@ -15,7 +15,7 @@ from fairseq.optim import lr_scheduler
 from hydra._internal.utils import create_config_search_path
 from omegaconf import OmegaConf, open_dict
 
-from ccc_w2v.checkpoint.plain import parse_conv_layers
+from ccc_w2v.checkpoint.evaluated import parse_conv_layers
 from ccc_w2v.checkpoint.read import load_untrusted
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import make_plan

@@ -64,10 +64,13 @@ def test_arms_differ_in_what_is_named_alone():
                 if (part, key) != ("task", "max_update") and config[part][key] != base[part][key]:
                     changed.setdefault(arm, set()).add(f"{part}.{key}")
     assert changed["wav2vec2"] == {"task.views", "task.augment"}
-    assert changed["wav2vec2_equal"] == {"task.views", "task.augment", "optimization.max_update"}
+    assert changed["wav2vec2_equal"] == {
+        *("task.views", "task.augment", "optimization.max_update"),
+        "model.latent_temp",  # from 2 to 0.5 in half of the updates
+    }
     assert changed["wav2vec2_augmented"] == {"task.views"}
-    assert changed["clustering"] == {"task.augment", "optimization.max_update"}
-    assert changed["ccc_one_context"] == {"optimization.max_update"}
+    assert changed["clustering"] == {"task.augment", "optimization.max_update", "model.latent_temp"}
+    assert changed["ccc_one_context"] == {"optimization.max_update", "model.latent_temp"}
     assert not changed.keys() & {"cross", "ccc_weight", "ccc_remove"}
 
 

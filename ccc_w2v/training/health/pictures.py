@@ -31,10 +31,12 @@ def log_codes_and_clusters(
     with _evaluating(model, criterion):
         for number, sample in enumerate(samples, start=1):
             views = sample["net_input"]
-            waves = {"original": views["source"], "augmented": views["source_aug"]}
+            waves = {name: views["source" + view] for view, name in VIEWS.items() if "source" + view in views}
             codes = {name: codes_over_time(model, wave_BS) for name, wave_BS in waves.items()}
             shown = {name: wave_BS[0].float().cpu() for name, wave_BS in waves.items()}
             writer.add_figure(f"codes {number}", codes_figure(shown, codes, sample_rate), update)
+            if not hasattr(criterion, "clusters_of"):
+                continue  # fairseq's own criterion, of an arm with one view
             output = model(**views)
             labels, clusters = criterion.clusters_of(output, views.get("seed", 0))
             if labels:
