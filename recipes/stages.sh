@@ -47,6 +47,15 @@ read_options() {  # "options with a value" "flags" "options that may be repeated
     done
 }
 
+setting() {  # YAML file, then keys: the value there; a list is joined by commas, true is yes, false is empty
+    python -c '
+import functools, sys, yaml
+with open(sys.argv[1], encoding="utf-8") as file:
+    value = functools.reduce(dict.__getitem__, sys.argv[2:], yaml.safe_load(file))
+value = ",".join(value) if isinstance(value, list) else {True: "yes", False: ""}[value] if isinstance(value, bool) else value
+print(value)' "$@"
+}
+
 wanted() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 
 show() { printf '  $'; printf ' %q' "$@"; echo; }

@@ -53,8 +53,10 @@ from_best=
 plain=$run/pretrain/plain$from_best.pt
 finetuned=$run/$finetuning$from_best
 best=$finetuned/checkpoints/checkpoint_best.pt
-amount=${finetuning#"${size}"_} amount=${amount%_spm1000} labelled=train_$amount
-case $amount in 100h | 960h) labelled=${labelled%h} ;; esac
+amount=${finetuning#"${size}"_} amount=${amount%_spm1000}
+heard=$(setting "$configs/pretraining/$pretraining.yaml" dataset train_subset)
+labelled=$(setting "$configs/finetuning/parts/amount/$amount.yaml" dataset train_subset)
+sets=recipes/librispeech/sets.yaml
 
 corpus() {  # split: what the plan counts full batches on
     plan_options=(--manifest "$manifests/$1.tsv")
@@ -67,15 +69,15 @@ corpus() {  # split: what the plan counts full batches on
 
 if wanted 1; then
     echo "1. prepare LibriSpeech"
-    parts=dev-clean,dev-other,test-clean,test-other limited=''
-    case $pretraining,$finetuning in
-        *_960h*,* | *,*_960h*) parts=train-clean-100,train-clean-360,train-other-500,$parts ;;
-        *_librivox*,*_100h* | *_librivox*,*_spm1000) parts=train-clean-100,$parts ;;
-        *_librivox*) ;;
-        *,*_100h* | *_spm1000) parts=train-clean-100,train-clean-360,$parts ;;
-        *) parts=train-clean-360,$parts ;;
-    esac
-    case $amount in 10m | 1h | 10h) limited=yes ;; esac
+    limited=$(setting $sets "$labelled" limited)
+    text=$(setting $sets "$labelled" text)
+    needed=$(setting $sets "$heard" parts),$(setting $sets "$labelled" parts)
+    [[ $finetuning != *_spm1000 ]] || needed+=,$(setting $sets "$text" parts)
+    parts=
+    for part in train-clean-100 train-clean-360 train-other-500; do
+        [[ ,$needed, != *,$part,* ]] || parts+=$part,
+    done
+    parts+=dev-clean,dev-other,test-clean,test-other
     run python tools/prepare_librispeech.py --out "$data" --parts "$parts" ${from:+--from "$from"} \
         ${limited:+--limited} ${limited_from:+--limited-from "$limited_from"}
     if [[ -n $librivox ]]; then
@@ -85,9 +87,6 @@ if wanted 1; then
         run_once "$data/musan/.done" python tools/prepare_musan.py --out "$data/musan"
     fi
     if [[ $finetuning == *_spm1000 ]]; then
-        # The text of the labelled set; ten hours and less do not hold a thousand pieces.
-        text=$labelled
-        [ -z "$limited" ] || text=train_100
         run_once "$manifests/.spm1000" python tools/train_sentencepiece.py "$manifests/$text.wrd" --size 1000 \
             --out "$manifests"
     fi
@@ -96,8 +95,7 @@ if wanted 2; then
     echo "2. pre-train: $pretraining"
     given=(task.data="$manifests")
     [[ $pretraining != ccc_* || $pretraining == *_telephone ]] || given+=(task.noise_manifest="$(realpath -m "${noise:-$data/musan/free_sound.tsv}")")
-    heard=${pretraining#*_*_} heard=${heard%%_*}
-    corpus "train_${heard%h}"
+    corpus "$heard"
     plan_options+=(${batch_seconds:+--batch-seconds "$batch_seconds"} ${max_tokens:+--max-tokens "$max_tokens"})
     train_planned pre-training pretraining "$run/pretrain" "$pretraining" "${given[@]}" "${pretrain_override[@]}"
 fi
@@ -111,19 +109,12 @@ if wanted 3; then
 fi
 if wanted 4; then
     echo "4. decode"
-    # Weight and word score of the 4-gram, tuned on dev-other (arXiv 2006.11477, appendix B).
-    case $amount in
-        10m) weights="--lm-weight 3.23 --word-score -0.26" ;;
-        1h) weights="--lm-weight 2.90 --word-score -1.62" ;;
-        10h) weights="--lm-weight 2.46 --word-score -0.59" ;;
-        100h) weights="--lm-weight 2.15 --word-score -0.52" ;;
-        960h) weights="--lm-weight 1.74 --word-score 0.52" ;;
-    esac
+    weights=()
+    [ -z "$lm" ] || weights=(--lm-weight "$(setting $sets "$labelled" lm_weight)" --word-score "$(setting $sets "$labelled" word_score)")
     for subset in ${subsets//,/ }; do
         decode "$finetuned/decode/$subset" "$best" "$manifests/$subset.tsv" --device "$device"
-        # shellcheck disable=SC2086  # several words
         [ -z "$lm" ] || decode "$finetuned/decode_lm/$subset" "$best" "$manifests/$subset.tsv" --device "$device" \
-            --beam "$beam" --lm "$lm" --lexicon "$lexicon" $weights
+            --beam "$beam" --lm "$lm" --lexicon "$lexicon" "${weights[@]}"
     done
 fi
 if wanted 5; then

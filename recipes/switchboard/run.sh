@@ -56,7 +56,7 @@ amount=${finetuning#base_} amount=${amount%_spm1000}
 best=$finetuned/checkpoints/checkpoint_best.pt
 start=$run/start.pt
 [ -n "$no_adaptation" ] || start=$run/adapted$from_best.pt
-labelled=$(sed -n 's/^  train_subset: //p' "$configs/finetuning/parts/amount/$amount.yaml")
+labelled=$(setting "$configs/finetuning/parts/amount/$amount.yaml" dataset train_subset)
 sets=eval2000
 [ -z "$rt03" ] || sets="eval2000 rt03"
 

@@ -12,6 +12,7 @@ import torch
 import torchaudio
 from fairseq import criterions, optim, tasks
 from fairseq.optim import lr_scheduler
+from hydra._internal.utils import create_config_search_path
 from omegaconf import OmegaConf, open_dict
 
 from ccc_w2v.checkpoint.evaluated import parse_conv_layers
@@ -256,3 +257,10 @@ def test_what_cannot_be_composed_is_one_line(tmp_path):
         compose_config(CONFIG / "pretraining/ccc_base_960h.yaml", ["dataset.max_token=5"])
     with pytest.raises(InputError, match="embed_dim must be divisible"):
         read_recipe(CONFIG / "pretraining/ccc_base_960h.yaml", ["+model.encoder_attention_heads=7"])
+
+
+def test_groups_of_several_recipes_are_in_one_folder_that_hydra_searches_last():
+    recipes = CONFIG.parents[1]
+    assert not [path for path in recipes.rglob("*") if path.is_symlink()]
+    paths = [source.path for source in create_config_search_path("/recipe").get_path()]
+    assert paths.index("/recipe") < paths.index(f"file://{recipes / 'shared'}")

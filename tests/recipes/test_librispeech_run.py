@@ -101,6 +101,39 @@ def test_large_is_fine_tuned_as_large(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("pretraining", "finetuning", "parts"),
+    [
+        ("ccc_base_960h", "base_1h", "train-clean-100,train-clean-360,train-other-500"),
+        ("ccc_base_360h", "base_960h", "train-clean-100,train-clean-360,train-other-500"),
+        ("ccc_base_360h", "base_100h", "train-clean-100,train-clean-360"),
+        ("ccc_base_360h", "base_10m_spm1000", "train-clean-100,train-clean-360"),
+        ("ccc_base_360h", "base_10h", "train-clean-360"),
+    ],
+)
+def test_the_parts_of_librispeech_that_two_configurations_need_are_prepared(tmp_path, pretraining, finetuning, parts):
+    options = ["--pretraining", pretraining, "--finetuning", finetuning, "--out", tmp_path, "--stop-stage", 1]
+    found = run("--dry-run", *options)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert f"--parts {parts},dev-clean,dev-other,test-clean,test-other" in found.stdout.replace("\\,", ",")
+    assert (" --limited" in found.stdout) == (finetuning not in ("base_100h", "base_960h"))
+
+
+# arXiv 2006.11477, appendix B.
+@pytest.mark.parametrize(
+    ("finetuning", "weight", "word_score"),
+    [("base_10m", 3.23, -0.26), ("base_1h", 2.9, -1.62), ("base_10h", 2.46, -0.59), ("base_100h", 2.15, -0.52)]
+    + [("base_960h_spm1000", 1.74, 0.52)],
+)
+def test_the_4_gram_has_its_published_weights(tmp_path, finetuning, weight, word_score):
+    for name in ("lm.arpa", "words.txt"):
+        (tmp_path / name).touch()
+    options = ["--out", tmp_path, "--finetuning", finetuning, "--stage", 4, "--stop-stage", 4]
+    found = run("--dry-run", *options, "--lm", tmp_path / "lm.arpa", "--lexicon", tmp_path / "words.txt")
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert found.stdout.count(f" --lm-weight {weight} --word-score {word_score}\n") == 4
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--pretraining", "ccc_base_10h"], "no configuration pretraining/ccc_base_10h.yaml"),
