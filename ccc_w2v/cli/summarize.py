@@ -1,6 +1,6 @@
 """Print what a demo run came to, pre-trained beside random weights, and write summary.json into its folder.
 
-Example: tools/summarize.py --run exp/prompts/seed1 --negatives 100
+Example: ccc-w2v summarize --run exp/prompts/seed1 --negatives 100
 """
 
 import argparse
