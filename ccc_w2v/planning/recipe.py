@@ -24,7 +24,8 @@ from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import Recipe
 
-# Fine-tuning takes its size from a checkpoint, which a plan may be made before: then a recipe's name tells.
+# Fine-tuning takes its size from a checkpoint, which a plan may be made before: then the choice of size, or the
+# recipe's name, tells.
 BASE_PARAMETERS, LARGE_PARAMETERS = 95_000_000, 317_000_000
 LARGE = {
     **{"encoder_layers": 24, "encoder_embed_dim": 1024, "encoder_ffn_embed_dim": 4096, "encoder_attention_heads": 16},
@@ -117,8 +118,8 @@ def read_recipe(
     """Say what a configuration asks for. Raises InputError for one without max_tokens, max_update or lr.
 
     ``read_checkpoint`` returns the content of the checkpoint that is fine-tuned, which tells its size; without it, or
-    where the checkpoint is not there yet, the recipe's name does. ``manifest`` tells how long the longest recording is,
-    where the configuration does not crop.
+    where the checkpoint is not there yet, size=large or the recipe's name does. ``manifest`` tells how long the longest
+    recording is, where the configuration does not crop.
     """
     cfg = compose_config(path, overrides)
     pretraining = cfg.task._name in ("ccc_pretraining", "audio_pretraining")
@@ -127,15 +128,17 @@ def read_recipe(
     for name, value in (("dataset.max_tokens", cfg.dataset.max_tokens), ("max_update", cfg.optimization.max_update)):
         if not value:
             raise InputError(f"{path}: needs {name}, which the plan is made of")
+    # What chooses a file of a group, amount=10h, belongs to the recipe's name; a key of the configuration has a dot.
+    choices = [word for word in overrides if "." not in word.partition("=")[0]]
     half = cfg.common.fp16 or cfg.common.bf16
     if pretraining:
         model = build_model(cfg)
         parameters = _count(model)
     else:
-        model, parameters = _finetuned(cfg, Path(path).stem, read_checkpoint)
+        model, parameters = _finetuned(cfg, [Path(path).stem, *choices], read_checkpoint)
     longest = _longest(cfg, manifest)
     return Recipe(
-        name=Path(path).stem,
+        name=" ".join([Path(path).stem, *choices]),
         views=2 if cfg.task._name == "ccc_pretraining" else 1,
         parameters=parameters,
         precision="fp16" if half else "fp32",
@@ -184,13 +187,14 @@ def _longest(cfg: DictConfig, manifest: str | Path | None) -> int:
 
 
 def _finetuned(
-    cfg: DictConfig, name: str, read_checkpoint: Callable[[str], dict[str, Any]] | None
+    cfg: DictConfig, names: Sequence[str], read_checkpoint: Callable[[str], dict[str, Any]] | None
 ) -> tuple[nn.Module, int]:
     """Return the network that is fine-tuned, without memory for its weights, and its number of parameters."""
     from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 
     path = OmegaConf.select(cfg, "model.w2v_path", throw_on_missing=False)
-    sizes, parameters = ({}, BASE_PARAMETERS) if not name.startswith("large") else (LARGE, LARGE_PARAMETERS)
+    large = any(name.removeprefix("size=").startswith("large") for name in names)
+    sizes, parameters = (LARGE, LARGE_PARAMETERS) if large else ({}, BASE_PARAMETERS)
     if read_checkpoint and path and Path(path).is_file():
         state = read_checkpoint(path)
         # fairseq's older checkpoints hold one flat Namespace.

@@ -126,7 +126,7 @@ def test_a_crop_that_cannot_fit_is_refused_with_what_it_needs():
         make_plan(replace(FINETUNING, crop_memory=300.0), 8, memory=80)
 
 
-@pytest.mark.parametrize("name", ["pretraining/ccc_base_960h", "finetuning/base_100h"])
+@pytest.mark.parametrize("name", ["pretraining/ccc_base_960h", "finetuning/finetune"])
 def test_the_plan_knows_the_longest_recording_where_nothing_crops_it(name, tmp_path):
     write_manifest(tmp_path / "long.tsv", tmp_path, [("hour.wav", 57_600_000), ("short.wav", 32_000)])
     config = ROOT / f"recipes/librispeech/config/{name}.yaml"

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 STAGES = Path(__file__).resolve().parents[2] / "recipes/stages.sh"
-# Stands for the tools: says what it was called with, and writes no file.
-PYTHON = '#!/bin/sh\n[ "$1" = -m ] && echo user_dir || { echo "called: $*" >&2; exit "${FAILS:-0}"; }\n'
+# Stand for the tools: the command says what it was called with, and writes no file.
+PROGRAMS = {
+    "python": "#!/bin/sh\necho user_dir\n",
+    "ccc-w2v": '#!/bin/sh\necho "called: $*" >&2\nexit "${FAILS:-0}"\n',
+}
 
 
 @pytest.fixture
@@ -15,8 +18,9 @@ def stage(tmp_path):
     """Return a function that runs words of bash after stages.sh; gives exit code, output and calls of the tools."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    (tools / "python").write_text(PYTHON)
-    (tools / "python").chmod(0o755)
+    for name, text in PROGRAMS.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
 
     def run(words, **variables):
         path = subprocess.run(["bash", "-c", "echo $PATH"], capture_output=True, text=True).stdout.strip()
@@ -38,7 +42,7 @@ def test_a_checkpoint_is_decoded_once_and_again_after_it_was_retrained_in_place(
     checkpoint.write_bytes(b"first")
     code, _, calls = stage(words)
     assert code == 0
-    assert calls == ["called: tools/decode.py --checkpoint best.pt --manifest test.tsv --out out --beam 5"]
+    assert calls == ["called: decode --checkpoint best.pt --manifest test.tsv --out out --beam 5"]
     code, said, calls = stage(words)
     assert (code, calls) == (0, [])
     assert "done before: out/.decoded" in said
@@ -63,7 +67,7 @@ def test_a_command_that_fails_leaves_no_marker(stage, tmp_path):
 def test_a_folder_counts_by_what_is_in_it(stage, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}")
-    words = "run_from marker model python tools/decode.py"
+    words = "run_from marker model ccc-w2v decode"
     assert len(stage(words)[2]) == 1
     assert len(stage(words)[2]) == 0
     (tmp_path / "model/config.json").write_text('{"a": 1}')
@@ -89,5 +93,5 @@ def test_a_dry_run_does_nothing(stage, tmp_path):
     (tmp_path / "best.pt").write_bytes(b"first")
     code, said, calls = stage("dry_run=yes; decode out best.pt test.tsv")
     assert (code, calls) == (0, [])
-    assert "$ python tools/decode.py --checkpoint best.pt" in said
+    assert "$ ccc-w2v decode --checkpoint best.pt" in said
     assert not (tmp_path / "out").exists()
