@@ -20,8 +20,8 @@ from ccc_w2v.training.teacher import schedule_teacher
 def extend_training_loop() -> None:
     """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, check labels, describe each start.
 
-    A batch that a GPU's memory cannot hold ends the run; a teacher's momentum follows its schedule; processes leave their
-    group at the end. Harmless when repeated.
+    A batch that a GPU's memory cannot hold ends the run; a teacher's momentum follows its schedule; processes leave
+    their group at the end. Harmless when repeated.
     """
     keep_checkpoints_whole()
     keep_place_in_epoch()
