@@ -42,6 +42,10 @@ def main() -> None:
         raise InputError("--examples must be at least 1 and --clusters at least 2")
     if options.out.suffix != ".html":
         raise InputError(f"--out {options.out}: the page is HTML; give it a name that ends in .html")
+    import logging
+
+    # Before fairseq, which would let matplotlib tell where it keeps its fonts.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     from ccc_w2v.data.alignments import read_alignments
     from ccc_w2v.data.manifest import read_manifest
     from ccc_w2v.probe.code_examples import labels_of_codes, use_of_codes

@@ -44,6 +44,10 @@ def main() -> None:
     options = arguments()
     if options.clusters < 2:
         raise InputError(f"--clusters {options.clusters}: expected 2 or more")
+    import logging
+
+    # Before fairseq, which would let matplotlib tell where it keeps its fonts.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     from ccc_w2v.data.alignments import read_alignments
     from ccc_w2v.data.manifest import read_manifest
     from ccc_w2v.data.trn import utterance_ids

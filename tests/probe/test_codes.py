@@ -91,5 +91,6 @@ def test_the_page_shows_the_letters_of_each_code(place, capsys):
     label, most = counts[group, code].most_common(1)[0]
     assert f"{label} {100 * most / counts[group, code].total():.0f} %" in page
     write_alignments(place / "other.tsv", {"elsewhere": aligned[first]})
+    capsys.readouterr()
     assert run_with("codes", *options, "--out", place / "none.html", "--alignments", place / "other.tsv") == 2
     assert "none of its utterances" in one_line_error(capsys)
