@@ -33,6 +33,7 @@ from ccc_w2v.training.health.monitor import HealthMonitor
 from ccc_w2v.training.health.pictures import log_codes_and_clusters
 from ccc_w2v.training.health.rules import load_rules
 from ccc_w2v.training.health.updates import UpdateWatch, trainer_values, window_values
+from ccc_w2v.training.plain_signals import as_ours
 from ccc_w2v.training.utilisation import matmul_flops_per_second, training_flops
 
 logger = logging.getLogger(__name__)
@@ -363,7 +364,13 @@ class CccPretrainingTask(AudioPretrainingTask):
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Log the criterion's values, the running totals and the update's speed; keep them as the run's history."""
         with metrics.aggregate() as logged:
-            super().reduce_metrics(logging_outputs, criterion)
+            # fairseq's own criterion would show as its losses what the task counts.
+            counted = (*DATA_TIMES, "flops", "audio_samples", "bad_audio")
+            losses = [{name: log[name] for name in log if name not in counted} for log in logging_outputs]
+            super().reduce_metrics(losses, criterion)
+            if self._model is not None:
+                for name, value in as_ours(logged.get_smoothed_values(), self._model).items():
+                    metrics.log_scalar(name, value, round=4)
             seconds = self._log_totals(logging_outputs)
             if self._training:
                 self._watch.log(self._skipped)
