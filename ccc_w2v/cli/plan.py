@@ -32,7 +32,7 @@ def arguments() -> argparse.Namespace:
     add("--measure", action="store_true", help="train 20 updates on this machine for time and memory")
     add("--manifest", help="training audio (.tsv): how full its batches are; also what --measure trains on")
     add("--step-seconds", type=float, help="time per batch from an earlier --measure [s]")
-    add("--out", type=Path, help="write the plan as YAML, for <config-dir>/parts/plan/NAME.yaml and +parts/plan=NAME")
+    add("--out", type=Path, help="write the plan as YAML, for <config-dir>/plan/NAME.yaml and +plan=NAME")
     add("--overwrite", action="store_true", help="replace another plan at --out")
     add("--print-overrides", action="store_true", help="print only the overrides, one per line, and the rest to stderr")
     return parser.parse_intermixed_args()
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
         counts = [int(word) for word in options.gpus.split(",")]
     except ValueError:
         raise InputError(f"--gpus {options.gpus}: expected whole numbers separated by commas") from None
-    recipe = read_recipe(options.config, options.overrides, load_untrusted)
+    recipe = read_recipe(options.config, options.overrides, load_untrusted, options.manifest)
     trial, step = None, options.step_seconds
 
     def plans() -> list:
