@@ -83,6 +83,12 @@ def test_the_readmes_six_commands_go_from_a_folder_of_recordings_to_wer(command:
         assert "'max_update': 4" in (tmp_path / "exp" / folder / "train.log").read_text()
     # The training's own record stands beside the command's, so that the run can be resumed.
     assert json.loads((tmp_path / "exp" / "pretrain" / "run.json").read_text())["starts"]
+    (start,) = json.loads((tmp_path / "exp" / "finetune" / "run.json").read_text())["starts"]
+    assert "task audio_finetuning, criterion ctc" in start["plan"]
+    assert {"train.tsv", "train.ltr", "dict.ltr.txt", "pretrained.pt"} <= {
+        Path(name).name for name in start["manifests"]
+    }
+    assert "w2v_path" in (tmp_path / "exp" / "finetune" / "config.yaml").read_text()
     run(command, "resume", "exp/pretrain", cwd=tmp_path)
     assert "this run is finished" in (tmp_path / "exp" / "pretrain" / "train.log").read_text()
     assert "2 utterances" in printed["decode"]
