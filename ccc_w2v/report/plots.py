@@ -10,6 +10,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from ccc_w2v.score.scorecard import Part
+
 # Colours that stand for the page's own, which differ between its light and its dark form.
 _INK, _MUTED, _RULE = "#010101", "#020202", "#030303"
 SYSTEM_COLOURS = 6

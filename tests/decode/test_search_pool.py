@@ -104,9 +104,9 @@ def test_results_come_in_order_and_few_wait(ends: list[int], most: int) -> None:
 
 
 def test_cores_by_default_and_none_without_a_beam() -> None:
-    assert search_processes({"search_processes": None}, BeamSettings(5)) == usable_cores() >= 1
-    assert search_processes({"search_processes": 3}, BeamSettings(5)) == 3
-    assert search_processes({"search_processes": 3}, None) == 0
+    assert search_processes(None, BeamSettings(5)) == usable_cores() >= 1
+    assert search_processes(3, BeamSettings(5)) == 3
+    assert search_processes(3, None) == 0
     with pytest.raises(InputError, match="-1 search processes; expected a number of 0 or more"), searching(scored, -1):
         pass
 
