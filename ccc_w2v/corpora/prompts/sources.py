@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ccc_w2v.corpora.download import TIMEOUT_SECONDS, Checksum, DownloadError, fetch, unpack
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import appearing
 
 RELEASE = "1.6.1"
 UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases/"
@@ -145,15 +146,14 @@ def _fetch_packages(language: str, downloads: Path, _upstream: str) -> tuple[Pat
         if not (shutil.which("apt-get") and shutil.which("dpkg")):
             raise SourceUnavailableError("the Debian packages need apt-get and dpkg, which are not on this system")
         # The folder stays after a kill: apt-get takes up what it finds there, and verifies every hash itself.
-        partial = folder.with_name(f".{folder.name}.partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        names = _packages(language)
-        print(f"[{language}] fetching the Debian packages {' and '.join(names)}", flush=True)
-        options = ["-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
-        _run(["apt-get", *options, "download", *names], partial)
-        for package in sorted(partial.glob("*.deb")):
-            _run(["dpkg", "-x", package.name, "."], partial)
-        os.replace(partial, folder)
+        with appearing(folder, durable=False, resumable=True) as partial:
+            partial.mkdir(exist_ok=True)
+            names = _packages(language)
+            print(f"[{language}] fetching the Debian packages {' and '.join(names)}", flush=True)
+            options = ["-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
+            _run(["apt-get", *options, "download", *names], partial)
+            for package in sorted(partial.glob("*.deb")):
+                _run(["dpkg", "-x", package.name, "."], partial)
     return folder, "Debian packages " + " and ".join(sorted(package.stem for package in folder.glob("*.deb")))
 
 
