@@ -78,6 +78,7 @@ GROUPS = {
         Command("probe", "probe", "what frozen features know: a CTC probe"),
         Command("codes", "codes", "hear what the codes stand for, and which lead to which"),
         Command("benchmark", "benchmark", "measure speed and memory"),
+        Command("completion", "completion", "complete commands and options in bash and zsh"),
     ],
 }
 COMMANDS = {command.words: command for commands in GROUPS.values() for command in commands}

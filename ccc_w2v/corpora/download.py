@@ -70,7 +70,7 @@ def fetch_corpus(archive: Archive, downloads: Path, url: str | None = None) -> P
         unpack(path, folder)
     except DownloadError as error:
         raise InputError(
-            f"{error}; call again, or unpack the archive yourself and pass its folder as --source"
+            f"{error}; call again, or unpack the archive yourself and pass its folder as --from"
         ) from error
     return folder
 

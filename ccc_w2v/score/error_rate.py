@@ -37,7 +37,7 @@ class ErrorRate:
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> ErrorRate:
         """Read what as_dict() wrote; raises KeyError and TypeError for anything else."""
-        counts = Counts(*(row[kind] for kind in ERROR_KINDS), row["units"])
+        counts = Counts(row["substitutions"], row["deletions"], row["insertions"], row["units"])
         interval = row["interval"] and (row["interval"][0], row["interval"][1])
         return cls(counts, row["rate"], interval, row.get("interval_rule"))
 

@@ -58,8 +58,8 @@ def find_recordings(
             return locate(folder, language, origin)
     raise InputError(
         f"no source of the voice prompts can be reached ({'; '.join(reasons)}): install the Debian packages "
-        f"{' and '.join(_packages(language))} and pass --source /usr/share/asterisk, or unpack {_release(language)} "
-        f"from {UPSTREAM} and pass its folder as --source"
+        f"{' and '.join(_packages(language))} and pass --from /usr/share/asterisk, or unpack {_release(language)} "
+        f"from {UPSTREAM} and pass its folder as --from"
     )
 
 
@@ -69,7 +69,7 @@ def locate(folder: Path, language: str, origin: str) -> Recordings:
     Raises InputError when the folder, the recordings or the transcripts are not there.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; --source takes the folder where the voice prompts were unpacked")
+        raise InputError(f"{folder}: no such folder; --from takes the folder where the voice prompts were unpacked")
     sounds = _sounds_folder(folder.resolve(), language)
     if sounds is None:
         raise InputError(
