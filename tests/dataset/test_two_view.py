@@ -145,3 +145,17 @@ def test_left_out_audio_is_a_warning_with_its_setting_share_and_hours(manifest, 
     with pytest.raises(InputError, match=r"3 of 4 utterances \(75.0%.*or say yes with task\.accept_left_out=true"):
         TwoViewDataset(manifest, pipeline, RATE, seed=1, min_sample_size=25000)
     assert len(TwoViewDataset(manifest, pipeline, RATE, seed=1, min_sample_size=25000, accept_left_out=True)) == 1
+
+
+def test_utterances_longer_than_a_batch_are_named_with_their_share(manifest, pipeline, caplog):
+    whole = TwoViewDataset(manifest, pipeline, RATE, seed=1)
+    whole.name_too_long(None, accepted=False)
+    whole.name_too_long(30000, accepted=False)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    whole.name_too_long(24000, accepted=False)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "1 of 4 utterances (25.0%; 0.00 of 0.00 h) are longer than dataset.max_tokens=24000, not cr" in warning
+    with pytest.raises(InputError, match=r"3 of 4 utterances .* or say yes with task.accept_left_out=true"):
+        whole.name_too_long(16000, accepted=False)
+    whole.name_too_long(16000, accepted=True)
+    TwoViewDataset(manifest, pipeline, RATE, seed=1, max_sample_size=16000).name_too_long(16000, accepted=False)
