@@ -10,20 +10,21 @@ and one name means one thing: ``--data`` a folder of manifests, ``--manifest`` o
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 
 def add_old_spelling(parser: argparse.ArgumentParser, old: str, new: str) -> None:
     """Let ``old`` mean the option whose destination is ``new``, without showing it in the help."""
     action = next(action for action in parser._actions if action.dest == new)
-    parser.add_argument(
-        old, dest=new, type=action.type, nargs=action.nargs, default=argparse.SUPPRESS, help=argparse.SUPPRESS
-    )
+    same: dict[str, Any] = {"type": action.type, "nargs": action.nargs}
+    parser.add_argument(old, dest=new, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **same)
 
 
 def parse_subject(parser: argparse.ArgumentParser, name: str, old: str) -> argparse.Namespace:
     """Parse a command line whose positional ``name``, added with nargs="?", may also be written as option ``old``."""
     positional = next(action for action in parser._actions if action.dest == name)
-    parser.add_argument(old, dest="old_spelling", type=positional.type, help=argparse.SUPPRESS)
+    same: dict[str, Any] = {"type": positional.type}
+    parser.add_argument(old, dest="old_spelling", help=argparse.SUPPRESS, **same)
     options = parser.parse_args()
     value = options.old_spelling if getattr(options, name) is None else getattr(options, name)
     if value is None:

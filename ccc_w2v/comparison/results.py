@@ -117,7 +117,7 @@ def _comparisons(settings: Settings, chains: Sequence[tuple[Arm, int]]) -> list[
 
 def _compare(
     settings: Settings, a: Arm, b: Arm, seeds: Sequence[int], cell: tuple[str, str, str]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, Any] | None]:
     """Compare two arms on the utterances of all seeds; the bootstrap takes a speaker's of every seed together."""
     references: dict[str, str] = {}
     texts: dict[str, dict[str, str]] = {a.name: {}, b.name: {}}
@@ -139,8 +139,8 @@ def _compare(
         level=LEVEL,
     )
     return {
-        "cer": difference and asdict(difference),
-        "wer": words.bootstrap and asdict(words.bootstrap),
+        "cer": asdict(difference) if difference else None,
+        "wer": asdict(words.bootstrap) if words.bootstrap else None,
         "mapsswe": asdict(words.matched_pairs),
     }
 

@@ -165,10 +165,10 @@ def comparison_table(comparison: Comparison) -> str:
     for pair in comparison.pairs:
         bootstrap, tested = pair.bootstrap, pair.matched_pairs
         value = f"{bootstrap.value:+.2%}" if bootstrap else "-"
-        p_values = [bootstrap and bootstrap.p, tested.p]
+        p_values = [bootstrap.p if bootstrap else None, tested.p]
         shown = ["-" if p is None else f"{p:.4f}" if p >= 0.0001 else "<0.0001" for p in p_values]
         mark = "yes *" if pair.holds else "no"
-        interval = interval_text(bootstrap and bootstrap.interval)
+        interval = interval_text(bootstrap.interval if bootstrap else None)
         lines.append(
             f"{pair.a + ' - ' + pair.b:<{2 * width + 3}}{value:>10}{shown[0]:>13}{shown[1]:>11}   {mark:<6}"
             f"{LEVEL:.0%}: {interval}; {tested.segments} segments"

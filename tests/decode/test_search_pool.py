@@ -45,9 +45,8 @@ def test_processes_change_neither_results_nor_order(
     found, journals = [], []
     for processes in (0, 2):
         journal = tmp_path / f"{processes}.jsonl"
-        decoded = transcribe.transcribe(
-            model, manifest, journal, {}, search=search, search_processes=processes, max_samples=9600
-        )
+        options = transcribe.DecodingOptions(search, processes, max_samples=9600)
+        decoded = transcribe.transcribe(model, manifest, journal, {}, options)
         found.append(decoded.hypotheses)
         journals.append(journal.read_bytes())
     assert found[0] == found[1]
@@ -72,10 +71,8 @@ def test_the_network_goes_on_while_a_search_runs(
         return scored(float(arrived))
 
     monkeypatch.setattr(emissions, "emit_positions", counted)
-    decoded = transcribe.transcribe(
-        load_ctc(checkpoint), read_manifest(test_set), tmp_path / "j", {},
-        search=waits_for_the_second_batch, search_processes=1, max_samples=9600,
-    )  # fmt: skip
+    options = transcribe.DecodingOptions(waits_for_the_second_batch, search_processes=1, max_samples=9600)
+    decoded = transcribe.transcribe(load_ctc(checkpoint), read_manifest(test_set), tmp_path / "j", {}, options)
     assert [best[0].acoustic for best in decoded.hypotheses.values()] == [1.0] * 6
 
 
