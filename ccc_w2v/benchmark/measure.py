@@ -83,12 +83,6 @@ def median_ratio(numerators: list[float], denominators: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
-def matmul_flops_per_second(dtype: torch.dtype, device: torch.device, width: int) -> float:
-    """Return the rate at which the device multiplies two square matrices, the best of six: its practical limit."""
-    left, right = (torch.randn(width, width, device=device).to(dtype) for _ in range(2))
-    return 2 * width**3 / min(timed(lambda: left @ right, device) for _ in range(6))
-
-
 def machine(device: torch.device) -> str:
     """Describe what was measured on: processor or GPU, threads, versions."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"

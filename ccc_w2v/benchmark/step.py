@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from fairseq.criterions.wav2vec_criterion import Wav2vecCriterion
+from fairseq.logging import metrics
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,9 +18,12 @@ from ccc_w2v.benchmark.unfused import TwoPassModel, UnfusedCriterion
 from ccc_w2v.compat import keep_freed_memory
 from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
 from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.losses.batch_signals import SLOW_EVERY
 from ccc_w2v.losses.contrastive import contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.negatives import equal_codes, sample_negatives
 from ccc_w2v.model import CccWav2Vec2Config, CccWav2Vec2Model
+from ccc_w2v.training.signal_log import log_signals
+from ccc_w2v.training.utilisation import matmul_flops_per_second
 
 RATE = 16000
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -43,6 +47,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 WAV2VEC2, ONE_VIEW, OURS, UNFUSED = "fairseq wav2vec 2.0", "ours, one view", "ours, two views", "un-fused, two views"
 OBJECTIVE, UNFUSED_OBJECTIVE = "objective alone", "un-fused objective alone"
+UNSIGNALLED, SIGNALS, SLOW_SIGNALS = "ours, no signals", "signals and their log", f"signals, every {SLOW_EVERY}th"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +70,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not args.default_malloc:
         keep_freed_memory()
     bench = Bench(args)
-    steps = {WAV2VEC2: bench.wav2vec2, ONE_VIEW: bench.one_view, OURS: bench.ours}
+    steps = {WAV2VEC2: bench.wav2vec2, ONE_VIEW: bench.one_view, OURS: bench.ours, UNSIGNALLED: bench.unsignalled}
+    steps |= {SIGNALS: bench.signals(update=1), SLOW_SIGNALS: bench.signals(update=0)}
     steps[OBJECTIVE] = bench.objective(bench.model, bench.criterion)
     if not args.no_unfused:
         steps[UNFUSED] = bench.unfused
@@ -84,11 +90,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "step_ratio_vs_wav2vec2": measure.median_ratio(seconds[OURS], seconds[WAV2VEC2]),
         "step_ratio_vs_one_view": measure.median_ratio(seconds[OURS], seconds[ONE_VIEW]),
         "objective_share": measure.median_ratio(seconds[OBJECTIVE], seconds[OURS]),
+        "signals_share": measure.median_ratio(signals_seconds(seconds), seconds[OURS]),
+        "step_ratio_with_signals": measure.median_ratio(seconds[OURS], seconds[UNSIGNALLED]),
     }
     if not args.no_unfused:
         result["unfused_ratio_vs_ours"] = measure.median_ratio(seconds[UNFUSED], seconds[OURS])
         result["objective_peak_ratio"] = peaks[OBJECTIVE] / peaks[UNFUSED_OBJECTIVE]
     return {name: round(value, 4) for name, value in result.items()}
+
+
+def signals_seconds(seconds: dict[str, list[float]]) -> list[float]:
+    """Return what the signals take of a mean update: those of every update, and now and then the slow ones."""
+    return [
+        (fast * (SLOW_EVERY - 1) + slow) / SLOW_EVERY
+        for fast, slow in zip(seconds[SIGNALS], seconds[SLOW_SIGNALS], strict=True)
+    ]
+
+
+class WithoutSignals(CccCriterion):
+    """The same loss, with no signals of health measured beside it."""
+
+    def _signals(self, *_: Any) -> dict[str, torch.Tensor]:
+        return {}
 
 
 class Bench:
@@ -101,8 +124,11 @@ class Bench:
         self.fairseq_model = self._place(Wav2Vec2Model(Wav2Vec2Config(**shared)))
         ours = CccWav2Vec2Config(**shared, compile_layers=args.compile)
         self.model = self._place(CccWav2Vec2Model(ours))
+        # The first update measures the slow signals too; most do not.
+        self.model.num_updates = 1
         self.two_pass = self.model if args.no_unfused else self._place(TwoPassModel(CccWav2Vec2Config(**shared)))
         self.criterion = CccCriterion(CccCriterionConfig(), task=None)
+        self.silent_criterion = WithoutSignals(CccCriterionConfig(), task=None)
         self.unfused_criterion = UnfusedCriterion(CccCriterionConfig(), task=None)
         self.fairseq_criterion = Wav2vecCriterion(None, infonce=True, loss_weights=[0.1, 10])
         generator = torch.Generator().manual_seed(0)
@@ -129,6 +155,24 @@ class Bench:
     def ours(self) -> None:
         """Run our model and criterion on both views."""
         self._backward(self.model, self.criterion(self.model, self.sample)[0])
+
+    def unsignalled(self) -> None:
+        """Run our model and criterion on both views, without the signals of health."""
+        self._backward(self.model, self.silent_criterion(self.model, self.sample)[0])
+
+    def signals(self, update: int) -> Callable[[], None]:
+        """Return a function that measures and logs one batch's signals of health, as an update of this number does."""
+        with torch.no_grad():
+            output = self.model(**self.sample["net_input"])
+            objective = self.criterion.objective(self.model, output, self.sample)
+
+        def measure_signals() -> None:
+            self.model.num_updates = update
+            with metrics.aggregate(new_root=True):
+                log_signals([self.criterion._signals(self.model, output, objective, self.sample["net_input"])])
+            self.model.num_updates = 1
+
+        return measure_signals
 
     def unfused(self) -> None:
         """Run the un-fused formulation on both views."""
@@ -197,7 +241,7 @@ class Bench:
         with FlopCounterMode(display=False) as counter:
             self.ours()
         width = 8192 if self.device.type == "cuda" else 2048
-        limit = measure.matmul_flops_per_second(self.dtype, self.device, width)
+        limit = matmul_flops_per_second(self.dtype, self.device, width)
         reached = counter.get_total_flops() / seconds
         print(
             f"model FLOPs utilisation {reached / limit:.1%}: {reached / 1e12:.3f} of {limit / 1e12:.3f} TFLOP/s, "
