@@ -43,7 +43,7 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
         progress(chain_updates(settings, arm))
         return folder
     passes = settings.encoder_passes(arm)
-    plain, seconds = _pretrained(settings, arm, seed, lambda done: progress(done * arm.passes))
+    plain, seconds = _pretrained(settings, arm, seed, lambda done: progress(round(done * arm.passes)))
     done, finetuning_seconds = passes, {}
     progress(done)
     for labels in settings.labels:

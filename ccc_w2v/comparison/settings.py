@@ -24,13 +24,14 @@ GREEDY, BEAM, PROBE = "greedy", "lm", "probe"
 class Arm:
     """One way of pre-training: passes of the network in each update, updates in terms of the scale's, overrides.
 
+    A pass is forward and backward; a teacher's, forward alone, is a third of one, so that both may be fractions.
     ``finetune`` holds overrides of its fine-tuning.
     """
 
     name: str
     title: str
-    passes: int
-    updates: int
+    passes: float
+    updates: float
     needs: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     finetune: Mapping[str, Any] = field(default_factory=dict)
@@ -87,11 +88,11 @@ class Settings:
 
     def pretraining_updates(self, arm: Arm) -> int:
         """Return how many updates an arm is pre-trained for."""
-        return arm.updates * self.scale.updates
+        return round(arm.updates * self.scale.updates)
 
     def encoder_passes(self, arm: Arm) -> int:
         """Return how often an arm's pre-training runs the network over an update's audio."""
-        return arm.passes * self.pretraining_updates(arm)
+        return round(arm.passes * self.pretraining_updates(arm))
 
 
 def load_arms(recipe: Path) -> dict[str, Arm]:
