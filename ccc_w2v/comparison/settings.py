@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.text_files import read_yaml
 
 # Parts of a configuration whose keys fairseq knows only after it has read the YAML.
 COMPONENTS = ("task", "model", "criterion", "optimizer", "lr_scheduler")
@@ -191,4 +190,4 @@ def _shown(value: Any) -> str:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; --recipe takes the folder recipes/small of a checkout")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return read_yaml(path, "configuration", "settings of the comparison")
