@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ccc_w2v.corpora.download import TIMEOUT_SECONDS, Checksum, DownloadError, fetch, unpack
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import appearing
 
 RELEASE = "1.6.1"
 UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases/"
@@ -28,7 +29,7 @@ class SourceUnavailableError(Exception):
 
 
 @dataclass(frozen=True)
-class Recordings:
+class PromptRelease:
     """One language on disk: the folder of .wav files, the transcript file, and one line on where they came from."""
 
     language: str
@@ -39,7 +40,7 @@ class Recordings:
 
 def find_recordings(
     language: str, downloads: Path, source: str | Path | None = None, upstream: str = UPSTREAM
-) -> Recordings:
+) -> PromptRelease:
     """Return one language's recordings, fetched into ``downloads`` unless a ``source`` folder is given.
 
     Raises InputError when the given folder does not hold them, or when neither upstream nor Debian can be reached.
@@ -57,18 +58,18 @@ def find_recordings(
             return locate(folder, language, origin)
     raise InputError(
         f"no source of the voice prompts can be reached ({'; '.join(reasons)}): install the Debian packages "
-        f"{' and '.join(_packages(language))} and pass --source /usr/share/asterisk, or unpack {_release(language)} "
-        f"from {UPSTREAM} and pass its folder as --source"
+        f"{' and '.join(_packages(language))} and pass --from /usr/share/asterisk, or unpack {_release(language)} "
+        f"from {UPSTREAM} and pass its folder as --from"
     )
 
 
-def locate(folder: Path, language: str, origin: str) -> Recordings:
+def locate(folder: Path, language: str, origin: str) -> PromptRelease:
     """Find the recordings and core-sounds-XX.txt(.gz) below a folder, the latter also above it or in a doc folder near.
 
     Raises InputError when the folder, the recordings or the transcripts are not there.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; --source takes the folder where the voice prompts were unpacked")
+        raise InputError(f"{folder}: no such folder; --from takes the folder where the voice prompts were unpacked")
     sounds = _sounds_folder(folder.resolve(), language)
     if sounds is None:
         raise InputError(
@@ -81,7 +82,7 @@ def locate(folder: Path, language: str, origin: str) -> Recordings:
             f"{folder}: holds recordings but no core-sounds-{language}.txt or .txt.gz, in it or in a doc folder beside "
             f"it; copy that file there (Debian package {_packages(language)[1]}, upstream {_release(language)})"
         )
-    return Recordings(language, origin, sounds, text)
+    return PromptRelease(language, origin, sounds, text)
 
 
 def _sounds_folder(folder: Path, language: str) -> Path | None:
@@ -145,15 +146,14 @@ def _fetch_packages(language: str, downloads: Path, _upstream: str) -> tuple[Pat
         if not (shutil.which("apt-get") and shutil.which("dpkg")):
             raise SourceUnavailableError("the Debian packages need apt-get and dpkg, which are not on this system")
         # The folder stays after a kill: apt-get takes up what it finds there, and verifies every hash itself.
-        partial = folder.with_name(f".{folder.name}.partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        names = _packages(language)
-        print(f"[{language}] fetching the Debian packages {' and '.join(names)}", flush=True)
-        options = ["-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
-        _run(["apt-get", *options, "download", *names], partial)
-        for package in sorted(partial.glob("*.deb")):
-            _run(["dpkg", "-x", package.name, "."], partial)
-        os.replace(partial, folder)
+        with appearing(folder, durable=False, resumable=True) as partial:
+            partial.mkdir(exist_ok=True)
+            names = _packages(language)
+            print(f"[{language}] fetching the Debian packages {' and '.join(names)}", flush=True)
+            options = ["-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
+            _run(["apt-get", *options, "download", *names], partial)
+            for package in sorted(partial.glob("*.deb")):
+                _run(["dpkg", "-x", package.name, "."], partial)
     return folder, "Debian packages " + " and ".join(sorted(package.stem for package in folder.glob("*.deb")))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccc_w2v.data.stm import text_lines
+from ccc_w2v.data.stm import nist_lines
 from ccc_w2v.errors import InputError
 
 # rfilter1 reads lines of 132 bytes with their end, and takes the rest of a longer one for a rule of its own.
@@ -28,7 +28,7 @@ _TRUE = ("T", "YES", "TRUE")
 
 
 @dataclass(frozen=True)
-class Rule:
+class GlmRule:
     """Replace ``source`` by ``target`` where ``left`` comes before it and ``right`` after it."""
 
     source: str
@@ -41,7 +41,7 @@ class Rule:
 class Glm:
     """The rules that hold for one kind of file, in file order: at each place the first that matches is applied."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[GlmRule, ...]
     case_sensitive: bool
     _patterns: dict[str, re.Pattern[str]] = field(init=False, repr=False)
 
@@ -81,7 +81,7 @@ def read_glm(path: str | Path, kind: str, side: str) -> Glm:
     Raises InputError, with the line, for all that rfilter1 stops at (whereupon NIST's scripts go on without text), and
     for lines that it takes for something else than they say: a slash that starts no context, unbalanced brackets.
     """
-    lines = [(f"{path}:{number}", line.rstrip()) for number, line in text_lines(path, "GLM")]
+    lines = [(f"{path}:{number}", line.rstrip()) for number, line in nist_lines(path, "GLM")]
     applying = list(_applying(lines, kind, side))
     if not applying or applying[0][1].split(maxsplit=1)[:1] != [_COMMENT]:
         raise InputError(
@@ -133,7 +133,7 @@ def _check_header(path: str | Path, header: dict[str, str], rules: int) -> None:
         raise InputError(f"{path}: {rules} rules and max_nrules {limit!r}; raise it, or rfilter1 stops")
 
 
-def _rule(line: str, where: str) -> Rule:
+def _rule(line: str, where: str) -> GlmRule:
     text = line.partition(_COMMENT)[0].rstrip()
 
     def broken(reason: str) -> InputError:
@@ -164,7 +164,7 @@ def _rule(line: str, where: str) -> Rule:
     for part in (source, left, right):
         if part.startswith("[") and "]" not in part:
             raise broken("unbalanced []")
-    return Rule(source, target, left, right)
+    return GlmRule(source, target, left, right)
 
 
 def _opens_after_closing(context: str) -> bool:
