@@ -86,11 +86,11 @@ class MaskedPrediction(torch.nn.Module):
             scores_BMK = self.student(hidden_BME)
             losses.append(soft_cross_entropy(scores_BMK / self.cfg.student_temperature, targets_BMK))
             right.append(scores_BMK.detach().argmax(dim=-1) == targets_BMK.argmax(dim=-1))
-        if counted:
-            signals["loss_prediction"] = mean_signal(torch.stack(losses)) * torch.tensor(
-                [1 / math.log(2), 1], device=mask_BT.device
-            )
-            signals["accuracy_prediction"] = mean_signal(torch.stack(right))
+        signals["loss_prediction"] = mean_signal(torch.stack(losses) / math.log(2))
+        signals["accuracy_prediction"] = mean_signal(torch.stack(right))
+        if not counted:
+            # Of the same names: fairseq adds the values of all processes one by one.
+            signals = {name: torch.zeros_like(value) for name, value in signals.items()}
         loss = torch.stack([loss_BM.sum() for loss_BM in losses]).mean()
         return Predicted(loss, {SIGNAL + name: value for name, value in signals.items()})
 
@@ -106,15 +106,15 @@ class MaskedPrediction(torch.nn.Module):
         targets_PK = clustered.assigned
         targets_BTK = targets_PK.new_zeros(*valid_BT.shape, targets_PK.size(-1))
         targets_BTK[valid_BT] = targets_PK
-        if not len(targets_PK):
-            return targets_BTK, {}
         bits = 1 / math.log(2)
         return targets_BTK, {
             "loss_clustering": mean_signal(clustered.loss * bits),
             "target_entropy": mean_signal(torch.special.entr(targets_PK).sum(dim=-1) * bits),
             # Below 1: points that the temperature has left without a target.
             "target_mass": mean_signal(targets_PK.sum(dim=-1)),
-            "prototype_perplexity": mean_signal(torch.special.entr(targets_PK.mean(dim=0)).sum().exp()),
+            "prototype_perplexity": mean_signal(
+                torch.special.entr(targets_PK.sum(dim=0) / max(len(targets_PK), 1)).sum().exp()
+            ),
         }
 
     def step(self, update: int) -> None:
