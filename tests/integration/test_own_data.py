@@ -42,7 +42,8 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = environment / "bin" / "python"
     (wheel,) = folder.glob("ccc_w2v-*.whl")
     install = [*pip, "--python", str(python), "install", "-q", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(install, check=True, cwd=folder)
+    # Whoever names a checkout in PYTHONPATH has an installation there that pip would be content with.
+    subprocess.run(install, check=True, cwd=folder, env=without_checkout())
     # Only now, so that pip has not seen this project's own installation. A folder named in a .pth file is not looked
     # through for further ones: an editable installation stays out of sight.
     asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
@@ -52,10 +53,14 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment / "bin" / "ccc-w2v"
 
 
+def without_checkout() -> dict[str, str]:
+    """Return the environment without PYTHONPATH."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+
 def run(command: Path, *words: object, cwd: Path) -> str:
     """Run the installed command and return what it prints."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment["OMP_NUM_THREADS"] = "1"
+    environment = {**without_checkout(), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([command, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
