@@ -125,7 +125,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         self._pipeline: Optional[Pipeline] = None
         self._model: Any = None  # what load_dataset asks about its needs; None where there is only data
         self._clock = WaitClock()
-        self._updates = 0
+        self._updates = -1  # the number of the update that was made last, from 0
         self._training = False
         self._watch = UpdateWatch()
         self._skipped = 0
@@ -201,19 +201,20 @@ class CccPretrainingTask(AudioPretrainingTask):
         dataset = self.datasets.get(cfg.train_subset)
         if dataset is None or not cfg.tensorboard_logdir or cfg.tensorboard_pairs < 1 or _rank() != 0:
             return
-        generator = generator_for(cfg.seed, "pairs", self._updates)
+        update = self._updates + 1
+        generator = generator_for(cfg.seed, "pairs", update)
         shown = torch.randint(len(dataset), (cfg.tensorboard_pairs,), generator=generator).tolist()
         samples = [self._made_views(dataset.collater([dataset[index]]), model) for index in shown]
         # A batch of one that is bad has no pair to show; the training itself reports it.
         inputs = [sample["net_input"] for sample in samples if "error" not in sample and "lost" not in sample]
         pairs = [(views["source"][0].float().cpu(), views["source_aug"][0].float().cpu()) for views in inputs]
         with SummaryWriter(os.path.join(cfg.tensorboard_logdir, "pairs")) as writer:
-            log_pairs(writer, pairs, cfg.sample_rate, self._updates)
+            log_pairs(writer, pairs, cfg.sample_rate, update)
             # A model that is spread over processes cannot run on the first of them alone.
             if self._criterion is not None and type(model).__name__ != "FullyShardedDataParallel":
                 good = [sample for sample in samples if "error" not in sample and "lost" not in sample]
                 good = [self._on_device(sample, model) for sample in good]
-                log_codes_and_clusters(writer, model, self._criterion, good, cfg.sample_rate, self._updates)
+                log_codes_and_clusters(writer, model, self._criterion, good, cfg.sample_rate, update)
 
     def _on_device(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
         """Return a batch of one on the model's device and in its precision."""
