@@ -24,7 +24,7 @@ from ccc_w2v.data.masking import span_mask
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.quantization import Quantized, gumbel_noise, gumbel_quantize
-from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, TwoViewOutput, View
+from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, HiddenViews, TwoViewOutput, View
 
 AUTOCAST = ("none", "bf16", "auto")
 
@@ -50,6 +50,7 @@ class EncodedView(NamedTuple):
     """What the encoder makes of a view, before the quantizer."""
 
     context_BMD: torch.Tensor | None  # None where the Transformer did not run
+    hidden_BME: torch.Tensor | None  # what the context is the projection of
     features_BMF: torch.Tensor  # of the masked frames, normalised, as they are before masking
     raw_BTF: torch.Tensor  # the feature encoder's output, before its layer norm
 
@@ -83,15 +84,17 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         gumbel_aug: torch.Tensor | None = None,
         contexts: Collection[str] = VIEWS,
         targets: Collection[str] = VIEWS,
+        hidden_only: bool = False,
         **kwargs: Any,
-    ) -> dict[str, Any] | TwoViewOutput:
+    ) -> dict[str, Any] | TwoViewOutput | HiddenViews:
         """Run wav2vec 2.0 on ``source`` (B, S), or on it and ``source_aug`` (B, S) with one mask and one padding.
 
         ``seed`` starts the generators of this batch's mask, Gumbel noise and layer drop; ``mask_indices`` (B, T),
         ``gumbel`` and ``gumbel_aug`` (B, M, G, V) replace the draws. One view returns fairseq's dictionary.
 
         Only the Transformer's passes that ``contexts`` names are made, and only the views that ``contexts`` or
-        ``targets`` name are encoded, "original" or "augmented"; the rest of the output is None.
+        ``targets`` name are encoded, "original" or "augmented"; the rest of the output is None. ``hidden_only`` returns
+        the Transformer's output of the contexts at the masked frames, and quantises nothing.
         """
         if source_aug is None:
             return super().forward(source, padding_mask, *args, **kwargs)
@@ -102,7 +105,10 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             mask_BT = self.draw_mask(source, padding_mask, seed)
         waves = {ORIGINAL: source, AUGMENTED: source_aug}
         noises = {ORIGINAL: gumbel, AUGMENTED: gumbel_aug}
-        encoded = self._encode_views(waves, padding_mask, mask_BT, seed, contexts, targets)
+        encoded = self._encode_views(waves, padding_mask, mask_BT, seed, contexts, () if hidden_only else targets)
+        if hidden_only:
+            hidden = {view: encoded[view].hidden_BME for view in encoded}
+            return HiddenViews(mask_BT.to(source.device), hidden.get(ORIGINAL), hidden.get(AUGMENTED))
         views = {view: self._quantized_view(view, encoded[view], noises[view], seed, source.dtype) for view in encoded}
         return TwoViewOutput(
             mask_BT=mask_BT.to(source.device),
@@ -131,6 +137,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             usage_GV=quantized.usage_GV,
             probability_GV=quantized.probability_GV,
             feature_penalty=encoded.raw_BTF.float().pow(2).mean(),
+            hidden_BME=encoded.hidden_BME,
         )
 
     def _encode_views(
@@ -145,7 +152,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         """Encode the views that are asked for, those with a context in one pass."""
         encoded: dict[str, EncodedView] = {}
         in_full = [view for view in VIEWS if view in contexts]
-        with self._autocast(waves[ORIGINAL]):
+        with self.autocast_region(waves[ORIGINAL]):
             if in_full:
                 together = self._encode_together([waves[view] for view in in_full], padding_mask, mask_BT, seed)
                 # Each part is (len(in_full) x B, ...), view by view.
@@ -171,7 +178,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             channels_BTE = torch.cat([channels_BTE] * count).to(waves[0].device)
         return self.encode(torch.cat(waves), padding, torch.cat([mask_BT] * count), channels_BTE, seed)
 
-    def _autocast(self, source: torch.Tensor) -> AbstractContextManager[Any]:
+    def autocast_region(self, source: torch.Tensor) -> AbstractContextManager[Any]:
         """Return the region in which matrices are multiplied in bfloat16, where the configuration wants it."""
         wanted = uses_bf16(str(self.cfg.autocast), source.device) and source.dtype == torch.float32
         return torch.autocast(source.device.type, torch.bfloat16) if wanted else nullcontext()
@@ -187,7 +194,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             raw_BFT = GradMultiply.apply(raw_BFT, self.feature_grad_mult)
         raw_BTF = raw_BFT.transpose(1, 2)
         features_BTF = self.dropout_features(self.layer_norm(raw_BTF))
-        return EncodedView(None, _masked_frames(features_BTF, _places(mask_BT, source.device)), raw_BTF)
+        return EncodedView(None, None, _masked_frames(features_BTF, _places(mask_BT, source.device)), raw_BTF)
 
     def encode(
         self,
@@ -208,8 +215,13 @@ class CccWav2Vec2Model(Wav2Vec2Model):
                 mask_indices=mask_indices.to(source.device),
                 mask_channel_indices=mask_channel_indices,
             )
-        context_BMD = self.final_proj(output["x"][places]).unflatten(0, (source.size(0), -1))
-        return EncodedView(context_BMD, _masked_frames(output["features"], places), encoder_output[0])
+        hidden, shape = output["x"][places], (source.size(0), -1)
+        return EncodedView(
+            context_BMD=self.final_proj(hidden).unflatten(0, shape),
+            hidden_BME=hidden.unflatten(0, shape),
+            features_BMF=_masked_frames(output["features"], places),
+            raw_BTF=encoder_output[0],
+        )
 
     def apply_mask(
         self,
