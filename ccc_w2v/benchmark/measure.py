@@ -14,14 +14,21 @@ from tqdm import tqdm
 Functions = Mapping[str, Callable[[], object]]
 
 
-def interleaved(functions: Functions, rounds: int, device: torch.device) -> dict[str, list[float]]:
+def interleaved(
+    functions: Functions, rounds: int, device: torch.device, *, quiet: bool = False
+) -> dict[str, list[float]]:
     """Run each function once per round, in turn, after a round to warm up; return the seconds that each call took.
 
     Whatever else the machine does falls on all of them alike.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     with tqdm(
-        total=(rounds + 1) * len(functions), desc="measuring", unit=" calls", mininterval=1, dynamic_ncols=True
+        total=(rounds + 1) * len(functions),
+        desc="measuring",
+        unit=" calls",
+        mininterval=1,
+        dynamic_ncols=True,
+        disable=quiet,
     ) as bar:
         for turn in range(rounds + 1):
             for name, function in functions.items():

@@ -30,11 +30,11 @@ class TwoPassModel(CccWav2Vec2Model):
     def _encode_together(
         self,
         waves: list[torch.Tensor],
-        padding_mask: torch.Tensor | None,
+        padding_BT: torch.Tensor | None,
         mask_BT: torch.Tensor,
         seed: int,
     ) -> EncodedView:
-        views = [self.encode(view, padding_mask, mask_BT, None, seed) for view in waves]
+        views = [self.encode(view, padding_BT, mask_BT, None, seed) for view in waves]
         context_BMD, features_BMF, raw_BTF = (torch.cat(parts) for parts in zip(*views, strict=True))
         return EncodedView(context_BMD, features_BMF, raw_BTF)
 

@@ -78,6 +78,7 @@ GROUPS = {
         Command("probe", "probe", "what frozen features know: a CTC probe"),
         Command("codes", "codes", "hear what the codes stand for, and which lead to which"),
         Command("benchmark", "benchmark", "measure speed and memory"),
+        Command("gpu-report", "gpu_report", "check and measure everything on a GPU, in 20 minutes"),
     ],
 }
 COMMANDS = {command.words: command for commands in GROUPS.values() for command in commands}
