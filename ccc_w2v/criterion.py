@@ -20,6 +20,7 @@ from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.losses.bank import POINTS_PER_CENTROID, TargetBank, empty_bank, require_faiss
 from ccc_w2v.losses.batch_signals import SLOW_EVERY, batch_signals
+from ccc_w2v.losses.block import block_contrast
 from ccc_w2v.losses.contrastive import NEAR_POSITIVE_MODES, contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.kmeans import cluster_count, cosine_kmeans, draw_starts, nearest
 from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negatives
@@ -72,6 +73,12 @@ class CccCriterionConfig(FairseqDataclass):
     )
     diversity_weight: float = field(default=0.1, metadata={"help": "weight of the codebook diversity loss, >= 0"})
     penalty_weight: float = field(default=10.0, metadata={"help": "weight of the mean squared feature, >= 0"})
+    block_weight: float = field(
+        default=0.0, metadata={"help": "weight of the block contrast, which pushes the clusters' means apart, >= 0"}
+    )
+    block_scale: float = field(
+        default=0.2, metadata={"help": "factor of the block contrast's cosines (an inverse temperature), > 0"}
+    )
 
 
 @register_criterion("ccc", dataclass=CccCriterionConfig)
@@ -105,6 +112,8 @@ class CccCriterion(FairseqCriterion):
         sample_size = utterances * frames
         diversity, penalty = self._extra_losses(output, sample_size)
         loss = sum(weights[name] * term.loss for name, term in objective.terms.items()) + diversity + penalty
+        added = self._added_losses(output, objective, sample_size)
+        loss = sum(added.values(), loss)
         logged = {
             "loss": loss.detach(),
             "loss_diversity": diversity.detach(),
@@ -125,6 +134,7 @@ class CccCriterion(FairseqCriterion):
             logged[f"loss_{name}"] = term.loss.detach()
             logged[f"correct_{name}"] = term.correct
             logged[f"frames_{name}"] = sample_size
+        logged |= {f"loss_{name}": value.detach() for name, value in added.items()}
         with record_function("ccc.signals"):
             logged |= self._signals(model, output, objective, sample["net_input"])
         return loss, sample_size, logged
@@ -146,6 +156,18 @@ class CccCriterion(FairseqCriterion):
             for weight, mean in zip((self.cfg.diversity_weight, self.cfg.penalty_weight), means, strict=True)
         )
         return diversity, penalty
+
+    def _added_losses(self, output: TwoViewOutput, objective: Objective, frames: int) -> dict[str, torch.Tensor]:
+        """Return the losses that are off by default, weighted, for a number of masked frames."""
+        if not self.cfg.block_weight:
+            return {}
+        targets = [_needed(output.view(name), name).target_BMD for name in VIEWS]
+        labels = [_needed(objective.negatives(name).labels_BM, "clusters") for name in VIEWS]
+        points_BPD, labels_BP = torch.cat(targets, dim=1).float(), torch.cat(labels, dim=1)
+        if objective.problems == 1:
+            points_BPD, labels_BP = points_BPD.flatten(0, 1).unsqueeze(0), labels_BP.view(1, -1)
+        block = block_contrast(points_BPD, labels_BP, objective.clusters, self.cfg.block_scale)
+        return {"block": self.cfg.block_weight * frames * block}
 
     def _signals(
         self, model: Any, output: TwoViewOutput, objective: Objective, waves: dict[str, Any]
@@ -191,6 +213,7 @@ class CccCriterion(FairseqCriterion):
     def _target_views(self, weights: dict[str, float]) -> set[str]:
         """Return the views whose targets the loss depends on: as positives, in the clustering, in the extra losses."""
         clustered = str(self.cfg.near_positives) == "remove" or self.cfg.scale_factor < 1
+        clustered = clustered or self.cfg.block_weight > 0
         other = clustered or "cross" in weights or str(self.cfg.extra_losses_on) == "both"
         return set(VIEWS) if other else {ORIGINAL}
 
@@ -308,6 +331,8 @@ class CccCriterion(FairseqCriterion):
         frames, batches = total("sample_size"), max(total("batches"), 1)
         for key in ("loss", "loss_diversity", "loss_penalty"):
             metrics.log_scalar(key, total(key) / max(frames, 1) / math.log(2), frames, round=3)
+        if any("loss_block" in log for log in logs):
+            metrics.log_scalar("loss_block", total("loss_block") / max(frames, 1) / math.log(2), frames, round=5)
         for name in TERMS:
             # A term that no batch computed is not shown, rather than shown as 0.
             if computed := total(f"frames_{name}"):
@@ -344,7 +369,7 @@ def _check(cfg: CccCriterionConfig) -> None:
                 f"criterion.contexts={cfg.contexts} computes the {view} view's context, whose terms have the weight 0; "
                 f"raise criterion.{'gamma' if view == 'augmented' else 'alpha or beta'}"
             )
-    for name in ("alpha", "beta", "gamma", "diversity_weight", "penalty_weight"):
+    for name in ("alpha", "beta", "gamma", "diversity_weight", "penalty_weight", "block_weight"):
         if getattr(cfg, name) < 0:
             raise InputError(f"criterion.{name}={getattr(cfg, name)}: a loss weight must not be negative")
     for name in ("cluster_factor", "kmeans_iterations", "kmeans_restarts", "bank_points", "bank_refit_updates"):
@@ -352,6 +377,8 @@ def _check(cfg: CccCriterionConfig) -> None:
             raise InputError(f"criterion.{name}={getattr(cfg, name)}: must be a whole number of at least 1")
     if not 0 <= cfg.scale_factor <= 1:
         raise InputError(f"criterion.scale_factor={cfg.scale_factor}: must be between 0 (remove) and 1 (no influence)")
+    if not cfg.block_scale > 0:
+        raise InputError(f"criterion.block_scale={cfg.block_scale}: must be greater than 0")
     if cfg.bank_clusters < 2:
         raise InputError(f"criterion.bank_clusters={cfg.bank_clusters}: must be a whole number of at least 2")
     least = POINTS_PER_CENTROID * cfg.bank_clusters

@@ -1,6 +1,6 @@
-"""Print what a demo run came to, pre-trained beside random weights, and write summary.json into its folder.
+"""Print what a demo run came to, pre-trained beside random weights; write summary.json and summary.svg into its folder.
 
-Example: tools/summarize.py --run exp/prompts/seed1 --negatives 100
+Example: ccc-w2v summarize --run exp/prompts/seed1 --negatives 100
 """
 
 import argparse
@@ -8,21 +8,19 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.files import write_whole
+from ccc_w2v.report.demo import PRETRAINED, RANDOM, compared, draw, table
 from ccc_w2v.text_files import text_lines
 from ccc_w2v.training.log import read_records
 
-RANDOM, PRETRAINED = "from random weights", "after pre-training"
 # Where each row's transcripts lie (hyp.trn, ref.trn), of the random and of the pre-trained model.
 ROWS = {
     "frozen features": {RANDOM: "random/probe/test", PRETRAINED: "pretrain/probe/test"},
     "fine-tuned": {RANDOM: "finetune_random/decode", PRETRAINED: "finetune/decode"},
     "fine-tuned, word LM": {RANDOM: "finetune_random/decode_lm", PRETRAINED: "finetune/decode_lm"},
 }
-RATES = {"cer": "char", "wer": "word"}
 
 
 @exit_on_input_error
@@ -52,6 +50,8 @@ def main() -> int:
         "seconds": _seconds(folder / "seconds.tsv"),
     }
     write_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    if results:
+        draw(results, folder / "summary.svg")
     chance = math.log2(arguments.negatives + 1)
     rows = [
         ("pre-training updates", f"{last['num_updates']:.0f}, after those of recipes/prompts/small.pt"),
@@ -62,65 +62,12 @@ def main() -> int:
         ("exported model", os.path.relpath(folder / "huggingface")),
         ("TensorBoard", f"tensorboard --logdir {os.path.relpath(folder)}"),
         ("numbers", os.path.relpath(folder / "summary.json")),
+        ("picture", os.path.relpath(folder / "summary.svg")),
     ]
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
     print(table(results))
     return 0
-
-
-def table(results: dict[str, Any]) -> str:
-    """Lay the error rates out: a row for each system and rate, random and pre-trained beside each other."""
-    lines = [f"\n{'held-out prompts':<26}" + "".join(f"{name:>25}" for name in (RANDOM, PRETRAINED, "difference"))]
-    for system, row in results.items():
-        for rate in RATES:
-            values = row[rate]
-            cells = [_with_interval(values[name]) for name in (RANDOM, PRETRAINED)]
-            cells.append(_with_interval(values["difference"], signed=True) if values["difference"] else "-")
-            lines.append(f"{rate.upper() + ', ' + system:<26}" + "".join(f"{cell:>25}" for cell in cells))
-    for row in list(results.values())[:1]:
-        lines.append(
-            f"{row['utterances']} utterances, {row['words']} words; brackets: 95 % bootstrap interval; difference: "
-            "pre-trained minus random on the same utterances"
-        )
-    return "\n".join(lines)
-
-
-def compared(random: Path, pretrained: Path) -> dict[str, Any]:
-    """Return both folders' rates of words and letters with intervals, and their paired difference.
-
-    Each folder holds hyp.trn and ref.trn of the same utterances.
-    """
-    from ccc_w2v.data.randomness import generator_for
-    from ccc_w2v.score.bootstrap import paired_bootstrap
-    from ccc_w2v.score.scorecard import measure, read_texts
-    from ccc_w2v.score.wer import score
-
-    folders = {RANDOM: random, PRETRAINED: pretrained}
-    references = read_texts(pretrained / "ref.trn", "none")
-    measured = {name: measure(path / "ref.trn", path / "hyp.trn") for name, path in folders.items()}
-    row: dict[str, Any] = {"utterances": len(references)}
-    for rate, unit in RATES.items():
-        row[rate] = {name: {key: measured[name][rate][key] for key in ("rate", "interval")} for name in folders}
-        scores = [score(references, read_texts(folders[name] / "hyp.trn", "none"), unit) for name in folders]
-        of_random, of_pretrained = ([counts.errors for counts in scored.utterances.values()] for scored in scores)
-        units = [counts.words for counts in scores[0].utterances.values()]
-        generator = generator_for(0, f"bootstrap {unit}")
-        difference = paired_bootstrap(of_pretrained, of_random, units, generator=generator)
-        row[rate]["difference"] = difference and {
-            "rate": difference.value,
-            "interval": list(difference.interval),
-            "p": difference.p,
-        }
-        row[f"{unit}s"] = sum(units)
-    return row
-
-
-def _with_interval(value: dict[str, Any], signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    interval = value["interval"]
-    shown = f" ({interval[0]:{sign}.1%} to {interval[1]:{sign}.1%})" if interval else ""
-    return f"{value['rate']:{sign}.1%}{shown}"
 
 
 def _seconds(path: Path) -> dict[str, int]:

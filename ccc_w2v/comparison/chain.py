@@ -8,6 +8,7 @@ is written below <out>/<arm>/seed<N>/: pretrain/ and finetune_<labels>/ (fairseq
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from ccc_w2v.comparison.settings import BEAM, GREEDY, PROBE, Arm, Settings, key_
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
+from ccc_w2v.run_folder import Output, claim, keep_record
 from ccc_w2v.training.log import parse_line
 
 Progress = Callable[[int], None]  # is told how many updates of a chain are done
@@ -36,7 +38,7 @@ def chain_updates(settings: Settings, arm: Arm) -> int:
 def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Progress) -> Path:
     """Do what a chain lacks; returns its folder. Raises InputError for a step that fails, naming its log."""
     folder = settings.folder(arm, seed)
-    folder.mkdir(parents=True, exist_ok=True)
+    claim_chain(folder, arm)
     if (folder / "chain.json").is_file():
         progress(chain_updates(settings, arm))
         return folder
@@ -45,7 +47,7 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
     done, finetuning_seconds = passes, {}
     progress(done)
     for labels in settings.labels:
-        finetuning_seconds[labels] = _finetuned(settings, folder, plain, labels, seed, _beyond(progress, done))
+        finetuning_seconds[labels] = _finetuned(settings, arm, plain, labels, seed, _beyond(progress, done))
         done += settings.scale.finetune_updates[labels]
         _decoded(settings, folder, labels)
         progress(done)
@@ -60,6 +62,16 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
     }
     write_whole(folder / "chain.json", json.dumps(record, indent=1) + "\n")
     return folder
+
+
+def claim_chain(folder: Path, arm: Arm) -> None:
+    """Let a chain's folder hold one arm as arms.yaml has it; raises InputError where it was made of another."""
+    record = folder / "arm.json"
+    made = {name: value for name, value in dataclasses.asdict(arm).items() if name != "title"}
+    output = Output(folder, made, record, [record])
+    if not claim(output):
+        folder.mkdir(parents=True, exist_ok=True)
+        keep_record(output)
 
 
 def _beyond(progress: Progress, done: int) -> Progress:
@@ -103,8 +115,16 @@ def pretraining_overrides(settings: Settings, arm: Arm, seed: int) -> list[str]:
     return key_overrides(settings.recipe / "config/pretrain.yaml", values)
 
 
-def _finetuned(settings: Settings, folder: Path, plain: Path, labels: str, seed: int, progress: Progress) -> float:
+def _finetuned(settings: Settings, arm: Arm, plain: Path, labels: str, seed: int, progress: Progress) -> float:
     """Fine-tune the plain checkpoint on a labelled subset; returns the seconds that its updates took."""
+    run = settings.folder(arm, seed) / f"finetune_{labels}"
+    overrides = finetuning_overrides(settings, arm, plain, labels, seed)
+    _train(run, settings.recipe / "config", "finetune", overrides, settings, progress)
+    return _training_seconds(run / "checkpoints/checkpoint_last.pt")
+
+
+def finetuning_overrides(settings: Settings, arm: Arm, plain: Path, labels: str, seed: int) -> list[str]:
+    """Return the overrides of an arm's fine-tuning: its scale's, then its own differences."""
     values = {
         "task.data": str(settings.data),
         "common.seed": seed,
@@ -114,11 +134,9 @@ def _finetuned(settings: Settings, folder: Path, plain: Path, labels: str, seed:
         "dataset.validate_interval_updates": settings.scale.save,
         "model.w2v_path": str(plain),
         **settings.scale.finetune,
+        **arm.finetune,
     }
-    run = folder / f"finetune_{labels}"
-    overrides = key_overrides(settings.recipe / "config/finetune.yaml", values)
-    _train(run, settings.recipe / "config", "finetune", overrides, settings, progress)
-    return _training_seconds(run / "checkpoints/checkpoint_last.pt")
+    return key_overrides(settings.recipe / "config/finetune.yaml", values)
 
 
 def _decoded(settings: Settings, folder: Path, labels: str) -> None:

@@ -23,7 +23,10 @@ GREEDY, BEAM, PROBE = "greedy", "lm", "probe"
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of pre-training: passes of the network in each update, updates in terms of the scale's, overrides."""
+    """One way of pre-training: passes of the network in each update, updates in terms of the scale's, overrides.
+
+    ``finetune`` holds overrides of its fine-tuning.
+    """
 
     name: str
     title: str
@@ -31,6 +34,7 @@ class Arm:
     updates: int
     needs: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    finetune: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,15 @@ def load_arms(recipe: Path) -> dict[str, Arm]:
     """Read the recipe's arms by name, in the order of the file."""
     rows = _read(recipe / "config/arms.yaml")
     return {
-        name: Arm(name, row["title"], row["passes"], row["updates"], row.get("needs", ""), row.get("set", {}))
+        name: Arm(
+            name,
+            row["title"],
+            row["passes"],
+            row["updates"],
+            row.get("needs", ""),
+            row.get("set", {}),
+            row.get("finetune", {}),
+        )
         for name, row in rows.items()
     }
 

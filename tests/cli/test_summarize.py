@@ -48,6 +48,15 @@ def test_the_table_holds_both_models_and_their_paired_difference(tmp_path, capsy
     assert len(rows) == 2
     assert "15.4%" in rows[1]
     assert printed.index("from random weights") < printed.index("after pre-training")
+    picture = (tmp_path / "seed1" / "summary.svg").read_text()
+    for text in ("from random weights", "after pre-training", "fine-tuned", "% (lower is better)"):
+        assert f">{text}<" in picture
+    # The heights of the four bars, and the whole picture again at a second call.
+    rates = [summary["results"]["fine-tuned"][rate] for rate in ("cer", "wer")]
+    for name in ("from random weights", "after pre-training"):
+        assert all(f">{100 * rate[name]['rate']:.0f}<" in picture for rate in rates)
+    assert run_tool("summarize", run=tmp_path / "seed1", negatives=100) in (0, None)
+    assert (tmp_path / "seed1" / "summary.svg").read_text() == picture
 
 
 def test_a_run_without_statistics_is_one_line(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ import torch
 from fairseq import criterions, tasks
 
 from ccc_w2v.checkpoint.read import load_checkpoint
-from ccc_w2v.comparison.chain import pretraining_overrides
+from ccc_w2v.comparison.chain import claim_chain, finetuning_overrides, pretraining_overrides
 from ccc_w2v.comparison.initial import write_initial
 from ccc_w2v.comparison.settings import Settings, choose_arms, key_overrides, load_arms, load_scale
 from ccc_w2v.corpora.small import prepare as small
@@ -82,14 +83,12 @@ def test_compute_is_equal_where_it_should_be():
     assert passes["wav2vec2"] == two_views // 2
     equal = set(passes) - {"none", "wav2vec2", "wav2vec2_augmented"}
     assert {passes[name] for name in equal} == {two_views}
-    assert len(every.arms) == len(ARMS) == 10
+    assert len(every.arms) == len(ARMS)
     updates = {arm.name: every.pretraining_updates(arm) for arm in every.arms}
     assert updates["wav2vec2_equal"] == 2 * updates["ccc_scale"]
 
 
 def test_an_arm_that_needs_a_setting_is_refused_until_it_is_there(monkeypatch):
-    import dataclasses
-
     from ccc_w2v import criterion
 
     fields = [("contexts", str, dataclasses.field(default="both"))]
@@ -101,6 +100,27 @@ def test_an_arm_that_needs_a_setting_is_refused_until_it_is_there(monkeypatch):
     assert "ccc_one_context" not in {arm.name for arm in choose_arms(RECIPE, [])}
     monkeypatch.setattr(criterion, "CccCriterionConfig", with_it)
     assert [arm.name for arm in choose_arms(RECIPE, ["ccc_one_context"])] == ["ccc_one_context"]
+
+
+def test_fine_tunings_differ_in_the_feature_encoder_of_no_pre_training_alone():
+    base = RECIPE / "config/finetune.yaml"
+    config = {
+        arm.name: compose_config(base, finetuning_overrides(settings(), arm, Path("/plain.pt"), "10m", 1))
+        for arm in settings().arms
+    }
+    assert config["none"].model.feature_grad_mult == 1.0
+    config["none"].model.feature_grad_mult = 0.0
+    assert all(other == config["none"] for other in config.values())
+
+
+def test_a_folder_of_an_arm_that_was_another_is_refused(tmp_path):
+    held = settings(["ccc_scale"], out=tmp_path)
+    folder = held.folder(held.arms[0], 1)
+    claim_chain(folder, held.arms[0])
+    claim_chain(folder, dataclasses.replace(held.arms[0], title="in other words"))
+    changed = dataclasses.replace(held.arms[0], overrides={**held.arms[0].overrides, "criterion.diversity_weight": 0.1})
+    with pytest.raises(InputError, match="overrides"):
+        claim_chain(folder, changed)
 
 
 @pytest.mark.parametrize("labels", ["10m", "1h"])
