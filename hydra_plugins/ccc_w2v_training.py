@@ -64,7 +64,7 @@ def wrap_training() -> None:
         # fairseq has stored a schema by the same name, so that hydra finds one whatever the name is.
         sources = [source for source in self.config_loader.get_sources() if source.scheme() != "structured"]
         if config_name and not any(source.is_config(config_name) for source in sources):
-            folders = [source.path for source in sources if source.scheme() == "file"]
+            folders = [source.path for source in sources if source.scheme() == "file" and source.provider != "ccc_w2v"]
             fail(f"no {config_name}.yaml in {' or '.join(folders) or 'fairseq'}; check --config-dir and --config-name")
         try:
             return compose(self, config_name, *args, **kwargs)

@@ -47,6 +47,19 @@ read_options() {  # "options with a value" "flags" "options that may be repeated
     done
 }
 
+setting() {  # YAML file, two keys, what to print where they are missing (else an error): the value; lists with commas
+    python -c '
+import sys, yaml
+path, section, key, *default = sys.argv[1:]
+with open(path, encoding="utf-8") as file:
+    node = yaml.safe_load(file).get(section, {})
+if isinstance(node, list):  # a list of defaults: group: choice
+    node = {name: choice for entry in node if isinstance(entry, dict) for name, choice in entry.items()}
+value = node.get(key, *default) if default else node[key]
+value = ",".join(value) if isinstance(value, list) else {True: "yes", False: ""}[value] if isinstance(value, bool) else value
+print(value)' "$@"
+}
+
 wanted() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 
 show() { printf '  $'; printf ' %q' "$@"; echo; }
@@ -79,8 +92,15 @@ train() {  # title, folder, config name, then overrides: a training with a progr
     if finished "$folder/.done"; then return; fi
     show "${command[@]}"
     if [ -n "$dry_run" ]; then return; fi
-    python tools/follow.py --title "$title" --log "$folder/train.log" -- "${command[@]}"
+    ccc-w2v follow --title "$title" --log "$folder/train.log" -- "${command[@]}"
     touch "$folder/.done"
+}
+
+is_in() {  # folder of YAMLs, option, name
+    local names
+    [ ! -e "$1/$3.yaml" ] || return 0
+    names=$(cd "$1" && echo *.yaml)
+    usage "$2 $3: unknown; available: ${names//.yaml/}"
 }
 
 must_exist() {  # option, path, what it is: dry or not, a recipe begins with nothing that is not there
@@ -97,29 +117,29 @@ gpus_here() {  # how many GPUs this machine has; 1 where it has none
     echo $((found > 0 ? found : 1))
 }
 
-train_planned() {  # title, kind, folder, name, then overrides: a recipe spread over the GPUs by tools/plan.py
+train_planned() {  # title, kind, folder, name, then overrides: a recipe spread over the GPUs by ccc-w2v plan
     local title=$1 kind=$2 folder=$3 name=$4 text counts=$gpus
     shift 4
     if finished "$folder/.done"; then return; fi
     config=$configs/$kind
     [ -z "$dry_run" ] || counts=$gpus,1,8,64
-    text=$(python tools/plan.py "$config/$name.yaml" "$@" --gpus "$counts" ${memory:+--memory "$memory"} \
+    text=$(ccc-w2v plan "$config/$name.yaml" "$@" --gpus "$counts" ${memory:+--memory "$memory"} \
         "${plan_options[@]}" --print-overrides)
     local -a planned
     mapfile -t planned <<<"$text"
     train "$title" "$folder" "$name" "$@" "${planned[@]}"
 }
 
-decode() {  # folder for the hypotheses, checkpoint, manifest, then options of tools/decode.py
+decode() {  # folder for the hypotheses, checkpoint, manifest, then options of ccc-w2v decode
     local folder=$1 checkpoint=$2 manifest=$3
     shift 3
-    run_once "$folder/.decoded" python tools/decode.py --checkpoint "$checkpoint" --manifest "$manifest" \
+    run_once "$folder/.decoded" ccc-w2v decode --checkpoint "$checkpoint" --manifest "$manifest" \
         --out "$folder" "$@"
 }
 
-score() {  # folder of the hypotheses, then options of tools/score.py; the numbers go to score.json in it
+score() {  # folder of the hypotheses, then options of ccc-w2v score; the numbers go to score.json in it
     local folder=$1
     shift
-    run_once "$folder/score.json" python tools/score.py --ref "$folder/ref.trn" --hyp "$folder/hyp.trn" \
+    run_once "$folder/score.json" ccc-w2v score --ref "$folder/ref.trn" --hyp "$folder/hyp.trn" \
         --json "$folder/score.json" "$@"
 }

@@ -45,18 +45,18 @@ train "$out/pretrain" pretrain model.conv_feature_layers="'[(16,10,5)] + [(16,3,
     model.encoder_layers=2 model.encoder_embed_dim=32 model.encoder_ffn_embed_dim=64 model.latent_vars=8 \
     task.augment=none task.noise_manifest=null
 echo "export to plain fairseq"
-python tools/export.py --to fairseq --checkpoint "$out/pretrain/checkpoints/checkpoint_last.pt" --out "$out/plain.pt"
+ccc-w2v export --to fairseq --checkpoint "$out/pretrain/checkpoints/checkpoint_last.pt" --out "$out/plain.pt"
 echo "5 updates of fine-tuning"
 train "$out/finetune" finetune model.w2v_path="$out/plain.pt" dataset.train_subset=train dataset.valid_subset=dev \
     checkpoint.no_last_checkpoints=false
 tuned=$out/finetune/checkpoints/checkpoint_last.pt
 echo "decode"
-python tools/decode.py --checkpoint "$tuned" --manifest "$out/dev.tsv" --out "$out/decoded"
+ccc-w2v decode --checkpoint "$tuned" --manifest "$out/dev.tsv" --out "$out/decoded"
 [ "$(wc -l <"$out/decoded/hyp.trn")" = 2 ]
 echo "export to transformers"
-python tools/export.py --to huggingface --checkpoint "$tuned" --manifest "$out/dev.tsv" --out "$out/huggingface"
+ccc-w2v export --to huggingface --checkpoint "$tuned" --manifest "$out/dev.tsv" --out "$out/huggingface"
 echo "import it again"
-python tools/import.py "$out/huggingface" --manifest "$out/dev.tsv" --out "$out/again.pt"
-python tools/decode.py --checkpoint "$out/again.pt" --manifest "$out/dev.tsv" --out "$out/again"
+ccc-w2v import "$out/huggingface" --manifest "$out/dev.tsv" --out "$out/again.pt"
+ccc-w2v decode --checkpoint "$out/again.pt" --manifest "$out/dev.tsv" --out "$out/again"
 cmp "$out/decoded/hyp.trn" "$out/again/hyp.trn"
 echo "$("$python" --version): all of it works"

@@ -48,7 +48,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
     state = load_untrusted(path)
     if state.get("args") is not None or _holds_namespace(state["cfg"]):
-        raise InputError(f"{path}: keeps its settings as an old fairseq did; import it once with tools/import.py")
+        raise InputError(f"{path}: keeps its settings as an old fairseq did; import it once with ccc-w2v import")
     state["cfg"] = OmegaConf.create(state["cfg"])
     try:
         return _upgrade_state_dict(state)

@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
     add("--labels", default="10m,1h", help="labelled subsets to fine-tune on, comma-separated (default 10m,1h)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where networks run (default cpu)")
     add("--jobs", type=int, help="arms side by side (default: one for each core; 1 with cuda)")
-    add("--data", type=Path, help="folder of tools/prepare_small.py (default exp/small/data, prepared if need be)")
+    add("--data", type=Path, help="folder of ccc-w2v prepare small (default exp/small/data, prepared if need be)")
     add("--source", help="folder of unpacked repositories to prepare the data from; else they are fetched")
     add("--out", type=Path, help="folder for everything that is made (default exp/small/SCALE)")
     add("--results", type=Path, help="file for the results (default recipes/small/results.json)")
@@ -112,7 +112,7 @@ def language_model(options: argparse.Namespace) -> LanguageModel | None:
         return None
     for path in (options.lm, options.lexicon):
         if not Path(path).is_file():
-            raise InputError(f"{path}: no such file; write an n-gram model with tools/train_lm.py")
+            raise InputError(f"{path}: no such file; write an n-gram model with ccc-w2v train-lm")
     from ccc_w2v.compat import flashlight_text
 
     flashlight_text()

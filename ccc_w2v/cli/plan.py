@@ -32,7 +32,7 @@ def arguments() -> argparse.Namespace:
     add("--measure", action="store_true", help="train 20 updates on this machine for time and memory")
     add("--manifest", help="training audio (.tsv): how full its batches are; also what --measure trains on")
     add("--step-seconds", type=float, help="time per batch from an earlier --measure [s]")
-    add("--out", type=Path, help="write the plan as YAML, for <config-dir>/parts/plan/NAME.yaml and +parts/plan=NAME")
+    add("--out", type=Path, help="write the plan as YAML, for <config-dir>/plan/NAME.yaml and +plan=NAME")
     add("--overwrite", action="store_true", help="replace another plan at --out")
     add("--print-overrides", action="store_true", help="print only the overrides, one per line, and the rest to stderr")
     return parser.parse_intermixed_args()

@@ -1,6 +1,6 @@
 r"""Write a test set under fixed conditions (noise, rooms, telephone ...), so that every system hears the same.
 
-    python tools/prepare_conditions.py --manifest data/small/test.tsv --pipelines recipes/small/conditions/*.yaml \
+    ccc-w2v prepare conditions --manifest data/small/test.tsv --pipelines recipes/small/conditions/*.yaml \
         --noise-manifest data/small/noise_test.tsv --out data/small/conditions
 
 Each pipeline (see recipes/augment) is a condition of the file's name: OUT/test_<name>.tsv, with its labels, has the

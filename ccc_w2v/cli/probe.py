@@ -1,11 +1,11 @@
 r"""Probe a checkpoint: a small CTC head on its frozen features; CER and WER with intervals, weights of the layers.
 
-    python tools/probe.py --checkpoint pretrain/checkpoint_last.pt --train data/small/train_1h.tsv \
+    ccc-w2v probe --checkpoint pretrain/checkpoint_last.pt --train data/small/train_1h.tsv \
         --dev data/small/dev.tsv --test data/small/test.tsv --out probe
 
 --checkpoint is a pre-trained or fine-tuned one, of ours or of fairseq. Without --test, dev is measured. Features are
 computed once and kept in OUT/features (--cache names another folder, which several probes may share). Every test gets
-hyp.trn and ref.trn in OUT/<name>, for tools/compare.py; the numbers are in OUT/probe.json.
+hyp.trn and ref.trn in OUT/<name>, for ccc-w2v compare; the numbers are in OUT/probe.json.
 """
 
 from __future__ import annotations

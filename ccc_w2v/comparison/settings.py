@@ -62,7 +62,7 @@ class LanguageModel:
 
 @dataclass(frozen=True)
 class Settings:
-    """A whole comparison. ``data`` is a folder of tools/prepare_small.py, ``out`` holds everything that is made."""
+    """A whole comparison. ``data`` is a folder of ccc-w2v prepare small, ``out`` holds everything that is made."""
 
     recipe: Path
     data: Path

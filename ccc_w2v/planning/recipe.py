@@ -22,7 +22,8 @@ from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import Recipe
 
-# Fine-tuning takes its size from a checkpoint, which a plan may be made before: then a recipe's name tells.
+# Fine-tuning takes its size from a checkpoint, which a plan may be made before: then the choice of size, or the
+# recipe's name, tells.
 BASE_PARAMETERS, LARGE_PARAMETERS = 95_000_000, 317_000_000
 # The longest utterance of LibriSpeech (dev-other): what fine-tuning, which does not crop, must take whole [s].
 LONGEST_UTTERANCE = 35.2
@@ -107,7 +108,7 @@ def read_recipe(
     """Say what a configuration asks for. Raises InputError for one without max_tokens, max_update or lr.
 
     ``read_checkpoint`` returns the content of the checkpoint that is fine-tuned, which tells its size; without it, or
-    where the checkpoint is not there yet, the recipe's name does.
+    where the checkpoint is not there yet, size=large or the recipe's name does.
     """
     cfg = compose_config(path, overrides)
     pretraining = cfg.task._name in ("ccc_pretraining", "audio_pretraining")
@@ -116,14 +117,16 @@ def read_recipe(
     for name, value in (("dataset.max_tokens", cfg.dataset.max_tokens), ("max_update", cfg.optimization.max_update)):
         if not value:
             raise InputError(f"{path}: needs {name}, which the plan is made of")
+    # What chooses a file of a group, amount=10h, belongs to the recipe's name; a key of the configuration has a dot.
+    choices = [word for word in overrides if "." not in word.partition("=")[0]]
     half = cfg.common.fp16 or cfg.common.bf16
     rate = cfg.task.sample_rate
     return Recipe(
-        name=Path(path).stem,
+        name=" ".join([Path(path).stem, *choices]),
         views=2 if cfg.task._name == "ccc_pretraining" else 1,
         parameters=_count(build_model(cfg))
         if pretraining
-        else _finetuned_parameters(cfg, Path(path).stem, read_checkpoint),
+        else _finetuned_parameters(cfg, [Path(path).stem, *choices], read_checkpoint),
         precision="fp16" if half else "fp32",
         max_tokens=cfg.dataset.max_tokens,
         longest=cfg.task.max_sample_size or min(cfg.dataset.max_tokens, int(LONGEST_UTTERANCE * rate)),
@@ -160,11 +163,14 @@ def filled_share(manifest: str | Path, recipe: Recipe, max_tokens: int) -> float
     return float(samples / (len(batches) * max_tokens))
 
 
-def _finetuned_parameters(cfg: DictConfig, name: str, read_checkpoint: Callable[[str], dict[str, Any]] | None) -> int:
+def _finetuned_parameters(
+    cfg: DictConfig, names: Sequence[str], read_checkpoint: Callable[[str], dict[str, Any]] | None
+) -> int:
     path = OmegaConf.select(cfg, "model.w2v_path", throw_on_missing=False)
     if read_checkpoint and path and Path(path).is_file():
         return sum(tensor.numel() for tensor in read_checkpoint(path)["model"].values())
-    return LARGE_PARAMETERS if name.startswith("large") else BASE_PARAMETERS
+    large = any(name.removeprefix("size=").startswith("large") for name in names)
+    return LARGE_PARAMETERS if large else BASE_PARAMETERS
 
 
 def _count(model: nn.Module) -> int:

@@ -107,7 +107,7 @@ def _measured(trial: Trial, plan: Plan) -> str:
 
 
 def overlay(plan: Plan) -> str:
-    """Return the plan as YAML for hydra: <config-dir>/parts/plan/NAME.yaml and the override +parts/plan=NAME."""
+    """Return the plan as YAML for hydra: <config-dir>/plan/NAME.yaml and the override +plan=NAME."""
     values: dict = {}
     for override in plan.overrides():
         key, value = override.split("=", 1)

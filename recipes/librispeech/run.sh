@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # LibriSpeech: ccc-wav2vec 2.0 or its wav2vec 2.0 baseline from the archives to WER and a Hugging Face folder.
 #
-#   recipes/librispeech/run.sh [--pretraining NAME] [--finetuning NAME] [--gpus N] [--memory GIB] [--launcher "COMMAND"]
+#   recipes/librispeech/run.sh [--pretraining NAME] [--amount HOURS] [--labels KIND] [--gpus N] [--memory GIB] [--launcher "COMMAND"]
 #       [--batch-seconds S] [--max-tokens N] [--out DIR] [--data DIR] [--from TREE] [--limited-from TREE]
 #       [--librivox MANIFEST] [--noise MANIFEST] [--lm ARPA --lexicon WORDS] [--beam N] [--subsets A,B]
 #       [--pretrain-checkpoint last|best]
@@ -10,8 +10,9 @@
 #
 # Stages: 1 prepare, 2 pretrain, 3 finetune, 4 decode, 5 score, 6 export. What is done is kept: a stage that has its
 # marker is passed over, an interrupted training resumes. --dry-run prints the plan and every command, does nothing.
-# NAME is a file of config/pretraining (default ccc_base_960h) or config/finetuning (100 h, of pre-training's size).
-# tools/plan.py spreads their audio per update over --gpus of --memory; --batch-seconds and --max-tokens are for its plan
+# NAME is a file of config/pretraining (default ccc_base_960h). HOURS of labels are 10m, 1h, 10h, 100h (default) or 960h,
+# KIND letters (default) or spm1000: files of config/finetuning/amount and recipes/shared/labels.
+# ccc-w2v plan spreads their audio per update over --gpus of --memory; --batch-seconds and --max-tokens are for its plan
 # of the pre-training. --pretrain-checkpoint names the one that is fine-tuned: the last, or that of the lowest
 # validation loss, which the paper takes.
 # --launcher is what starts fairseq-hydra-train on several GPUs or machines: "recipes/launch/one_node.sh 8"; without it
@@ -22,17 +23,15 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 source recipes/stages.sh
-pretraining=ccc_base_960h finetuning='' gpus='' memory='' out=exp/librispeech data='' from='' limited_from=''
+pretraining=ccc_base_960h amount=100h labels=letters gpus='' memory='' out=exp/librispeech data='' from='' limited_from=''
 librivox='' pretrain_checkpoint=last noise='' lm='' lexicon='' beam=1500 subsets=dev_clean,dev_other,test_clean,test_other
 batch_seconds='' max_tokens='' pretrain_override=() finetune_override=()
-values="pretraining finetuning gpus memory batch-seconds max-tokens launcher out data from limited-from noise librivox"
+values="pretraining amount labels gpus memory batch-seconds max-tokens launcher out data from limited-from noise librivox"
 read_options "$values pretrain-checkpoint lm lexicon beam subsets" "" "pretrain-override finetune-override" "$@"
 configs=$PWD/recipes/librispeech/config
-[ -e "$configs/pretraining/$pretraining.yaml" ] || usage "no configuration pretraining/$pretraining.yaml"
-size=${pretraining#*_} size=${size%%_[0-9]*} size=${size%%_equal_*}
-finetuning=${finetuning:-${size}_100h}
-[ -e "$configs/finetuning/$finetuning.yaml" ] || usage "no configuration finetuning/$finetuning.yaml"
-[ "${finetuning%_[0-9]*[hm]*}" = "$size" ] || usage "$finetuning is not for $pretraining: name one of ${size}_*"
+is_in "$configs/pretraining" --pretraining "$pretraining"
+is_in "$configs/finetuning/amount" --amount "$amount"
+is_in recipes/shared/labels --labels "$labels"
 [[ $pretrain_checkpoint =~ ^(last|best)$ ]] || usage "--pretrain-checkpoint $pretrain_checkpoint: must be last or best"
 [ -z "$lm" ] || [ -n "$lexicon" ] || usage "--lm needs --lexicon, the words of the language model"
 must_exist --lm "$lm" "language model"
@@ -48,13 +47,22 @@ out=$(realpath -m "$out")
 data=$(realpath -m "${data:-$out/data}")
 manifests=$data/manifests
 run=$out/$pretraining/seed$seed
+size=$(setting "$configs/pretraining/$pretraining.yaml" defaults pretraining/size)
+objective=$(setting "$configs/pretraining/$pretraining.yaml" defaults pretraining/objective)
+finetuning=${size}_$amount
+[ "$labels" = letters ] || finetuning+=_$labels
 from_best=
 [ "$pretrain_checkpoint" = last ] || from_best=_best
 plain=$run/pretrain/plain$from_best.pt
 finetuned=$run/$finetuning$from_best
 best=$finetuned/checkpoints/checkpoint_best.pt
-amount=${finetuning#"${size}"_} amount=${amount%_spm1000} labelled=train_$amount
-case $amount in 100h | 960h) labelled=${labelled%h} ;; esac
+heard=$(setting "$configs/pretraining/$pretraining.yaml" dataset train_subset)
+labelled=$(setting "$configs/finetuning/amount/$amount.yaml" dataset train_subset)
+sets=recipes/librispeech/sets.yaml
+noisy=  # whether the second view needs a manifest of noises
+if [ "$objective" = ccc ] && [ "$(setting "$configs/pretraining/$pretraining.yaml" task augment '?')" != telephone ]; then
+    noisy=yes
+fi
 
 corpus() {  # split: what the plan counts full batches on
     plan_options=(--manifest "$manifests/$1.tsv")
@@ -67,63 +75,52 @@ corpus() {  # split: what the plan counts full batches on
 
 if wanted 1; then
     echo "1. prepare LibriSpeech"
-    parts=dev-clean,dev-other,test-clean,test-other limited=''
-    case $pretraining,$finetuning in
-        *_960h*,* | *,*_960h*) parts=train-clean-100,train-clean-360,train-other-500,$parts ;;
-        *_librivox*,*_100h* | *_librivox*,*_spm1000) parts=train-clean-100,$parts ;;
-        *_librivox*) ;;
-        *,*_100h* | *_spm1000) parts=train-clean-100,train-clean-360,$parts ;;
-        *) parts=train-clean-360,$parts ;;
-    esac
-    case $amount in 10m | 1h | 10h) limited=yes ;; esac
-    run python tools/prepare_librispeech.py --out "$data" --parts "$parts" ${from:+--from "$from"} \
+    limited=$(setting $sets "$labelled" limited)
+    text=$(setting $sets "$labelled" text)
+    needed=$(setting $sets "$heard" parts),$(setting $sets "$labelled" parts)
+    [ "$labels" = letters ] || needed+=,$(setting $sets "$text" parts)
+    parts=
+    for part in train-clean-100 train-clean-360 train-other-500; do
+        [[ ,$needed, != *,$part,* ]] || parts+=$part,
+    done
+    parts+=dev-clean,dev-other,test-clean,test-other
+    run ccc-w2v prepare librispeech --out "$data" --parts "$parts" ${from:+--from "$from"} \
         ${limited:+--limited} ${limited_from:+--limited-from "$limited_from"}
     if [[ -n $librivox ]]; then
         run ln -sfn "$(realpath -m "$librivox")" "$manifests/train_librivox.tsv"
     fi
-    if [[ $pretraining == ccc_* && $pretraining != *_telephone && -z $noise ]]; then
-        run_once "$data/musan/.done" python tools/prepare_musan.py --out "$data/musan"
+    if [[ -n $noisy && -z $noise ]]; then
+        run_once "$data/musan/.done" ccc-w2v prepare musan --out "$data/musan"
     fi
-    if [[ $finetuning == *_spm1000 ]]; then
-        # The text of the labelled set; ten hours and less do not hold a thousand pieces.
-        text=$labelled
-        [ -z "$limited" ] || text=train_100
-        run_once "$manifests/.spm1000" python tools/train_sentencepiece.py "$manifests/$text.wrd" --size 1000 \
+    if [ "$labels" != letters ]; then
+        run_once "$manifests/.$labels" ccc-w2v sentencepiece "$manifests/$text.wrd" --size 1000 \
             --out "$manifests"
     fi
 fi
 if wanted 2; then
     echo "2. pre-train: $pretraining"
-    given=(task.data="$manifests")
-    [[ $pretraining != ccc_* || $pretraining == *_telephone ]] || given+=(task.noise_manifest="$(realpath -m "${noise:-$data/musan/free_sound.tsv}")")
-    heard=${pretraining#*_*_} heard=${heard%%_*}
-    corpus "train_${heard%h}"
+    overrides=(task.data="$manifests")
+    [ -z "$noisy" ] || overrides+=(task.noise_manifest="$(realpath -m "${noise:-$data/musan/free_sound.tsv}")")
+    corpus "$heard"
     plan_options+=(${batch_seconds:+--batch-seconds "$batch_seconds"} ${max_tokens:+--max-tokens "$max_tokens"})
-    train_planned pre-training pretraining "$run/pretrain" "$pretraining" "${given[@]}" "${pretrain_override[@]}"
+    train_planned pre-training pretraining "$run/pretrain" "$pretraining" "${overrides[@]}" "${pretrain_override[@]}"
 fi
 if wanted 3; then
     echo "3. fine-tune: $finetuning"
-    run_once "$run/pretrain/.exported$from_best" python tools/export.py --to fairseq --overwrite \
+    run_once "$run/pretrain/.exported$from_best" ccc-w2v export --to fairseq --overwrite \
         --checkpoint "$run/pretrain/checkpoints/checkpoint_$pretrain_checkpoint.pt" --out "$plain"
     corpus "$labelled"
-    train_planned fine-tuning finetuning "$finetuned" "$finetuning" task.data="$manifests" \
-        model.w2v_path="$plain" "${finetune_override[@]}"
+    train_planned fine-tuning finetuning "$finetuned" finetune "amount=$amount" "labels=$labels" "size=$size" \
+        task.data="$manifests" model.w2v_path="$plain" "${finetune_override[@]}"
 fi
 if wanted 4; then
     echo "4. decode"
-    # Weight and word score of the 4-gram, tuned on dev-other (arXiv 2006.11477, appendix B).
-    case $amount in
-        10m) weights="--lm-weight 3.23 --word-score -0.26" ;;
-        1h) weights="--lm-weight 2.90 --word-score -1.62" ;;
-        10h) weights="--lm-weight 2.46 --word-score -0.59" ;;
-        100h) weights="--lm-weight 2.15 --word-score -0.52" ;;
-        960h) weights="--lm-weight 1.74 --word-score 0.52" ;;
-    esac
+    weights=()
+    [ -z "$lm" ] || weights=(--lm-weight "$(setting $sets "$labelled" lm_weight)" --word-score "$(setting $sets "$labelled" word_score)")
     for subset in ${subsets//,/ }; do
         decode "$finetuned/decode/$subset" "$best" "$manifests/$subset.tsv" --device "$device"
-        # shellcheck disable=SC2086  # several words
         [ -z "$lm" ] || decode "$finetuned/decode_lm/$subset" "$best" "$manifests/$subset.tsv" --device "$device" \
-            --beam "$beam" --lm "$lm" --lexicon "$lexicon" $weights
+            --beam "$beam" --lm "$lm" --lexicon "$lexicon" "${weights[@]}"
     done
 fi
 if wanted 5; then
@@ -138,8 +135,8 @@ if wanted 6; then
     scores=() last=${subsets##*,}
     for subset in ${subsets//,/ }; do scores+=("$finetuned/decode/$subset/score.json"); done
     pieces=()
-    [[ $finetuning != *_spm1000 ]] || pieces=(--sentencepiece "$manifests/spm1000.model")
-    run_once "$finetuned/.huggingface" python tools/export.py --to huggingface --overwrite --checkpoint "$best" \
+    [ "$labels" = letters ] || pieces=(--sentencepiece "$manifests/$labels.model")
+    run_once "$finetuned/.huggingface" ccc-w2v export --to huggingface --overwrite --checkpoint "$best" \
         --out "$finetuned/huggingface" --manifest "$manifests/$last.tsv" --wer "${scores[@]}" "${pieces[@]}" \
         --recipe "recipes/librispeech $pretraining $finetuning"
 fi

@@ -35,14 +35,14 @@ spent() {  # stage: add the seconds since the last stage to seconds.tsv, which t
 
 if wanted 1; then
     echo "1. prepare the prompts corpus"
-    run python tools/prepare_prompts.py --out "$data" ${source:+--source "$source"}
+    run ccc-w2v prepare prompts --out "$data" ${source:+--source "$source"}
     # Every fourth labelled prompt, about five minutes: few labels are where pre-training matters.
     if [ -z "$dry_run" ]; then
         awk 'NR == 1 || NR % 4 == 2' "$data/train.tsv" >"$data/train_few.tsv"
         for labels in ltr wrd; do awk 'NR % 4 == 1' "$data/train.$labels" >"$data/train_few.$labels"; done
     fi
     # They are learnt by heart in a minute; copies at other speeds make that harder.
-    run_once "$data/.speed" python tools/perturb_speed.py --manifest "$data/train_few.tsv" \
+    run_once "$data/.speed" ccc-w2v speed --manifest "$data/train_few.tsv" \
         --factors 0.9,1,1.1 --out "$data/train_speed.tsv"
     spent prepare
 fi
@@ -57,14 +57,14 @@ if wanted 3; then
     train "random weights" "$run/random" pretrain task.data="$data" task.augment="$config/augment.yaml" \
         optimization.max_update=1 "optimization.lr=[0.0]"
     for model in pretrain random; do
-        run_once "$run/$model/.probed" python tools/probe.py --checkpoint "$run/$model/checkpoints/checkpoint_last.pt" \
+        run_once "$run/$model/.probed" ccc-w2v probe --checkpoint "$run/$model/checkpoints/checkpoint_last.pt" \
             --train "$data/train_few.tsv" --dev "$data/valid.tsv" --test "$data/test.tsv" --head lstm --seed "$seed" \
             --updates 900 --out "$run/$model/probe"
     done
     spent probe
 fi
 if wanted 4; then
-    run_once "$run/pretrain/.exported" python tools/export.py --to fairseq --overwrite \
+    run_once "$run/pretrain/.exported" ccc-w2v export --to fairseq --overwrite \
         --checkpoint "$run/pretrain/checkpoints/checkpoint_last.pt" --out "$run/pretrain/plain.pt"
     echo "4. fine-tune with fairseq's own CTC model, after pre-training and from random weights"
     train "fine-tuning, pre-trained" "$run/finetune" finetune task.data="$data" model.w2v_path="$run/pretrain/plain.pt"
@@ -75,7 +75,7 @@ if wanted 4; then
 fi
 if wanted 5; then
     echo "5. decode the held-out prompts"
-    # Words and their 3-grams of the training transcripts: tools/train_lm.py train.wrd --order 3 --out words.arpa
+    # Words and their 3-grams of the training transcripts: ccc-w2v train-lm train.wrd --order 3 --out words.arpa
     [ -n "$dry_run" ] || tr ' ' '\n' <"$data/train.wrd" | LC_ALL=C sort -u >"$data/words.txt"
     [ -n "$search" ] ||
         echo "  flashlight-text, which has no wheel for Python 3.13, is not installed: no decoding with a language model"
@@ -97,12 +97,12 @@ if wanted 6; then
 fi
 if wanted 7; then
     echo "7. export to Hugging Face"
-    run_once "$run/.huggingface" python tools/export.py --to huggingface --overwrite \
+    run_once "$run/.huggingface" ccc-w2v export --to huggingface --overwrite \
         --checkpoint "$run/finetune/checkpoints/checkpoint_best.pt" --out "$run/huggingface" \
         --manifest "$data/test.tsv" --wer "$run/finetune/decode/score.json"
     spent export_huggingface
 fi
 if wanted 8; then
     negatives=$(sed -n "s/^  num_negatives: //p" "$config/pretrain.yaml")
-    run python tools/summarize.py --run "$run" --negatives "$negatives"
+    run ccc-w2v summarize --run "$run" --negatives "$negatives"
 fi

@@ -2,4 +2,4 @@
 # From nothing to the table: the corpus, every arm with every seed, results.json, RESULTS.md. See --help.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-exec python tools/compare_small.py "$@"
+exec ccc-w2v small "$@"

@@ -1,4 +1,4 @@
-"""tools/preview_augment.py: what it writes replays, and a mistake leaves nothing behind."""
+"""ccc-w2v preview: what it writes replays, and a mistake leaves nothing behind."""
 
 from __future__ import annotations
 

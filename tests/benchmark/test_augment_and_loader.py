@@ -1,4 +1,4 @@
-"""tools/benchmark.py augment and loader run, and their last line is JSON; what they measured is not asserted on."""
+"""ccc-w2v benchmark augment and loader run, and their last line is JSON; what they measured is not asserted on."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""tools/benchmark.py decode runs whole on a tiny model, its made-up language is one; times are not asserted on."""
+"""ccc-w2v benchmark decode runs whole on a tiny model, its made-up language is one; times are not asserted on."""
 
 from __future__ import annotations
 

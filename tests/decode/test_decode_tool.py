@@ -1,4 +1,4 @@
-"""tools/decode.py: what it writes, how it continues, and how it says no."""
+"""ccc-w2v decode: what it writes, how it continues, and how it says no."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tools/plan.py as a user calls it: a trial with real training, and what is wrong in one line."""
+"""`ccc-w2v plan` as a user calls it: a trial with real training, and what is wrong in one line."""
 
 import subprocess
 import sys

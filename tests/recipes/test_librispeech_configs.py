@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 import torchaudio
 from fairseq import criterions, optim, tasks
 from fairseq.optim import lr_scheduler
+from hydra._internal.utils import create_config_search_path
 from omegaconf import OmegaConf, open_dict
 
 from ccc_w2v.checkpoint.evaluated import parse_conv_layers
@@ -24,7 +24,11 @@ from ccc_w2v.planning.table import overlay
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/librispeech/config"
 FAIRSEQ = Path(fairseq.__file__).parent / "examples/wav2vec/config"
 PRETRAINING = sorted(path.stem for path in (CONFIG / "pretraining").glob("*.yaml"))
-FINETUNING = sorted(path.stem for path in (CONFIG / "finetuning").glob("*.yaml"))
+AMOUNTS = sorted(path.stem for path in (CONFIG / "finetuning/amount").glob("*.yaml"))
+LABELS = sorted(path.stem for path in (CONFIG.parents[1] / "shared/labels").glob("*.yaml"))
+# What fairseq ships or the paper reports: BASE with every amount, LARGE with 100 h.
+FINETUNING = [("base", amount, labels) for amount in AMOUNTS for labels in LABELS]
+FINETUNING += [(size, "100h", "letters") for size in ("large", "large_librivox")]
 
 # Where ours are meant to differ from fairseq's; a difference that is not listed here fails.
 ANY = {
@@ -64,15 +68,19 @@ def flat(config, prefix=""):
 
 
 @functools.cache
-def shared(path):
+def shared(path, *choices):
     """One composition for all tests of a configuration."""
     if not path.is_file():
         pytest.skip(f"{path}: this fairseq comes without its examples")
-    return compose_config(path, ["task.data=/data"])
+    return compose_config(path, ["task.data=/data", *choices])
 
 
-def composed(kind, name):
-    return copy.deepcopy(shared(CONFIG / kind / f"{name}.yaml"))
+def composed(kind, name, *choices):
+    return copy.deepcopy(shared(CONFIG / kind / f"{name}.yaml", *choices))
+
+
+def choose(size, amount, labels):
+    return [f"size={size}", f"amount={amount}", f"labels={labels}"]
 
 
 def values(config):
@@ -81,9 +89,9 @@ def values(config):
     return {key: value for key, value in found.items() if not key.startswith("bmuf.")}
 
 
-def differences(kind, ours, theirs):
+def differences(kind, ours, theirs, choices=()):
     """What ours has, by key, wherever the two differ; below task, model and loss of ours only what both know."""
-    found, reference = values(composed(kind, ours)), values(shared(FAIRSEQ / kind / f"{theirs}.yaml"))
+    found, reference = values(composed(kind, ours, *choices)), values(shared(FAIRSEQ / kind / f"{theirs}.yaml"))
     return {key: found.get(key) for key in reference if found.get(key) != reference[key]}
 
 
@@ -136,17 +144,17 @@ def test_large_is_torchaudios(name):
     assert (loss.penalty_weight if name.startswith("ccc") else loss.loss_weights[1]) == 10
 
 
-@pytest.mark.parametrize("name", FINETUNING)
-def test_finetuning_differs_from_fairseqs_own_only_where_it_says_so(name):
-    size, amount = re.fullmatch(r"(base|large|large_librivox)_(\d+[mh]).*", name).groups()
-    found = differences("finetuning", name, f"{'vox' if size == 'large_librivox' else 'base'}_{amount}")
+@pytest.mark.parametrize(("size", "amount", "labels"), FINETUNING)
+def test_finetuning_differs_from_fairseqs_own_only_where_it_says_so(size, amount, labels):
+    theirs = f"{'vox' if size == 'large_librivox' else 'base'}_{amount}"
+    found = differences("finetuning", "finetune", theirs, choose(size, amount, labels))
     expected = {**ANY, "dataset.train_subset": "train_" + {"100h": "100", "960h": "960"}.get(amount, amount)}
     expected |= EIGHT if size == "base" and amount != "960h" else {}
     if size == "large":
         # As much audio in each update as BASE, in smaller batches.
         expected |= {f"dataset.max_tokens{valid}": 1280000 for valid in ("", "_valid")}
         expected |= {"distributed_training.distributed_world_size": 4, "optimization.update_freq": [5]}
-    if name.endswith("_spm1000"):
+    if labels == "spm1000":
         expected |= {"task.labels": "spm1000", "criterion.post_process": "sentencepiece"}
     assert found == expected
 
@@ -183,25 +191,27 @@ def test_pretraining_builds_and_its_schedule_runs(name):
     assert scheduler.step_update(updates) == 0
 
 
-@pytest.mark.parametrize("name", FINETUNING)
-def test_finetuning_builds_on_the_pretrained_model(name, tmp_path):
-    for labels in ("ltr", "spm1000"):
-        (tmp_path / f"dict.{labels}.txt").write_text("".join(f"symbol{index} 1\n" for index in range(28)))
-    config = composed("finetuning", name)
+@pytest.mark.parametrize(("size", "amount", "labels"), FINETUNING)
+def test_finetuning_builds_on_the_pretrained_model(size, amount, labels, tmp_path):
+    for kind in ("ltr", "spm1000"):
+        (tmp_path / f"dict.{kind}.txt").write_text("".join(f"symbol{index} 1\n" for index in range(28)))
+    choices = choose(size, amount, labels)
+    config = composed("finetuning", "finetune", *choices)
     config.task.data, config.model.w2v_path = str(tmp_path), "pretrained.pt"
     with open_dict(config), open_dict(config.model):
         # In place of the checkpoint, what it says of its model.
-        size = {"base": "base_960h", "large": "large_960h"}.get(name.split("_")[0])
-        size = "large_librivox" if "librivox" in name else size
-        said = OmegaConf.to_container(pretrained(f"ccc_{size}"), resolve=True, enum_to_str=True)
+        run = {"base": "ccc_base_960h", "large": "ccc_large_960h", "large_librivox": "ccc_large_librivox"}[size]
+        said = OmegaConf.to_container(pretrained(run), resolve=True, enum_to_str=True)
         config.model.w2v_args = said
     assert config.task.normalize == said["task"]["normalize"]
     # fairseq's encoder without the pre-training's heads, and a projection to 28 symbols and 4 special ones.
     base, librivox = 94_371_712 + 768 * 32 + 32, 315_438_720 + 1024 * 32 + 32
-    encoder = {"base_960h": base, "large_librivox": librivox, "large_960h": librivox - (7 * 3 - 2) * 512}[size]
+    encoder = {"base": base, "large_librivox": librivox, "large": librivox - (7 * 3 - 2) * 512}[size]
     assert count(build_model(config)) == encoder
     # What the plan takes for it before the checkpoint is there.
-    assert read_recipe(CONFIG / "finetuning" / f"{name}.yaml").parameters == pytest.approx(encoder, rel=0.01)
+    recipe = read_recipe(CONFIG / "finetuning/finetune.yaml", choices)
+    assert recipe.parameters == pytest.approx(encoder, rel=0.01)
+    assert recipe.name == f"finetune {' '.join(choices)}"
     criterions.build_criterion(config.criterion, tasks.setup_task(config.task))
     scheduler = schedule(config)
     peak, updates = config.optimization.lr[0], config.optimization.max_update
@@ -230,7 +240,12 @@ def test_a_plan_of_fine_tuning_counts_the_checkpoint_that_is_there(tmp_path):
     state = {"model": {"a": torch.zeros(3, 4), "b": torch.zeros(5)}, "cfg": {"model": {"_name": "wav2vec2"}}}
     torch.save(state, tmp_path / "pretrained.pt")
     overrides = [f"model.w2v_path={tmp_path}/pretrained.pt"]
-    assert read_recipe(CONFIG / "finetuning/base_100h.yaml", overrides, load_untrusted).parameters == 17
+    assert read_recipe(CONFIG / "finetuning/finetune.yaml", overrides, load_untrusted).parameters == 17
+
+
+def test_an_unknown_choice_names_those_that_there_are():
+    with pytest.raises(InputError, match="amount/2h.*100h"):
+        compose_config(CONFIG / "finetuning/finetune.yaml", ["task.data=/data", "amount=2h"])
 
 
 def test_a_plan_as_yaml_is_merged_over_the_recipe(tmp_path):
@@ -239,10 +254,10 @@ def test_a_plan_as_yaml_is_merged_over_the_recipe(tmp_path):
     assert (recipe.views, recipe.gpus, recipe.batch_seconds, recipe.precision) == (2, 64, 5600, "fp16")
     plan = make_plan(recipe, 8, memory=32, batch_seconds=600)
     shutil.copytree(original.parent, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "parts/plan").mkdir()
-    (tmp_path / "parts/plan/mine.yaml").write_text(overlay(plan))
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan/mine.yaml").write_text(overlay(plan))
     merged, by_hand = (
-        compose_config(tmp_path / original.name, ["+parts/plan=mine"]),
+        compose_config(tmp_path / original.name, ["+plan=mine"]),
         compose_config(original, plan.overrides()),
     )
     assert plan.update_freq > 1
@@ -256,3 +271,10 @@ def test_what_cannot_be_composed_is_one_line(tmp_path):
         compose_config(CONFIG / "pretraining/ccc_base_960h.yaml", ["dataset.max_token=5"])
     with pytest.raises(InputError, match="embed_dim must be divisible"):
         read_recipe(CONFIG / "pretraining/ccc_base_960h.yaml", ["+model.encoder_attention_heads=7"])
+
+
+def test_groups_of_several_recipes_are_in_one_folder_that_hydra_searches_last():
+    recipes = CONFIG.parents[1]
+    assert not [path for path in recipes.rglob("*") if path.is_symlink()]
+    paths = [source.path for source in create_config_search_path("/recipe").get_path()]
+    assert paths.index("/recipe") < paths.index(f"file://{recipes / 'shared'}")

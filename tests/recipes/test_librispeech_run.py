@@ -28,13 +28,14 @@ TINY = {
         *("distributed_training.distributed_world_size=1", "optimization.max_update=3"),
     ],
 }
+FEW_PIECES = ("--amount", "10h", "--labels", "spm1000")
 
 
 def run(*options):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     command = [str(ROOT / "recipes/librispeech/run.sh"), *map(str, options)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, cwd="/")
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800, cwd="/")
 
 
 def overrides(folder):
@@ -73,10 +74,10 @@ def test_all_stages_run_and_a_second_call_does_nothing(tmp_path):
 
 
 def test_a_dry_run_of_the_real_configuration_plans_for_1_8_and_64_gpus_and_writes_nothing(tmp_path):
-    found = run("--dry-run", "--out", tmp_path / "exp", "--gpus", 8, "--memory", 80, "--finetuning", "base_10h_spm1000")
+    found = run("--dry-run", "--out", tmp_path / "exp", "--gpus", 8, "--memory", 80, *FEW_PIECES)
     assert found.returncode == 0, found.stderr[-2000:]
     assert not (tmp_path / "exp").exists()
-    plans = found.stderr.split("base_10h_spm1000: ")
+    plans = found.stderr.split("finetune amount=10h labels=spm1000 size=base: ")
     assert re.search(r"GPUs +8 +1 +64\n", plans[0])
     assert re.search(r"GPUs +8 +1 +64\n", plans[1])
     assert re.search(r"optimization.update_freq +7 +50 +1\n", plans[0])
@@ -85,8 +86,8 @@ def test_a_dry_run_of_the_real_configuration_plans_for_1_8_and_64_gpus_and_write
     assert "--device cuda" in found.stdout
     assert "--device cpu" not in found.stdout
     assert "--limited" in found.stdout
-    assert "train_sentencepiece.py" in found.stdout
-    assert "prepare_musan" in found.stdout
+    assert "ccc-w2v sentencepiece" in found.stdout
+    assert "prepare musan" in found.stdout
 
 
 def test_large_is_fine_tuned_as_large(tmp_path):
@@ -94,19 +95,53 @@ def test_large_is_fine_tuned_as_large(tmp_path):
     options = ["--dry-run", "--out", tmp_path / "exp", "--gpus", 8, "--memory", 80, "--stop-stage", 3]
     found = run(*options, "--pretraining", "ccc_large_librivox", "--librivox", tmp_path / "librivox.tsv")
     assert found.returncode == 0, found.stderr[-2000:]
-    assert "large_librivox_100h: 317.0 million parameters" in found.stderr
+    assert "size=large_librivox: 317.0 million parameters" in found.stderr
     assert f"ln -sfn {tmp_path}/librivox.tsv {tmp_path}/exp/data/manifests/train_librivox.tsv" in found.stdout
     assert "--parts train-clean-100\\,dev-clean" in found.stdout
     assert f"hydra.run.dir={tmp_path}/exp/ccc_large_librivox/seed1/large_librivox_100h" in found.stdout
 
 
 @pytest.mark.parametrize(
+    ("pretraining", "amount", "labels", "parts"),
+    [
+        ("ccc_base_960h", "1h", "letters", "train-clean-100,train-clean-360,train-other-500"),
+        ("ccc_base_360h", "960h", "letters", "train-clean-100,train-clean-360,train-other-500"),
+        ("ccc_base_360h", "100h", "letters", "train-clean-100,train-clean-360"),
+        ("ccc_base_360h", "10m", "spm1000", "train-clean-100,train-clean-360"),
+        ("ccc_base_360h", "10h", "letters", "train-clean-360"),
+    ],
+)
+def test_the_parts_of_librispeech_that_two_configurations_need_are_prepared(
+    tmp_path, pretraining, amount, labels, parts
+):
+    options = ["--pretraining", pretraining, "--amount", amount, "--labels", labels]
+    options += ["--out", tmp_path, "--stop-stage", 1]
+    found = run("--dry-run", *options)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert f"--parts {parts},dev-clean,dev-other,test-clean,test-other" in found.stdout.replace("\\,", ",")
+    assert (" --limited" in found.stdout) == (amount not in ("100h", "960h"))
+
+
+# arXiv 2006.11477, appendix B.
+@pytest.mark.parametrize(
+    ("amount", "weight", "word_score"),
+    [("10m", 3.23, -0.26), ("1h", 2.9, -1.62), ("10h", 2.46, -0.59), ("100h", 2.15, -0.52), ("960h", 1.74, 0.52)],
+)
+def test_the_4_gram_has_its_published_weights(tmp_path, amount, weight, word_score):
+    for name in ("lm.arpa", "words.txt"):
+        (tmp_path / name).touch()
+    options = ["--out", tmp_path, "--amount", amount, "--stage", 4, "--stop-stage", 4]
+    found = run("--dry-run", *options, "--lm", tmp_path / "lm.arpa", "--lexicon", tmp_path / "words.txt")
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert found.stdout.count(f" --lm-weight {weight} --word-score {word_score}\n") == 4
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--pretraining", "ccc_base_10h"], "no configuration pretraining/ccc_base_10h.yaml"),
-        (["--finetuning", "base_2h"], "no configuration finetuning/base_2h.yaml"),
-        (["--pretraining", "ccc_large_960h", "--finetuning", "base_100h"], "base_100h is not for ccc_large_960h"),
-        (["--finetuning", "large_librivox_100h"], "large_librivox_100h is not for ccc_base_960h: name one of base_*"),
+        (["--pretraining", "ccc_base_10h"], "--pretraining ccc_base_10h: unknown; available: ccc_base_360h "),
+        (["--amount", "2h"], "--amount 2h: unknown; available: 100h 10h 10m 1h 960h"),
+        (["--labels", "words"], "--labels words: unknown; available: letters spm1000"),
         (["--pretrain-checkpoint", "3"], "--pretrain-checkpoint 3: must be last or best"),
         (["--lm", "4gram.arpa"], "--lm needs --lexicon"),
         (["--lm", "/no/4gram.arpa", "--lexicon", "/no/w"], "--lm /no/4gram.arpa: no such language model"),
@@ -133,7 +168,7 @@ def test_a_stage_without_the_data_says_which_stage_writes_them(tmp_path, stage, 
     run_folder = tmp_path / "w2v_base_360h_equal_compute/seed1/pretrain"
     run_folder.mkdir(parents=True)
     (run_folder / ".exported").touch()
-    options = ["--pretraining", "w2v_base_360h_equal_compute", "--finetuning", "base_10m", "--stage", stage]
+    options = ["--pretraining", "w2v_base_360h_equal_compute", "--amount", "10m", "--stage", stage]
     found = run("--out", tmp_path, *options)
     assert found.returncode == 2
     assert found.stderr == f"error: {tmp_path}/data/manifests/{split}.tsv: no such manifest; stage 1 writes it\n"

@@ -25,7 +25,6 @@ from tests.tiny_models import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "recipes/switchboard/config"
-FINETUNING = sorted(path.stem for path in (CONFIG / "finetuning").glob("*.yaml"))
 # What fairseq's own base_100h (110 h) and base_10h (30 h) say, and what lies between base_100h and base_960h (300 h).
 EXPECTED = {
     "300h": ("train_nodup", 64_000, 5e-5, 0.5, 0.25, 0.1, 0),
@@ -59,18 +58,19 @@ def test_adaptation_builds_and_hears_switchboard_in_rooms_and_noise():
     assert scheduler.step_update(50_000) == 0
 
 
-@pytest.mark.parametrize("name", FINETUNING)
-def test_finetuning_builds_on_the_lists_that_are_prepared(name, tmp_path):
-    for labels in ("ltr", "spm1000"):
-        (tmp_path / f"dict.{labels}.txt").write_text("".join(f"symbol{index} 1\n" for index in range(29)))
-    overrides = [f"task.data={tmp_path}", "model.w2v_path=pretrained.pt"]
-    config = compose_config(CONFIG / "finetuning" / f"{name}.yaml", overrides)
+@pytest.mark.parametrize("choice", ["letters", "spm1000"])
+@pytest.mark.parametrize("amount", sorted(path.stem for path in (CONFIG / "finetuning/amount").glob("*.yaml")))
+def test_finetuning_builds_on_the_lists_that_are_prepared(amount, choice, tmp_path):
+    for kind in ("ltr", "spm1000"):
+        (tmp_path / f"dict.{kind}.txt").write_text("".join(f"symbol{index} 1\n" for index in range(29)))
+    overrides = [f"task.data={tmp_path}", "model.w2v_path=pretrained.pt", f"amount={amount}", f"labels={choice}"]
+    config = compose_config(CONFIG / "finetuning/finetune.yaml", overrides)
     model = config.model
     found = (config.dataset.train_subset, config.optimization.max_update, config.optimization.lr[0], model.mask_prob)
     found += (model.mask_channel_prob, model.layerdrop, model.freeze_finetune_updates)
-    assert found == EXPECTED[name.split("_")[1]]
+    assert found == EXPECTED[amount]
     assert {config.dataset.train_subset, config.dataset.valid_subset} <= set(LABELLED)
-    labels = ("spm1000", "sentencepiece") if name.endswith("spm1000") else ("ltr", "letter")
+    labels = ("spm1000", "sentencepiece") if choice == "spm1000" else ("ltr", "letter")
     assert (config.task.labels, config.criterion.post_process) == labels
     with open_dict(config), open_dict(config.model):
         # In place of the checkpoint, what it says of its model.
@@ -106,7 +106,7 @@ def run(*arguments):
         "PYTHONPATH": str(ROOT),
     }
     command = ["bash", str(ROOT / "recipes/switchboard/run.sh"), *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
 
 
 def repeated(option, values):
@@ -114,7 +114,7 @@ def repeated(option, values):
 
 
 def test_all_stages_run_on_the_small_corpus_and_a_second_call_does_nothing(folders, tmp_path):
-    arguments = [*folders, "--out", tmp_path, "--finetuning", "base_30h"]
+    arguments = [*folders, "--out", tmp_path, "--amount", "30h"]
     arguments += repeated("--prepare-option", ["--dev", str(fake_switchboard.DEV)])
     (tmp_path / "rooms.yaml").write_text("transforms: [{name: reverb, rooms: 2}, {name: background_noise}]")
     adapt = [*ADAPT, f"task.augment={tmp_path}/rooms.yaml"]
@@ -138,7 +138,7 @@ def test_all_stages_run_on_the_small_corpus_and_a_second_call_does_nothing(folde
     second = run(*arguments)
     assert second.returncode == 0
     ran = [line for line in second.stdout.splitlines() if line.startswith("  $ ")]
-    assert [shlex.split(line)[2] for line in ran] == ["tools/prepare_switchboard.py"]
+    assert [shlex.split(line)[1:4] for line in ran] == [["ccc-w2v", "prepare", "switchboard"]]
     assert second.stdout.count("done before") == 9
 
 
@@ -149,14 +149,9 @@ def test_a_dry_run_prints_commands_and_writes_nothing(tmp_path):
     done = run("--dry-run", "--out", tmp_path / "out", *given)
     assert done.returncode == 0, done.stderr
     commands = [shlex.split(line[4:]) for line in done.stdout.splitlines() if line.startswith("  $ ")]
-    assert [command[command[0] == "python"] for command in commands] == [
-        *("tools/prepare_switchboard.py", "tools/prepare_musan.py"),
-        "tools/export.py",
-        "fairseq-hydra-train",
-        "tools/export.py",
-        "fairseq-hydra-train",
-        *("tools/decode.py", "tools/decode.py", "tools/score.py", "tools/score.py"),
-        "tools/export.py",
+    assert [command[command[0] == "ccc-w2v"] for command in commands] == [
+        *("prepare", "prepare", "export", "fairseq-hydra-train", "export", "fairseq-hydra-train"),
+        *("decode", "decode", "score", "score", "export"),
     ]
     assert not (tmp_path / "out").exists()
 
@@ -173,12 +168,12 @@ def test_without_adaptation_the_checkpoint_is_fine_tuned_as_it_is(tmp_path):
         "--stop-stage",
         "3",
     ]
-    done = run(*arguments, "--finetuning", "base_110h_spm1000")
+    done = run(*arguments, "--amount", "110h", "--labels", "spm1000")
     assert done.returncode == 0
     assert "ccc_base_switchboard" not in done.stdout
     assert f"model.w2v_path={tmp_path}/out/seed1/start.pt" in done.stdout
     assert f"hydra.run.dir={tmp_path}/out/seed1/base_110h_spm1000_unadapted" in done.stdout
-    assert "tools/train_sentencepiece.py" in done.stdout
+    assert "ccc-w2v sentencepiece" in done.stdout
 
 
 def test_speeds_and_the_best_adapted_checkpoint_are_options_with_folders_of_their_own(tmp_path):
@@ -189,12 +184,12 @@ def test_speeds_and_the_best_adapted_checkpoint_are_options_with_folders_of_thei
         "--dry-run", "--out", tmp_path / "out", "--pretrained", tmp_path / "ours.pt", *options, "--stop-stage", 3
     )
     assert done.returncode == 0, done.stderr
-    lines = {line.split()[2]: line for line in done.stdout.splitlines() if line.startswith("  $ python")}
-    assert "prepare_musan" not in done.stdout
+    lines = {line.split()[2]: line for line in done.stdout.splitlines() if line.startswith("  $ ccc-w2v")}
+    assert "prepare musan" not in done.stdout
     assert "task.noise_manifest=" in done.stdout
-    assert "train_nodup.tsv --factors 0.95\\,1\\,1.05" in lines["tools/perturb_speed.py"]
-    assert "checkpoint_best.pt" in lines["tools/export.py"]
-    assert "adapted_best.pt" in lines["tools/export.py"]
+    assert "train_nodup.tsv --factors 0.95\\,1\\,1.05" in lines["speed"]
+    assert "checkpoint_best.pt" in lines["export"]
+    assert "adapted_best.pt" in lines["export"]
     training = done.stdout.splitlines()[-1]
     assert "dataset.train_subset=train_nodup_speeds" in training
     assert "adapted_best.pt" in training
@@ -205,7 +200,7 @@ def test_speeds_and_the_best_adapted_checkpoint_are_options_with_folders_of_thei
     ("arguments", "message"),
     [
         (["--adapt-checkpoint", "first"], "error: --adapt-checkpoint first: must be last or best"),
-        (["--finetuning", "base_3h"], "error: no configuration finetuning/base_3h.yaml"),
+        (["--amount", "3h"], "error: --amount 3h: unknown; available: 110h 300h 30h"),
         (["--stage", "2"], "error: stages 2 and 3 need --pretrained"),
         (["--lm", "words.arpa"], "error: --lm needs --lexicon"),
         (["--dry-run", "--pretrained", "/no/ours.pt"], "error: --pretrained /no/ours.pt: no such checkpoint"),

@@ -1,4 +1,4 @@
-"""tools/report.py: what the page holds, that hostile text stays text, and that a browser renders it."""
+"""ccc-w2v report: what the page holds, that hostile text stays text, and that a browser renders it."""
 
 from __future__ import annotations
 

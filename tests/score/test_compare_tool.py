@@ -1,4 +1,4 @@
-"""tools/compare.py: rates as tools/score.py's, which differences it marks, and how it says no."""
+"""ccc-w2v compare: rates as ccc-w2v score's, which differences it marks, and how it says no."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.run_tool import as_arguments, run_with
 
 
 def compare(*systems: object, **options: object) -> int:
-    """Run tools/compare.py SYSTEM ... --option value ... and return its exit code."""
+    """Run ccc-w2v compare SYSTEM ... --option value ... and return its exit code."""
     return run_with("compare", *systems, *as_arguments(**options))
 
 

@@ -1,4 +1,4 @@
-"""tools/score.py: one set of numbers in the table and in the file, and how it says no."""
+"""ccc-w2v score: one set of numbers in the table and in the file, and how it says no."""
 
 from __future__ import annotations
 

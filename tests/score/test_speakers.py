@@ -1,4 +1,4 @@
-"""Units of the bootstrap: from ids as corpora and tools/decode.py write them, from folders, from a map."""
+"""Units of the bootstrap: from ids as corpora and ccc-w2v decode write them, from folders, from a map."""
 
 from __future__ import annotations
 

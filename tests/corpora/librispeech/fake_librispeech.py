@@ -8,7 +8,7 @@ writes two trees, OUT/LibriSpeech and OUT/librispeech_finetuning;
 
 and beside them the archives that they would come in.
 
-tools/prepare_librispeech.py --from OUT/LibriSpeech --limited-from OUT/librispeech_finetuning --out DATA then prepares
+ccc-w2v prepare librispeech --from OUT/LibriSpeech --limited-from OUT/librispeech_finetuning --out DATA then prepares
 them as it does the real ones. The words are drawn from a small vocabulary and have nothing to do with the sound.
 """
 

@@ -1,4 +1,4 @@
-"""tools/score.py --standard hub5: NIST's numbers and ours in table and file, what made them, and how it says no."""
+"""ccc-w2v score --standard hub5: NIST's numbers and ours in table and file, what made them, and how it says no."""
 
 from __future__ import annotations
 
