@@ -69,6 +69,7 @@ def test_the_graph_walked_node_by_node_is_the_backward_pass():
         {"near_positives": "log_weight"},
         {"near_positives": "remove"},
         {"extra_losses_on": "both"},
+        {"block_weight": 1.0},
         {"beta": 0.0, "gamma": 0.0, "scale_factor": 1.0},
     ],
 )
