@@ -45,7 +45,7 @@ def _outcome(case: ElementTree.Element) -> Row:
 
 
 def decoding(settings: Settings) -> Section:
-    """Run `ccc-w2v benchmark decode`: greedy and beam decoding beside transformers and fairseq, on the processor."""
+    """Run `ccc-w2v benchmark decode`: greedy and beam decoding beside transformers and fairseq on the device."""
     from ccc_w2v.benchmark import decode
 
     tiny = settings.size == "tiny"
@@ -53,7 +53,7 @@ def decoding(settings: Settings) -> Section:
     try:
         measured = decode.run(
             argparse.Namespace(
-                size=settings.size, beams=[5] if tiny else [50], checkpoint=None, manifest=None, threads=None, **options
+                size=settings.size, device=settings.device, beams=[5] if tiny else [50], checkpoint=None, manifest=None, threads=None, **options
             )
         )
     except ImportError as error:
