@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of weights and inputs")
     parser.add_argument("--rounds", type=int, default=5, help="measured calls of each (default: 5)")
+    parser.add_argument("--pipeline", default="paper", help="augmentation of the loader's batches (default: paper)")
     parser.add_argument("--plot", type=Path, help="write the curves as a PNG here")
     for name, (values, text) in LISTS.items():
         parser.add_argument(f"--{name}", default=values, help=f"{text}; empty: not measured (default: {values})")
@@ -113,7 +114,14 @@ def _part_seconds(bench: Bench) -> dict[str, float]:
 
 def _loader_rates(args: argparse.Namespace, workers: list[int]) -> list[float]:
     """Return seconds of audio per second that so many data workers deliver."""
-    options = {"pipeline": "paper", "seconds": 10.0, "batch": 4, "batches": 20, "rounds": args.rounds, "step": None}
+    options = {
+        "pipeline": args.pipeline,
+        "seconds": 10.0,
+        "batch": 4,
+        "batches": 20,
+        "rounds": args.rounds,
+        "step": None,
+    }
     listed = ",".join(map(str, workers))
     rates = loader.run(argparse.Namespace(**options, workers=listed, manifest=None, noise_manifest=None))["realtime"]
     return [rates[str(number)] for number in workers]

@@ -22,9 +22,13 @@ def marked_tests(settings: Settings) -> Section:
         return Section(remarks=[f"not run: {TESTS} is not there; the tests come with the repository, not with a wheel"])
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        options = ["-q", "-m", "cuda", "-p", "no:cacheprovider", f"--junitxml={report}"]
         run = subprocess.run(
-            [*command, str(TESTS / "cuda")], cwd=TESTS.parent, capture_output=True, text=True, timeout=PATIENCE_S
+            [sys.executable, "-m", "pytest", *options, str(TESTS / "cuda")],
+            cwd=TESTS.parent,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
         )
         if not report.is_file():
             return Section(remarks=[f"pytest ended with {run.returncode}: {run.stdout[-500:]}"], failed=True)
@@ -53,7 +57,13 @@ def decoding(settings: Settings) -> Section:
     try:
         measured = decode.run(
             argparse.Namespace(
-                size=settings.size, device=settings.device, beams=[5] if tiny else [50], checkpoint=None, manifest=None, threads=None, **options
+                size=settings.size,
+                device=settings.device,
+                beams=[5] if tiny else [50],
+                checkpoint=None,
+                manifest=None,
+                threads=None,
+                **options,
             )
         )
     except ImportError as error:

@@ -13,7 +13,10 @@ EMPTY = dict.fromkeys(scale.LISTS, "")
 def measured(capsys, tmp_path, **lists):
     options = [f"--{name}={values}" for name, values in {**EMPTY, **lists}.items()]
     plot = tmp_path / "scale.png"
-    assert run_with("benchmark", "scale", "--size", "tiny", "--rounds", 1, "--plot", plot, *options) == 0
+    assert (
+        run_with("benchmark", "scale", "--size", "tiny", "--rounds", 1, "--pipeline", "none", "--plot", plot, *options)
+        == 0
+    )
     assert plot.read_bytes()[:4] == b"\x89PNG"
     printed = capsys.readouterr().out.splitlines()
     return json.loads(printed[-1]), printed
