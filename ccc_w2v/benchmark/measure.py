@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 Functions = Mapping[str, Callable[[], object]]
@@ -94,6 +95,14 @@ def matmul_flops_per_second(dtype: torch.dtype, device: torch.device, width: int
     """Return the rate at which the device multiplies two square matrices, the best of six: its practical limit."""
     left, right = (torch.randn(width, width, device=device).to(dtype) for _ in range(2))
     return 2 * width**3 / min(timed(lambda: left @ right, device) for _ in range(6))
+
+
+def flops(function: Callable[[], object]) -> int:
+    """Return the floating-point operations of a call's matrix products and convolutions, without torch.compile."""
+    # What compiled code calls is not counted.
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
 
 
 def machine(device: torch.device) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from fairseq.criterions.wav2vec_criterion import Wav2vecCriterion
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
-from torch.utils.flop_counter import FlopCounterMode
 
 from ccc_w2v.benchmark import measure
 from ccc_w2v.compat import keep_freed_memory
@@ -233,11 +232,10 @@ class Bench:
 
     def print_utilisation(self, seconds: float) -> None:
         """Print the share of the device's measured matmul rate that a step of ours reaches."""
-        with FlopCounterMode(display=False) as counter:
-            self.ours()
+        flops = measure.flops(self.ours)
         width = 8192 if self.device.type == "cuda" else 2048
         limit = measure.matmul_flops_per_second(self.dtype, self.device, width)
-        reached = counter.get_total_flops() / seconds
+        reached = flops / seconds
         print(
             f"model FLOPs utilisation {reached / limit:.1%}: {reached / 1e12:.3f} of {limit / 1e12:.3f} TFLOP/s, "
             f"the rate of a {width} x {width} matrix product here"

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ccc_w2v.benchmark import measure
 from ccc_w2v.benchmark.step import ONE_CONTEXT, OURS, UNFUSED, WAV2VEC2, Bench
@@ -47,8 +46,7 @@ def _row(settings: Settings, name: str, function: Callable[[], object], limit: f
     try:
         taken = measure.interleaved({name: function}, settings.rounds, settings.torch_device)[name]
         peak = measure.peak_memory(function, settings.torch_device)
-        with FlopCounterMode(display=False) as counter:
-            function()
+        flops = measure.flops(function)
     except (RuntimeError, ImportError) as error:
         if settings.device == "cuda":
             torch.cuda.empty_cache()
@@ -59,8 +57,8 @@ def _row(settings: Settings, name: str, function: Callable[[], object], limit: f
         "seconds": round(seconds, 4),
         "peak memory [GiB]": round(peak / 2**30, 3),
         "hours of audio per device hour": round(settings.samples / 16_000 / seconds, 1),
-        "TFLOP/s": round(counter.get_total_flops() / seconds / 1e12, 3),
-        "of the matmul rate": round(counter.get_total_flops() / seconds / limit, 3),
+        "TFLOP/s": round(flops / seconds / 1e12, 3),
+        "of the matmul rate": round(flops / seconds / limit, 3),
     }
 
 
@@ -106,8 +104,9 @@ def determinism(settings: Settings) -> Section:
 
 
 def _gradients(bench: Bench) -> list[Any]:
-    # One dropout for both: torch's own generators.
-    torch.manual_seed(1)
     bench.model.zero_grad()
-    bench.criterion(bench.model, bench.sample)[0].backward()
+    # One dropout for both: torch's own generators.
+    with torch.random.fork_rng(devices=[bench.device] if bench.device.type == "cuda" else []):
+        torch.manual_seed(1)
+        bench.criterion(bench.model, bench.sample)[0].backward()
     return [parameter.grad.clone() for parameter in bench.model.parameters() if parameter.grad is not None]
