@@ -39,13 +39,13 @@ def samples_of(model: Any, frames: int) -> int:
     return samples
 
 
-def least_memory(model: Any, samples: int, *, training: bool, value_bytes: int = 4) -> int:
+def least_memory(model: Any, samples: int, *, training: bool, value_bytes: int = 4, on_cpu: bool | None = None) -> int:
     """Return bytes that one view of one crop of ``samples`` takes at the very least: its activations, none twice.
 
     In training what the backward pass needs of each layer is kept: a convolution's output and what follows its GELU,
     and in the Transformer seven tensors of width D and two of the feed-forward width; dropped layers are left out by
-    their share. Fused attention keeps no T x T matrix, but torch has none with dropout on a CPU. Evaluation needs the
-    two widest neighbours together.
+    their share. Fused attention keeps no T x T matrix, but torch has none with dropout on a CPU (``on_cpu``; None: what
+    this machine computes on). Evaluation needs the two widest neighbours together.
     """
     cfg, frames, widths = model.cfg, samples, []
     for layer in convolutions(model):
@@ -56,7 +56,8 @@ def least_memory(model: Any, samples: int, *, training: bool, value_bytes: int =
     encoder = 2 * sum(widths) if cfg.feature_grad_mult > 0 else widths[-1]
     width, inner = cfg.encoder_embed_dim, cfg.encoder_ffn_embed_dim
     layer_values = frames * width if cfg.checkpoint_activations else frames * (7 * width + 2 * inner)
-    on_cpu = next(model.parameters()).device.type == "cpu" and not torch.cuda.is_available()
+    if on_cpu is None:
+        on_cpu = next(model.parameters()).device.type == "cpu" and not torch.cuda.is_available()
     if on_cpu and cfg.attention_dropout > 0 and not cfg.checkpoint_activations:
         layer_values += cfg.encoder_attention_heads * frames**2
     transformer = int(cfg.encoder_layers * (1 - cfg.encoder_layerdrop) * layer_values)

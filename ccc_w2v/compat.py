@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ccc_w2v.compat_half import check_half_convolutions
 from ccc_w2v.errors import InputError, one_line_errors
@@ -62,6 +62,18 @@ def hydra_composer() -> tuple[Callable[..., Any], Callable[..., Any]]:
     except AttributeError:
         hydra = importlib.import_module("hydra.experimental")
         return hydra.compose, hydra.initialize_config_dir
+
+
+def setting(cfg: Any, path: str) -> Any:
+    """Return a setting by its path, "model._name"; None where there is none, as OmegaConf.select does in omegaconf 2.3.
+
+    That of 2.0 fails an assertion on its way through a section that is empty.
+    """
+    for name in path.split("."):
+        if not isinstance(cfg, DictConfig) or name not in cfg:
+            return None
+        cfg = cfg[name]
+    return cfg
 
 
 def silence_debugging() -> None:

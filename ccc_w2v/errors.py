@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+# torch's words, for a GPU and for a CPU.
+_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -35,10 +38,11 @@ INTERRUPTED = "interrupted; the same command continues where it stopped"
 
 
 @contextmanager
-def ctrl_c_is_heard() -> Iterator[None]:
-    """Let Ctrl-C end the process also while fairseq is imported."""
+def ctrl_c_is_heard(heard: list[int]) -> Iterator[None]:
+    """Let Ctrl-C end the process also while fairseq is imported; ``heard`` gets the signal's number."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
         inner = frame
         while inner is not None:
             if inner.f_code.co_filename.endswith(_SWALLOWS_CTRL_C):
@@ -58,6 +62,11 @@ def ctrl_c_is_heard() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out, that of the machine or of a GPU."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_MEMORY.search(str(error))))
+
+
 def explain(error: BaseException) -> str | None:
     """Return the line for an error that a user can fix; None for every other, which keeps its traceback."""
     message = None
@@ -67,6 +76,9 @@ def explain(error: BaseException) -> str | None:
         message = f"{error.filename}: {error.strerror}"
     elif isinstance(error, OSError) and error.errno in (*DISK_FULL, errno.EROFS):
         message = str(cannot_write(error.filename or "the output", error))
+    elif is_out_of_memory(error):
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        message = f"out of memory ({reason:.200}); use smaller batches or shorter audio, or a machine with more memory"
     return None if message is None else " ".join(message.split())
 
 
@@ -75,8 +87,9 @@ def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapped(*args: object, **kwargs: object) -> int:
+        heard: list[int] = []
         try:
-            with ctrl_c_is_heard():
+            with ctrl_c_is_heard(heard):
                 code = main(*args, **kwargs) or 0
             sys.stdout.flush()
             return code
@@ -88,6 +101,9 @@ def exit_on_input_error(main: Callable[..., int | None]) -> Callable[..., int]:
             print(f"\n{INTERRUPTED}", file=sys.stderr)
             return 130
         except Exception as error:
+            if heard:  # a compiled module that is interrupted while it is imported says something else
+                print(f"\n{INTERRUPTED}", file=sys.stderr)
+                return 130
             message = explain(error)
             if message is None:
                 raise

@@ -176,6 +176,7 @@ class CccPretrainingTask(AudioPretrainingTask):
                 crop_step=cfg.crop_step,
             )
             if self._model is not None:
+                dataset.name_too_long(cfg.max_tokens, accepted=cfg.accept_left_out)
                 check_lengths(dataset, self._model, cfg, training=split == cfg.train_subset)
             if _rank() == 0:
                 dataset.check_headers(cfg.check_headers)

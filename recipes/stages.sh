@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the run.sh of each recipe, from the repository's root: options, numbered stages, commands that are shown
-# before they run. Everything that is done leaves a marker, so that the same command resumes where it stopped.
+# before they run. Everything that is done leaves a marker, so that the same command resumes where it stopped; the marker
+# of what is made from a checkpoint holds its digest, so that another checkpoint of that name is not taken for it.
 #
 # A recipe gives its options their defaults and calls read_options; then, stage by stage, `if wanted N; then` with
 # the functions below in it. Variables that these functions read: stage, stop_stage, seed, dry_run (yes, or empty),
@@ -84,16 +85,63 @@ run_once() {  # marker, then the command; the marker appears when the command ha
     touch "$marker"
 }
 
+digest() {  # file or folder: its content in one word; nothing where there is none
+    [ ! -e "$1" ] || find -L "$1" -type f -print0 | sort -z | xargs -0 cat | sha256sum | cut -d ' ' -f 1
+}
+
+unchanged() {  # marker, source: whether what is done was made from what is there now
+    local now
+    now=$(digest "$2")
+    [ -z "$now" ] || [ "$(cat "$1")" = "$now" ]
+}
+
+run_from() {  # marker, what it is made from, then a command that knows --overwrite: once for each content of the source
+    local marker=$1 source=$2
+    shift 2
+    if [ -e "$marker" ]; then
+        if unchanged "$marker" "$source"; then
+            finished "$marker"
+            return
+        fi
+        echo "  made before, from another $source: $marker"
+        set -- "$@" --overwrite
+    fi
+    show "$@"
+    if [ -n "$dry_run" ]; then return; fi
+    mkdir -p "$(dirname "$marker")"
+    "$@"
+    digest "$source" >"$marker"
+}
+
+start_of() {  # overrides of a training: the checkpoint that it begins with, if it has one
+    local word
+    for word in "$@"; do
+        case $word in model.w2v_path=* | checkpoint.finetune_from_model=*) echo "${word#*=}" ;; esac
+    done
+}
+
+trained() {  # folder, then overrides: whether this training is finished; one from other weights is an error
+    local folder=$1 start
+    shift
+    start=$(start_of "$@")
+    [ -e "$folder/.done" ] || return 1
+    if [ -s "$folder/.done" ] && ! unchanged "$folder/.done" "$start"; then
+        echo "error: $folder: was trained from another $start; move the folder away to train again" >&2
+        exit 2
+    fi
+    finished "$folder/.done"
+}
+
 train() {  # title, folder, config name, then overrides: a training with a progress bar, all it prints in train.log
     local title=$1 folder=$2 name=$3
     shift 3
     local command=("${launcher[@]}" --config-dir "$config" --config-name "$name" common.user_dir="$(python -m ccc_w2v)"
         hydra.run.dir="$folder" common.seed="$seed" "$@")
-    if finished "$folder/.done"; then return; fi
+    if trained "$folder" "$@"; then return; fi
     show "${command[@]}"
     if [ -n "$dry_run" ]; then return; fi
     ccc-w2v follow --title "$title" --log "$folder/train.log" -- "${command[@]}"
-    touch "$folder/.done"
+    digest "$(start_of "$@")" >"$folder/.done"
 }
 
 is_in() {  # folder of YAMLs, option, name
@@ -120,7 +168,7 @@ gpus_here() {  # how many GPUs this machine has; 1 where it has none
 train_planned() {  # title, kind, folder, name, then overrides: a recipe spread over the GPUs by ccc-w2v plan
     local title=$1 kind=$2 folder=$3 name=$4 text counts=$gpus
     shift 4
-    if finished "$folder/.done"; then return; fi
+    if trained "$folder" "$@"; then return; fi
     config=$configs/$kind
     [ -z "$dry_run" ] || counts=$gpus,1,8,64
     text=$(ccc-w2v plan "$config/$name.yaml" "$@" --gpus "$counts" ${memory:+--memory "$memory"} \
@@ -133,7 +181,7 @@ train_planned() {  # title, kind, folder, name, then overrides: a recipe spread 
 decode() {  # folder for the hypotheses, checkpoint, manifest, then options of ccc-w2v decode
     local folder=$1 checkpoint=$2 manifest=$3
     shift 3
-    run_once "$folder/.decoded" ccc-w2v decode --checkpoint "$checkpoint" --manifest "$manifest" \
+    run_from "$folder/.decoded" "$checkpoint" ccc-w2v decode --checkpoint "$checkpoint" --manifest "$manifest" \
         --out "$folder" "$@"
 }
 

@@ -6,6 +6,7 @@ from fairseq.tasks.audio_finetuning import AudioFinetuningConfig, AudioFinetunin
 from omegaconf import OmegaConf
 
 from ccc_w2v.checkpoint.read import load_checkpoint
+from ccc_w2v.compat import setting
 from ccc_w2v.errors import InputError
 from ccc_w2v.training.finetuning_labels import check_finetuning_labels
 from tests.fake_corpora import RATE, write_corpus, write_labels
@@ -58,3 +59,11 @@ def test_finetuning_names_what_is_wrong_with_its_labels(tmp_path, caplog, capsys
     assert message.startswith("error: ")
     assert message.count("\n") == 1
     assert "the dictionary knows them in upper case: change the labels' case" in message
+
+
+def test_a_setting_is_found_by_its_path_and_none_where_there_is_none():
+    cfg = OmegaConf.create({"model": {"_name": "m", "w2v_args": {"task": None}, "text": "t", "open": "???"}})
+    assert setting(cfg, "model._name") == "m"
+    assert setting(cfg, "model.w2v_args.task") is None
+    for path in ("model.w2v_args.task._name", "model.text._name", "model.open", "criterion.post_process", "x"):
+        assert setting(cfg, path) is None

@@ -1,9 +1,17 @@
 """What a tool's user sees when it ends early."""
 
+import importlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
+
+from ccc_w2v.cli.main import main
+from ccc_w2v.errors import INTERRUPTED
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,6 +75,110 @@ def test_ctrl_c_is_heard_where_fairseq_swallows_it(tmp_path):
     assert (ended.returncode, ended.stdout) == (130, "")
     assert "interrupted; the same command continues" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_an_interrupted_import_that_says_something_else_is_an_interrupt():
+    body = "import os, signal, time\n    try:\n        os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
+    body += "    except BaseException:\n        raise ImportError('numpy: initialization failed')"
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n    "
+    ended = subprocess.run(
+        [sys.executable, "-c", TOOL.replace("@exit_on", heard.strip() + "\n@exit_on").format(body=body)],
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr.strip()) == (130, INTERRUPTED)
+
+
+def test_an_interrupt_while_a_command_is_imported_is_one_line(monkeypatch, capsys):
+    def import_module(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    assert main(["score"]) == 130
+    assert capsys.readouterr().err.strip() == INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "MemoryError()",
+        "RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')",
+        'RuntimeError("[enforce fail] DefaultCPUAllocator: can\'t allocate memory: you tried to allocate")',
+    ],
+)
+def test_a_machine_without_enough_memory_is_one_line(raised):
+    done = run(f"raise {raised}")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: out of memory (")
+    assert done.stderr.count("\n") == 1
+
+
+HYDRA_TRAIN = """
+import os, signal, time
+def interrupted():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+if os.environ["WHERE"] == "import":
+    try:
+        interrupted()
+    except BaseException:
+        print("went on")
+def cli_main():
+    interrupted()
+"""
+
+
+@pytest.mark.parametrize("where", ["import", "start"])
+def test_ctrl_c_before_a_training_begins_is_one_line(tmp_path, where):
+    """A module of fairseq takes a Ctrl-C at its import for a missing dependency."""
+    (tmp_path / "fairseq_cli").mkdir()
+    (tmp_path / "fairseq_cli" / "__init__.py").touch()
+    (tmp_path / "fairseq_cli" / "hydra_train.py").write_text(HYDRA_TRAIN)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "WHERE": where}
+    command = [sys.executable, "-m", "ccc_w2v.training.command"]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, preexec_fn=hear_ctrl_c)
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert ended.stderr.strip() == "interrupted before the training began"
+
+
+def hear_ctrl_c():
+    # A shell's background jobs inherit that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+TRAINING = """
+import os, signal, sys, time
+interrupts = []
+signal.signal(signal.SIGINT, lambda *_: interrupts.append(1))
+print("ready", flush=True)
+while not interrupts:
+    time.sleep(0.02)
+for line in range(30):
+    print(f"saving {line}", flush=True)
+time.sleep(0.5)  # another interrupt would be here by now
+open(sys.argv[1], "w").write(str(len(interrupts)))
+print("told to stop: saved after update 3; the same command resumes")
+sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("whole_job", [False, True], ids=["kill", "terminal"])
+def test_ctrl_c_reaches_the_training_once_and_is_waited_for(tmp_path, whole_job):
+    log, saved = tmp_path / "log", tmp_path / "saved"
+    command = [sys.executable, ROOT / "tools" / "follow.py", "--log", log, "--", sys.executable, "-c", TRAINING, saved]
+    with subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c, start_new_session=True
+    ) as follow:
+        while not log.exists() or "ready" not in log.read_text():
+            assert follow.poll() is None
+            time.sleep(0.02)
+        (os.killpg if whole_job else os.kill)(follow.pid, signal.SIGINT)
+        said = follow.communicate()[1]
+    assert follow.returncode == 130
+    assert saved.read_text() == "1"
+    assert "told to stop: saved after update 3; the same command resumes\n" in said
+    assert "saving" not in said
+    assert "Traceback" not in said
 
 
 def test_follow_names_a_command_that_is_not_there(tmp_path):

@@ -4,13 +4,17 @@ Example: ccc-w2v follow --log pretrain.log -- fairseq-hydra-train ... common.log
 """
 
 import argparse
+import contextlib
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 from tqdm import tqdm
 
@@ -20,6 +24,8 @@ from ccc_w2v.training.log import parse_line
 # fairseq prints its whole configuration before it trains.
 MAX_UPDATE = re.compile(r"'max_update': (\d+)")
 SHOWN = ("loss", "accuracy_contrastive", "wer")
+# What a training says that was told to stop and has saved.
+STOPPED = ("told to stop: ", "interrupted ")
 
 
 def main() -> int:
@@ -43,10 +49,13 @@ def follow(command: list[str], path: Path, title: str) -> int:
     with (
         open(path, "a", encoding="utf-8") as log,
         tqdm(desc=title, unit=" updates", mininterval=1, dynamic_ncols=True) as bar,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        _signals_passed_on() as started,
+        # In a session of its own the training hears of a Ctrl-C once, from here; this program shows it save.
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        ) as process,
     ):
-        # A kill of this program must not leave the training running behind it.
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        started(process)
         for line in process.stdout or ():
             log.write(line)
             log.flush()
@@ -54,9 +63,46 @@ def follow(command: list[str], path: Path, title: str) -> int:
             _advance(bar, line)
     if process.returncode:
         errors = [line for line in last_lines if line.startswith("error: ")]
-        print("\n".join(errors or last_lines), file=sys.stderr)
+        stopped = [line for line in last_lines if any(word in line for word in STOPPED)]
+        print("\n".join(errors or stopped or last_lines), file=sys.stderr)
         print(f"{command[0]}: exit code {process.returncode}; its whole output is in {path}", file=sys.stderr)
     return process.returncode
+
+
+@contextlib.contextmanager
+def _signals_passed_on() -> Iterator[Callable[[subprocess.Popen[str]], None]]:
+    """Let what would end this program end the training, which saves first; signals that are ignored stay so.
+
+    Gives a function to name the training with, once it runs.
+    """
+    running: list[subprocess.Popen[str]] = []
+    waiting: list[int] = []
+
+    def pass_on() -> None:
+        for process in running:
+            while waiting:
+                number = waiting.pop(0)
+                with contextlib.suppress(ProcessLookupError):
+                    # A terminal sends Ctrl-C to every process of a job.
+                    os.killpg(process.pid, number) if number == signal.SIGINT else process.terminate()
+
+    def started(process: subprocess.Popen[str]) -> None:
+        running.append(process)
+        pass_on()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        waiting.append(number)
+        pass_on()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, note)
+    try:
+        yield started
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _advance(bar: tqdm, line: str) -> None:

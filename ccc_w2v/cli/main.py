@@ -121,8 +121,12 @@ def run(module: str, program: str, arguments: list[str]) -> int:
     """Run a subcommand's module under a program name."""
     called = sys.argv
     sys.argv = [program, *arguments]
+
+    def import_and_run() -> int | None:
+        return importlib.import_module(f"ccc_w2v.cli.{module}").main()
+
     try:
-        return exit_on_input_error(importlib.import_module(f"ccc_w2v.cli.{module}").main)()
+        return exit_on_input_error(import_and_run)()
     finally:
         sys.argv = called
 

@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
         counts = [int(word) for word in options.gpus.split(",")]
     except ValueError:
         raise InputError(f"--gpus {options.gpus}: expected whole numbers separated by commas") from None
-    recipe = read_recipe(options.config, options.overrides, load_untrusted)
+    recipe = read_recipe(options.config, options.overrides, load_untrusted, options.manifest)
     trial, step = None, options.step_seconds
 
     def plans() -> list:

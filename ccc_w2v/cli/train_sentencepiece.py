@@ -46,6 +46,7 @@ def main() -> None:
         sentences = train(
             options.text, options.out, name=name, size=options.size, kind=kind, to_label=word_files, overwrite=overwrite
         )
-        print(f"{options.out / name}.model: {options.size} pieces from {sentences} sentences")
+        origin = f"{options.size} pieces from {sentences} sentences" if sentences else "is there, from the same text"
+        print(f"{options.out / name}.model: {origin}")
     for words in word_files:
         print(label(words, options.out / f"{name}.model"))

@@ -2,6 +2,7 @@
 
 What `train` and `label` write into a folder, NAME being for example spm1000:
     NAME.model, NAME.vocab      sentencepiece's own files; ccc-w2v export --sentencepiece takes the .model
+    NAME.model.settings.json    what the model was trained on: the same command finds it again
     dict.NAME.txt               its pieces in its order but <unk>, <s> and </s>, with their counts in the training text
     <split>.NAME                for <split>.wrd, one line each: the pieces, space between them
 """
@@ -18,7 +19,8 @@ import sentencepiece
 
 from ccc_w2v.corpora.labels import write_dictionary
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import write_whole
+from ccc_w2v.files import sha256, write_whole
+from ccc_w2v.run_folder import Output, beside, check, claim, keep_record
 from ccc_w2v.text_files import text_lines
 
 KINDS = ("unigram", "bpe")
@@ -41,22 +43,27 @@ def train(
     """Train ``size`` pieces (<unk>, <s> and </s> among them) on texts of a sentence a line; write model and dictionary.
 
     A character that only the .wrd files ``to_label`` have gets a piece too, as a letter keeps its place in a dictionary
-    of letters. The same text gives the same bytes, on any number of cores. Returns the number of sentences.
+    of letters. The same text gives the same bytes, on any number of cores. Returns the number of sentences, 0 where the
+    same model is there already.
 
     Raises InputError for a text that is missing, empty or not UTF-8, for a size that the text does not allow, with the
-    one that it does, for an unknown kind, and for a model that is there already.
+    one that it does, for an unknown kind, and for a model of other text or settings that is there already.
     """
     out = Path(out)
     if kind not in KINDS:
         raise InputError(f"unknown kind of pieces '{kind}'; known: {', '.join(KINDS)}")
-    if (out / f"{name}.model").exists() and not overwrite:
-        raise InputError(
-            f"{out / name}.model: is there already; give no text to label with it, another --name, or --overwrite"
-        )
     sentences = [line for path in texts for line in _lines(Path(path)) if line]
     if not sentences:
         raise InputError(f"{', '.join(map(str, texts))}: no sentence in it; expected one sentence per line")
     rare = {character for path in to_label for line in _lines(Path(path)) for character in line} - {" "}
+    letters = "".join(sorted(rare - {character for line in sentences for character in line}))
+    settings = {"text": [sha256(path) for path in texts], "pieces": size, "kind": kind, "further letters": letters}
+    model_path, dictionary, vocabulary_path = (
+        out / file for file in (f"{name}.model", f"dict.{name}.txt", f"{name}.vocab")
+    )
+    output = Output(model_path, settings, beside(model_path), [model_path, vocabulary_path, dictionary], texts)
+    if _is_there(output, overwrite):
+        return 0
     model = _train(sentences, size, kind, "".join(sorted(rare)), ", ".join(map(str, texts)))
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     counts = Counter(piece for cut in _cuts(processor, sentences) for piece in cut)
@@ -64,10 +71,20 @@ def train(
     pieces = [processor.id_to_piece(index) for index in ids if not _special(processor, index)]
     vocabulary = (f"{processor.id_to_piece(index)}\t{processor.get_score(index):g}\n" for index in ids)
     out.mkdir(parents=True, exist_ok=True)
-    write_dictionary(out / f"dict.{name}.txt", [(piece, counts[piece]) for piece in pieces])
-    write_whole(out / f"{name}.vocab", "".join(vocabulary))
-    write_whole(out / f"{name}.model", model)
+    claim(output, overwrite=overwrite)
+    keep_record(output)
+    write_dictionary(dictionary, [(piece, counts[piece]) for piece in pieces])
+    write_whole(vocabulary_path, "".join(vocabulary))
+    write_whole(model_path, model)
     return len(sentences)
+
+
+def _is_there(output: Output, overwrite: bool) -> bool:
+    """Tell whether the same model is there, whole: its own file is the last one to be written."""
+    try:
+        return check(output, overwrite=overwrite) and output.name.exists()
+    except InputError as error:
+        raise InputError(f"{error}; to label with it, give its --name and no text") from error
 
 
 def label(words: str | Path, model: str | Path) -> Path:

@@ -30,22 +30,16 @@ BAD_AUDIO_POLICIES = ("raise", "skip")
 
 
 def _name_left_out(
-    manifest: Manifest, lengths: Sequence[int], shortest: int, sample_rate: int, *, accepted: bool
+    source: object, left_out: Sequence[int], lengths: Sequence[int], sample_rate: int, why: str, *, accepted: bool
 ) -> None:
-    """Log how many utterances are shorter than ``shortest``; raises InputError where they are most, unless accepted."""
-    short = [length for length in lengths if length < shortest]
-    if not short:
-        logger.info("%s: %d utterances", manifest.source, len(lengths))
-        return
-    share = len(short) / len(lengths)
-    left_out = (
-        f"{manifest.source}: {len(short)} of {len(lengths)} utterances ({share:.1%}; "
-        f"{sum(short) / sample_rate / 3600:.2f} of {sum(lengths) / sample_rate / 3600:.2f} h) are shorter than "
-        f"task.min_sample_size={shortest} ({shortest / sample_rate:g} s) and left out"
-    )
+    """Log how many of the utterances are left out; raises InputError where they are most, unless accepted."""
+    share = len(left_out) / len(lengths)
+    hours, of = sum(left_out) / sample_rate / 3600, sum(lengths) / sample_rate / 3600
+    said = f"{source}: {len(left_out)} of {len(lengths)} utterances ({share:.1%}; {hours:.2f} of {of:.2f} h) are "
+    said += f"{why} and left out"
     if share > MOST_LEFT_OUT and not accepted:
-        raise InputError(f"{left_out}; lower task.min_sample_size, or say yes with task.accept_left_out=true")
-    logger.warning(left_out)
+        raise InputError(f"{said}; change that setting, or say yes with task.accept_left_out=true")
+    logger.warning(said)
 
 
 class TwoViewDataset(RawAudioDataset):
@@ -92,7 +86,11 @@ class TwoViewDataset(RawAudioDataset):
                 f"{manifest.source}: all {len(manifest)} utterances are shorter than task.min_sample_size="
                 f"{min_sample_size} samples; lower it or list longer audio"
             )
-        _name_left_out(manifest, lengths, min_sample_size, sample_rate, accepted=accept_left_out)
+        if short := [length for length in lengths if length < min_sample_size]:
+            why = f"shorter than task.min_sample_size={min_sample_size} ({min_sample_size / sample_rate:g} s)"
+            _name_left_out(manifest.source, short, lengths, sample_rate, why, accepted=accept_left_out)
+        else:
+            logger.info("%s: %d utterances", manifest.source, len(lengths))
         self.entries = [manifest.entries[index] for index in long_enough]
         self.sizes = np.array([lengths[index] for index in long_enough], dtype=np.int64)
         if crop_step < 1:
@@ -114,6 +112,16 @@ class TwoViewDataset(RawAudioDataset):
     def shortest_crop(self) -> int:
         """Return the samples of the shortest crop that an epoch may hold."""
         return min(int(self.sizes.min()), self.max_sample_size)
+
+    def name_too_long(self, max_tokens: int | None, *, accepted: bool) -> None:
+        """Log which share fairseq leaves out since one crop is more than a batch of ``max_tokens``.
+
+        Raises InputError where that is more than half, unless accepted.
+        """
+        lengths = np.minimum(self.sizes, self.max_sample_size).tolist()
+        if too_long := [length for length in lengths if max_tokens and length > max_tokens]:
+            why = f"longer than dataset.max_tokens={max_tokens}, not cropped by task.max_sample_size,"
+            _name_left_out(self.manifest.source, too_long, lengths, self.sample_rate, why, accepted=accepted)
 
     def longest_crop(self, max_tokens: int | None, batch_size: int | None) -> int:
         """Return the samples of the longest crop that an epoch is sure to hold.

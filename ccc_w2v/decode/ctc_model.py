@@ -22,6 +22,7 @@ from ccc_w2v.checkpoint.plain import (
     receptive_field,
 )
 from ccc_w2v.checkpoint.read import load_checkpoint
+from ccc_w2v.compat import setting
 from ccc_w2v.compat_half import check_half_convolutions
 from ccc_w2v.errors import InputError
 
@@ -109,7 +110,7 @@ def load_ctc(
         post_process=_post_process(cfg, checkpoint_path),
         min_samples=receptive_field(layers),
         frame_samples=math.prod(stride for _, _, stride in layers),
-        pads=OmegaConf.select(base, "extractor_mode") == "layer_norm",
+        pads=setting(base, "extractor_mode") == "layer_norm",
     )
 
 
@@ -169,13 +170,13 @@ def average_tensors(files: Sequence[Path]) -> dict[str, torch.Tensor]:
 
 def _check_kind(state: dict[str, Any], path: str | Path) -> DictConfig:
     cfg = state["cfg"]
-    model, task = (OmegaConf.select(cfg, key) for key in ("model._name", "task._name"))
+    model, task = (setting(cfg, key) for key in ("model._name", "task._name"))
     if (model, task) != ("wav2vec_ctc", "audio_finetuning"):
         raise InputError(
             f"{path}: holds model {model!r} of task {task!r}, expected a fine-tuned wav2vec_ctc of audio_finetuning"
         )
-    if OmegaConf.select(cfg, "model.w2v_args") is None:
-        base_path = OmegaConf.select(cfg, "model.w2v_path")
+    if setting(cfg, "model.w2v_args") is None:
+        base_path = setting(cfg, "model.w2v_path")
         if not base_path or not Path(base_path).is_file():
             raise InputError(
                 f"{path}: lacks its base model's configuration (model.w2v_args), and the base model {base_path} "
@@ -183,7 +184,7 @@ def _check_kind(state: dict[str, Any], path: str | Path) -> DictConfig:
             )
         with open_dict(cfg):
             cfg.model.w2v_args = OmegaConf.to_container(load_checkpoint(base_path)["cfg"], resolve=False)
-    model, task = (OmegaConf.select(cfg, f"model.w2v_args.{key}._name") for key in ("model", "task"))
+    model, task = (setting(cfg, f"model.w2v_args.{key}._name") for key in ("model", "task"))
     if model not in PRETRAINED_MODELS or task not in PRETRAINING_TASKS:
         raise InputError(
             f"{path}: its base is model {model!r} of task {task!r}, expected one of {', '.join(PRETRAINED_MODELS)} "
@@ -205,8 +206,8 @@ def _find_dictionary(state: dict[str, Any], cfg: DictConfig, data_dir: str | Pat
 
 
 def _post_process(cfg: DictConfig, path: str | Path) -> str:
-    criterion = OmegaConf.select(cfg, "criterion")
-    kind = "letter" if criterion is None else OmegaConf.select(criterion, "post_process") or "letter"
+    criterion = setting(cfg, "criterion")
+    kind = "letter" if criterion is None else setting(criterion, "post_process") or "letter"
     if kind not in POST_PROCESSES:
         raise InputError(f"{path}: criterion.post_process is {kind!r}, expected {' or '.join(POST_PROCESSES)}")
     return kind

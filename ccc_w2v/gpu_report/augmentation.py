@@ -29,9 +29,16 @@ def augmentation(settings: Settings) -> Section:
         for preset in WITHOUT_ROOMS if settings.size == "tiny" else PRESETS:
             pipeline = load_pipeline(preset, RATE, fallbacks={"babble_manifest": used.speech}, **manifests)
             pipeline.prepare()
-            options = {"max_sample_size": samples, "min_sample_size": samples, "accept_left_out": True}
             dataset = TwoViewDataset(
-                read_manifest(used.speech), pipeline, RATE, 1, normalize=True, augment_device="gpu", **options
+                read_manifest(used.speech),
+                pipeline,
+                RATE,
+                1,
+                max_sample_size=samples,
+                min_sample_size=samples,
+                normalize=True,
+                augment_device="gpu",
+                accept_left_out=True,
             )
             crops = dataset.collater([dataset[row] for row in range(settings.utterances)])["crops"]
 

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from ccc_w2v.checkpoint.read import load_untrusted
 from ccc_w2v.checkpoint.sizes import check_sizes
+from ccc_w2v.compat import setting
 from ccc_w2v.decode.lexicon import piece_splitter
 from ccc_w2v.errors import InputError
 from ccc_w2v.lm.causal import LanguageModel
@@ -70,8 +71,8 @@ def _settings(state: dict[str, Any], path: str | Path) -> tuple[Any, Any]:
         kind, of = getattr(model, "arch", None), getattr(model, "task", None)
     else:
         cfg = OmegaConf.create(state.get("cfg") or {})
-        model, task = OmegaConf.select(cfg, "model"), OmegaConf.select(cfg, "task")
-        kind, of = OmegaConf.select(cfg, "model._name"), OmegaConf.select(cfg, "task._name")
+        model, task = setting(cfg, "model"), setting(cfg, "task")
+        kind, of = setting(cfg, "model._name"), setting(cfg, "task._name")
     if of != "language_modeling" or not str(kind).startswith("transformer_lm"):
         raise InputError(f"{path}: holds model {kind!r} of task {of!r}, expected a transformer_lm of language_modeling")
     try:

@@ -50,6 +50,7 @@ class Recipe:
     lr: float
     warmup_updates: int | None  # None where the schedule is made of shares of the run
     shortest: int = 0  # samples of the shortest utterance that is taken
+    crop_memory: float = 0.0  # what one view of the longest crop takes at the very least [GiB]
     sample_rate: int = 16_000
     checkpoints: int = 3  # kept on disk
     log_interval: int = 200
@@ -64,6 +65,11 @@ class Recipe:
     def state_memory(self) -> float:
         """Memory for weights, gradients and optimiser [GiB]."""
         return self.parameters * STATE_BYTES[self.precision] / 2**30
+
+    @property
+    def least_memory(self) -> float:
+        """Memory without which no batch can be trained on: the state's, and one view of the longest crop's [GiB]."""
+        return self.state_memory + self.crop_memory
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,7 @@ def make_plan(
 
     ``batch_seconds`` replaces the recipe's audio per update, ``max_tokens`` the estimate from ``memory``, and
     ``updates`` its length. ``step_seconds`` is what a trial took for one batch on one of the GPUs.
-    Raises InputError for a number that is not positive.
+    Raises InputError for a number that is not positive, and for a GPU that the longest crop cannot fit into.
     """
     for name, value in (("--gpus", gpus), ("--memory", memory), ("--batch-seconds", batch_seconds)) + (
         ("--max-tokens", max_tokens),
@@ -173,6 +179,8 @@ def make_plan(
     ):
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"{name} {value}: must be positive")
+    if memory is not None and recipe.least_memory > memory:
+        raise InputError(_cannot_fit(recipe, memory))
     warnings: list[str] = []
     fits = max_tokens or (recipe.max_tokens if memory is None else tokens_that_fit(recipe, memory))
     if fits < recipe.longest:
@@ -241,6 +249,19 @@ def with_batches(plan: Plan, filled: float, recipe_filled: float) -> Plan:
             f"update hears {1 - share:.0%} less; --batch-seconds {plan.batch_seconds / share:.0f} makes up for it"
         )
     return plan
+
+
+def _cannot_fit(recipe: Recipe, memory: float) -> str:
+    seconds = recipe.longest / recipe.sample_rate
+    needs = f"weights, gradients and optimiser {recipe.state_memory:.1f} GiB, "
+    needs += f"one view of a crop of {seconds:.1f} s at least {recipe.crop_memory:.1f} GiB"
+    if not recipe.pretraining:
+        remedy = "leave longer recordings out of the manifest, or cut them at pauses with ccc-w2v manifest"
+    elif recipe.state_memory > memory:
+        remedy = "choose a smaller model or a GPU with more memory"
+    else:
+        remedy = "set task.max_sample_size: longer recordings are cropped anew in each epoch"
+    return f"{recipe.name}: does not fit {memory:g} GiB ({needs}); {remedy}, or add +model.checkpoint_activations=true"
 
 
 def _too_little_memory(recipe: Recipe, fits: int, memory: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import ccc_w2v
-from ccc_w2v.compat import hydra_composer, silence_debugging
+from ccc_w2v.capacity import least_memory
+from ccc_w2v.compat import hydra_composer, setting, silence_debugging
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import Recipe
@@ -25,6 +27,11 @@ from ccc_w2v.planning.plan import Recipe
 # Fine-tuning takes its size from a checkpoint, which a plan may be made before: then the choice of size, or the
 # recipe's name, tells.
 BASE_PARAMETERS, LARGE_PARAMETERS = 95_000_000, 317_000_000
+LARGE = {
+    **{"encoder_layers": 24, "encoder_embed_dim": 1024, "encoder_ffn_embed_dim": 4096, "encoder_attention_heads": 16},
+    "final_dim": 768,
+}
+SIZES = (*LARGE, "conv_feature_layers")
 # The longest utterance of LibriSpeech (dev-other): what fine-tuning, which does not crop, must take whole [s].
 LONGEST_UTTERANCE = 35.2
 
@@ -103,12 +110,16 @@ def build_model(cfg: DictConfig) -> nn.Module:
 
 
 def read_recipe(
-    path: str | Path, overrides: Sequence[str] = (), read_checkpoint: Callable[[str], dict[str, Any]] | None = None
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    read_checkpoint: Callable[[str], dict[str, Any]] | None = None,
+    manifest: str | Path | None = None,
 ) -> Recipe:
     """Say what a configuration asks for. Raises InputError for one without max_tokens, max_update or lr.
 
     ``read_checkpoint`` returns the content of the checkpoint that is fine-tuned, which tells its size; without it, or
-    where the checkpoint is not there yet, size=large or the recipe's name does.
+    where the checkpoint is not there yet, size=large or the recipe's name does. ``manifest`` tells how long the longest
+    recording is, where the configuration does not crop.
     """
     cfg = compose_config(path, overrides)
     pretraining = cfg.task._name in ("ccc_pretraining", "audio_pretraining")
@@ -120,23 +131,27 @@ def read_recipe(
     # What chooses a file of a group, amount=10h, belongs to the recipe's name; a key of the configuration has a dot.
     choices = [word for word in overrides if "." not in word.partition("=")[0]]
     half = cfg.common.fp16 or cfg.common.bf16
-    rate = cfg.task.sample_rate
+    if pretraining:
+        model = build_model(cfg)
+        parameters = _count(model)
+    else:
+        model, parameters = _finetuned(cfg, [Path(path).stem, *choices], read_checkpoint)
+    longest = _longest(cfg, manifest)
     return Recipe(
         name=" ".join([Path(path).stem, *choices]),
         views=2 if cfg.task._name == "ccc_pretraining" else 1,
-        parameters=_count(build_model(cfg))
-        if pretraining
-        else _finetuned_parameters(cfg, [Path(path).stem, *choices], read_checkpoint),
+        parameters=parameters,
         precision="fp16" if half else "fp32",
         max_tokens=cfg.dataset.max_tokens,
-        longest=cfg.task.max_sample_size or min(cfg.dataset.max_tokens, int(LONGEST_UTTERANCE * rate)),
+        longest=longest,
+        crop_memory=least_memory(model, longest, training=True, value_bytes=2 if half else 4, on_cpu=False) / 2**30,
         shortest=cfg.task.min_sample_size or 0,
         gpus=cfg.distributed_training.distributed_world_size,
         update_freq=cfg.optimization.update_freq[0],
         updates=cfg.optimization.max_update,
         lr=cfg.optimization.lr[0],
         warmup_updates=cfg.lr_scheduler.warmup_updates if pretraining else None,
-        sample_rate=rate,
+        sample_rate=cfg.task.sample_rate,
         checkpoints=_kept(cfg.checkpoint, cfg.optimization.max_update),
         log_interval=cfg.common.log_interval,
         pretraining=pretraining,
@@ -163,14 +178,37 @@ def filled_share(manifest: str | Path, recipe: Recipe, max_tokens: int) -> float
     return float(samples / (len(batches) * max_tokens))
 
 
-def _finetuned_parameters(
+def _longest(cfg: DictConfig, manifest: str | Path | None) -> int:
+    """Return the samples of the longest crop, without max_sample_size those of the longest recording."""
+    if cfg.task.max_sample_size:
+        return int(cfg.task.max_sample_size)
+    usual = min(cfg.dataset.max_tokens, int(LONGEST_UTTERANCE * cfg.task.sample_rate))
+    return max(usual, *(entry.samples for entry in read_manifest(manifest).entries)) if manifest else usual
+
+
+def _finetuned(
     cfg: DictConfig, names: Sequence[str], read_checkpoint: Callable[[str], dict[str, Any]] | None
-) -> int:
+) -> tuple[nn.Module, int]:
+    """Return the network that is fine-tuned, without memory for its weights, and its number of parameters."""
+    from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
+
     path = OmegaConf.select(cfg, "model.w2v_path", throw_on_missing=False)
-    if read_checkpoint and path and Path(path).is_file():
-        return sum(tensor.numel() for tensor in read_checkpoint(path)["model"].values())
     large = any(name.removeprefix("size=").startswith("large") for name in names)
-    return LARGE_PARAMETERS if large else BASE_PARAMETERS
+    sizes, parameters = (LARGE, LARGE_PARAMETERS) if large else ({}, BASE_PARAMETERS)
+    if read_checkpoint and path and Path(path).is_file():
+        state = read_checkpoint(path)
+        # fairseq's older checkpoints hold one flat Namespace.
+        settings = (state.get("cfg") or {}).get("model") or vars(state.get("args") or argparse.Namespace())
+        sizes = {key: settings[key] for key in SIZES if settings.get(key)}
+        parameters = sum(tensor.numel() for tensor in state["model"].values())
+    tuned = {
+        "feature_grad_mult": cfg.model.feature_grad_mult,
+        "encoder_layerdrop": cfg.model.layerdrop,
+        "checkpoint_activations": bool(setting(cfg, "model.checkpoint_activations")),
+    }
+    with FakeTensorMode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return Wav2Vec2Model(Wav2Vec2Config(**{**sizes, **tuned})), parameters
 
 
 def _count(model: nn.Module) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = f"{CHECKPOINT_BYTES['fp16']} bytes a parameter (fp32: {CHECKPOINT_BYTES['fp32']})"
 SOURCES = f"""\
+memory needed   weights, gradients, optimiser, and the activations of one view of the longest crop, none kept twice
 max_tokens      estimated: the recipe's is known to fit {KNOWN_MEMORY:.0f} GiB with one view (arXiv 2006.11477), two
                 take twice as much; --measure tells what a GPU really holds, --max-tokens sets it
 learning rate   the recipe's, times best rate of this batch / best rate of the recipe's (arXiv 2402.13723)
@@ -63,6 +64,7 @@ def _rows(plan: Plan) -> dict[str, str]:
     rows = {
         "GPUs": str(plan.gpus),
         "memory of each": "not given" if plan.memory is None else f"{plan.memory:.0f} GiB",
+        "  at least needed": f"{recipe.least_memory:.1f} GiB",
         "dataset.max_tokens": f"{plan.max_tokens:,}",
         "optimization.update_freq": str(plan.update_freq),
         "audio per update": f"{plan.batch_seconds:,.1f} s",

@@ -14,19 +14,21 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.data.synthetic import corpus
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import Recipe
-from ccc_w2v.planning.recipe import compose_config
+from ccc_w2v.planning.recipe import missing_settings
 from ccc_w2v.training.log import parse_line
 
 STEPS = 20
 # The first ones compile kernels, fill caches and lower the loss scale.
 LEFT_OUT = 8
+# Settings that a recipe may leave to the user and that a trial makes for the while.
+NOISE = "task.noise_manifest"
+MADE = ("task.data", NOISE)
 _TIME = re.compile(r"^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3})\]")
 
 
@@ -44,10 +46,14 @@ def measure(config: Path, recipe: Recipe, max_tokens: int, overrides: Sequence[s
 
     The audio is a manifest's (``speech``) or made for the while, as is noise to mix in, where the recipe names none.
     Data workers read and augment as in the run, so that their speed counts; gradients are not exchanged with others.
-    Raises InputError for a fine-tuning, which needs a checkpoint and labels, and where the training fails.
+    Raises InputError for a fine-tuning, which needs a checkpoint and labels, for a recipe that leaves another setting
+    to the user, and where the training fails.
     """
     if not recipe.pretraining:
         raise InputError(f"{recipe.name}: --measure is for pre-training; a fine-tuning needs a checkpoint and labels")
+    missing = missing_settings(config, overrides)
+    if unknown := [name for name in missing if name not in MADE]:
+        raise InputError(f"{config}: leaves {unknown[0]} to you, and --measure trains: add {unknown[0]}=...")
     seconds = recipe.longest / recipe.sample_rate
     with corpus(seconds, speech, None) as made, tempfile.TemporaryDirectory(prefix="ccc_trial") as name:
         data = Path(name)
@@ -71,8 +77,8 @@ def measure(config: Path, recipe: Recipe, max_tokens: int, overrides: Sequence[s
         ]
         # By the name that a recipe may look for in its data; where it leaves the name to the user, it is given.
         (data / "noise.tsv").symlink_to(made.noise)
-        if OmegaConf.is_missing(compose_config(config, overrides).task, "noise_manifest"):
-            fixed.append(f"task.noise_manifest={data / 'noise.tsv'}")
+        if NOISE in missing:
+            fixed.append(f"{NOISE}={data / 'noise.tsv'}")
         if not torch.cuda.is_available():
             fixed += ["common.fp16=false"]
         command = [str(Path(sys.executable).parent / "fairseq-hydra-train"), "--config-dir", str(config.parent)]

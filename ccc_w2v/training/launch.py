@@ -34,10 +34,10 @@ class Run:
     overrides: tuple[str, ...] = ()
 
     def command(self) -> list[str]:
-        """Return the fairseq-hydra-train command of the run."""
+        """Return the command of the run: fairseq-hydra-train's arguments."""
         recipe = find_recipe(self.kind, self.recipe)
         return [
-            *(sys.executable, "-m", "fairseq_cli.hydra_train"),
+            *(sys.executable, "-m", "ccc_w2v.training.command"),
             *("--config-dir", str(recipe.parent), "--config-name", recipe.stem),
             f"common.user_dir={Path(ccc_w2v.__file__).resolve().parent}",
             f"hydra.run.dir={self.out}",

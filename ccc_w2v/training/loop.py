@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ccc_w2v.training.finetuning_labels import check_finetuning_labels
 from ccc_w2v.training.health.stop import stop_when_collapsed
+from ccc_w2v.training.memory import end_out_of_memory
 from ccc_w2v.training.ranks import leave_process_group
 from ccc_w2v.training.resume import (
     end_where_finished,
@@ -18,7 +19,8 @@ from ccc_w2v.training.run_record import describe_runs
 def extend_training_loop() -> None:
     """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, check labels, describe each start.
 
-    Processes leave their group at the end. Harmless when repeated.
+    A batch that a GPU's memory cannot hold ends the run; processes leave their group at the end. Harmless when
+    repeated.
     """
     keep_checkpoints_whole()
     keep_place_in_epoch()
@@ -26,6 +28,7 @@ def extend_training_loop() -> None:
     end_where_finished()
     stop_when_told()
     stop_when_collapsed()
+    end_out_of_memory()
     leave_process_group()
     check_finetuning_labels()
     describe_runs()

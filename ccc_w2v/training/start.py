@@ -19,7 +19,7 @@ import torch
 from omegaconf.errors import OmegaConfBaseException
 
 import ccc_w2v
-from ccc_w2v.errors import end_training, explain
+from ccc_w2v.errors import end_training, explain, is_out_of_memory
 from ccc_w2v.training.checkpoint_files import LAST
 from ccc_w2v.training.checks import check_run
 from ccc_w2v.training.resume import RunIsFinished
@@ -96,16 +96,15 @@ def training_errors(cfg: Any) -> Iterator[None]:
 
 def explain_training(error: BaseException, cfg: Any) -> str | None:
     """Return one line for what goes wrong in a training without being a defect; None for everything else."""
-    message = explain(error)
     text = str(error)
-    if message is not None:
-        return message
-    if isinstance(error, MemoryError) or re.search(r"out of memory|can't allocate memory|not enough memory", text):
+    if is_out_of_memory(error):
         return (
             f"out of memory ({_last_line(text) or type(error).__name__}); lower dataset.max_tokens (now "
             f"{cfg.dataset.max_tokens}) and raise optimization.update_freq as much, lower task.max_sample_size, or set "
             "+model.checkpoint_activations=true"
         )
+    if (message := explain(error)) is not None:
+        return message
     if isinstance(error, OmegaConfBaseException):
         return f"the configuration is wrong: {' '.join(text.split())}"
     if isinstance(error, pickle.UnpicklingError):

@@ -107,8 +107,9 @@ if wanted 2; then
 fi
 if wanted 3; then
     echo "3. fine-tune: $finetuning"
-    run_once "$run/pretrain/.exported$from_best" ccc-w2v export --to fairseq --overwrite \
-        --checkpoint "$run/pretrain/checkpoints/checkpoint_$pretrain_checkpoint.pt" --out "$plain"
+    pretrained=$run/pretrain/checkpoints/checkpoint_$pretrain_checkpoint.pt
+    run_from "$run/pretrain/.exported$from_best" "$pretrained" ccc-w2v export --to fairseq --overwrite \
+        --checkpoint "$pretrained" --out "$plain"
     corpus "$labelled"
     train_planned fine-tuning finetuning "$finetuned" finetune "amount=$amount" "labels=$labels" "size=$size" \
         task.data="$manifests" model.w2v_path="$plain" "${finetune_override[@]}"
@@ -136,7 +137,7 @@ if wanted 6; then
     for subset in ${subsets//,/ }; do scores+=("$finetuned/decode/$subset/score.json"); done
     pieces=()
     [ "$labels" = letters ] || pieces=(--sentencepiece "$manifests/$labels.model")
-    run_once "$finetuned/.huggingface" ccc-w2v export --to huggingface --overwrite --checkpoint "$best" \
+    run_from "$finetuned/.huggingface" "$best" ccc-w2v export --to huggingface --overwrite --checkpoint "$best" \
         --out "$finetuned/huggingface" --manifest "$manifests/$last.tsv" --wer "${scores[@]}" "${pieces[@]}" \
         --recipe "recipes/librispeech $pretraining $finetuning"
 fi

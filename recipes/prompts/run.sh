@@ -57,15 +57,17 @@ if wanted 3; then
     train "random weights" "$run/random" pretrain task.data="$data" task.augment="$config/augment.yaml" \
         optimization.max_update=1 "optimization.lr=[0.0]"
     for model in pretrain random; do
-        run_once "$run/$model/.probed" ccc-w2v probe --checkpoint "$run/$model/checkpoints/checkpoint_last.pt" \
+        last=$run/$model/checkpoints/checkpoint_last.pt
+        run_from "$run/$model/.probed" "$last" ccc-w2v probe --checkpoint "$last" \
             --train "$data/train_few.tsv" --dev "$data/valid.tsv" --test "$data/test.tsv" --head lstm --seed "$seed" \
             --updates 900 --out "$run/$model/probe"
     done
     spent probe
 fi
 if wanted 4; then
-    run_once "$run/pretrain/.exported" ccc-w2v export --to fairseq --overwrite \
-        --checkpoint "$run/pretrain/checkpoints/checkpoint_last.pt" --out "$run/pretrain/plain.pt"
+    last=$run/pretrain/checkpoints/checkpoint_last.pt
+    run_from "$run/pretrain/.exported" "$last" ccc-w2v export --to fairseq --overwrite --checkpoint "$last" \
+        --out "$run/pretrain/plain.pt"
     echo "4. fine-tune with fairseq's own CTC model, after pre-training and from random weights"
     train "fine-tuning, pre-trained" "$run/finetune" finetune task.data="$data" model.w2v_path="$run/pretrain/plain.pt"
     spent finetune
@@ -97,9 +99,9 @@ if wanted 6; then
 fi
 if wanted 7; then
     echo "7. export to Hugging Face"
-    run_once "$run/.huggingface" ccc-w2v export --to huggingface --overwrite \
-        --checkpoint "$run/finetune/checkpoints/checkpoint_best.pt" --out "$run/huggingface" \
-        --manifest "$data/test.tsv" --wer "$run/finetune/decode/score.json"
+    best=$run/finetune/checkpoints/checkpoint_best.pt
+    run_from "$run/.huggingface" "$best" ccc-w2v export --to huggingface --overwrite --checkpoint "$best" \
+        --out "$run/huggingface" --manifest "$data/test.tsv" --wer "$run/finetune/decode/score.json"
     spent export_huggingface
 fi
 if wanted 8; then

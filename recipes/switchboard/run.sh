@@ -63,7 +63,7 @@ sets=eval2000
 [ -z "$rt03" ] || sets="eval2000 rt03"
 
 plain() {  # checkpoint, target: the checkpoint without our plugin, as fine-tuning and adaptation take it
-    run_once "${2%.pt}.exported" ccc-w2v export --to fairseq --overwrite --checkpoint "$1" --out "$2"
+    run_from "${2%.pt}.exported" "$1" ccc-w2v export --to fairseq --overwrite --checkpoint "$1" --out "$2"
 }
 
 recognise() {  # folder, checkpoint: greedy, and with the language model where one is given
@@ -146,7 +146,7 @@ if wanted 7; then
     scores=() pieces=()
     for set in $sets; do scores+=("$finetuned/decode/$set/score.json"); done
     [ "$labels" = letters ] || pieces=(--sentencepiece "$data/$labels.model")
-    run_once "$finetuned/.huggingface" ccc-w2v export --to huggingface --overwrite --checkpoint "$best" \
+    run_from "$finetuned/.huggingface" "$best" ccc-w2v export --to huggingface --overwrite --checkpoint "$best" \
         --out "$finetuned/huggingface" --manifest "$data/eval2000.tsv" --wer "${scores[@]}" "${pieces[@]}" \
         --data "Switchboard-1 Release 2 (LDC97S62)" --recipe "recipes/switchboard $finetuning"
 fi

@@ -174,7 +174,7 @@ def test_texts_that_fairseq_evaluates_are_not_run(kind, name, states, attack, tm
 def test_no_field_of_a_checkpoint_is_resolved_or_run(kind, name, states, attack, tmp_path):
     state = states[kind]
     everywhere = list(places(state["cfg"]))
-    assert len(everywhere) > 100
+    assert len(everywhere) > 90
     for place in everywhere:
         assert attack(kind, name, put(light(state), place, "x ${oc.env:CCC_SECRET}")), place
     # Code in what nothing evaluates is a text as any other: the fields of a section together leave no trace either.

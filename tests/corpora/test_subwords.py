@@ -34,7 +34,7 @@ def names(folder):
 def test_fairseq_trains_on_the_labels_and_reads_the_words_back(folder, kind, name):
     assert run_with("train_sentencepiece", folder / "train.wrd", "--size", 28, "--type", kind, "--out", folder) == 0
     expected = [f"dev.{name}", "dev.wrd", f"dict.{name}.txt", f"{name}.model", f"{name}.vocab", f"train.{name}"]
-    assert names(folder) == sorted([*expected, "train.wrd"])
+    assert names(folder) == sorted([*expected, "train.wrd", f"{name}.model.settings.json"])
     dictionary = Dictionary.load(str(folder / f"dict.{name}.txt"))
     assert len(dictionary) - dictionary.nspecial == 28 - 3
     for split in ("train", "dev"):
@@ -118,8 +118,38 @@ def test_splits_that_came_later_are_labelled_by_the_model_that_is_there(folder, 
     assert (folder / "dev.pieces").is_file()
     assert not (folder / "train.pieces").exists()
     assert run_with("train_sentencepiece", folder / "dev.wrd", "--size", 9, "--out", folder, "--name", "pieces") == 2
-    assert "pieces.model: is there already" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "pieces.model: exists already, made with other settings (text, pieces" in said
+    assert "to label with it, give its --name and no text" in said
     assert (folder / "pieces.model").read_bytes() == before
+
+
+def test_the_same_command_again_finds_its_model_and_labels_what_is_new(folder, capsys):
+    command = ["train_sentencepiece", folder / "train.wrd", "--size", 28, "--out", folder]
+    assert run_with(*command) == 0
+    written = (folder / "spm28.model").stat().st_mtime_ns
+    (folder / "test.wrd").write_text("THE DOG\n")
+    capsys.readouterr()
+    assert run_with(*command) == 0
+    assert "spm28.model: is there, from the same text" in capsys.readouterr().out
+    assert (folder / "spm28.model").stat().st_mtime_ns == written
+    assert (folder / "test.spm28").is_file()
+    # A run killed before its model was written trains it.
+    (folder / "spm28.model").unlink()
+    assert run_with(*command) == 0
+    assert "28 pieces from 15 sentences" in capsys.readouterr().out
+
+
+def test_other_text_or_settings_replace_a_model_only_when_told(folder, capsys):
+    command = ["train_sentencepiece", folder / "train.wrd", "--name", "pieces", "--out", folder, "--size"]
+    assert run_with(*command, 28) == 0
+    assert run_with(*command, 30) == 2
+    assert "made with other settings (pieces)" in capsys.readouterr().err
+    assert run_with(*command, 30, "--overwrite") == 0
+    assert len((folder / "dict.pieces.txt").read_text().splitlines()) == 30 - 3
+    (folder / "train.wrd").write_text((folder / "train.wrd").read_text() + "THE CAT\n")
+    assert run_with(*command, 30) == 2
+    assert "made with other settings (text)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import soundfile
+import torch
 
 from ccc_w2v.checkpoint.plain import export_plain
 from ccc_w2v.task import lock_run
@@ -153,6 +154,29 @@ def test_a_wrong_setting_is_one_line(warm, prepared, tmp_path, broken):
     memory = 2**30 if broken == "memory" else None
     arguments = pretraining(prepared, tmp_path / "run", *overrides)
     assert_one_line(*warm.run(arguments, tmp_path / "log", environment=environment, memory=memory), message)
+    assert not list((tmp_path / "run").glob("checkpoints/*.pt"))
+
+
+def test_a_gpu_without_enough_memory_ends_the_run_with_one_line(warm, prepared, tmp_path):
+    """fairseq would leave the batch out, and every other one, for ever."""
+    arguments = pretraining(prepared, tmp_path / "run")
+    ended = warm.run(arguments, tmp_path / "log", before="tests.integration.warm_train:run_out_of_gpu_memory")
+    assert_one_line(*ended, "out of memory (CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79.1 GiB); lower")
+    assert not list((tmp_path / "run").glob("checkpoints/*.pt"))
+
+
+@pytest.mark.parametrize("setting", ["model.w2v_path", "checkpoint.finetune_from_model"])
+def test_a_hostile_checkpoint_is_one_line_and_nothing_of_it_is_run(warm, prepared, pretrained, tmp_path, setting):
+    state = torch.load(pretrained, weights_only=True)
+    payload = f"__import__('pathlib').Path({str(tmp_path / 'ran')!r}).touch()"
+    state["cfg"]["model"]["conv_feature_layers"] = f"[(16, 10, 5)] * (1 + bool({payload}))"
+    torch.save(state, tmp_path / "hostile.pt")
+    if setting == "model.w2v_path":
+        arguments = finetuning(prepared, tmp_path / "run", tmp_path / "hostile.pt")
+    else:
+        arguments = pretraining(prepared, tmp_path / "run", f"+{setting}={tmp_path / 'hostile.pt'}")
+    assert_one_line(*warm.run(arguments, tmp_path / "log"), "hostile.pt: model.conv_feature_layers: expected [(dim")
+    assert not (tmp_path / "ran").exists()
     assert not list((tmp_path / "run").glob("checkpoints/*.pt"))
 
 

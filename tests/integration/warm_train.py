@@ -79,6 +79,16 @@ def augment_as_on_a_gpu():
     importlib.import_module("ccc_w2v.ignored_settings").gpu_here = lambda: True
 
 
+def run_out_of_gpu_memory():
+    """Let the model's first batch be too large for a GPU."""
+    import torch
+
+    def forward(*_, **__):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79.1 GiB")
+
+    importlib.import_module("ccc_w2v.model").CccWav2Vec2Model.forward = forward
+
+
 def main():
     from fairseq_cli.hydra_train import cli_main
 

@@ -1,17 +1,20 @@
 """The planner's arithmetic: against the paper's own run, closed forms, and properties over any number of GPUs."""
 
 import math
+import re
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccc_w2v.data.manifest import write_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.plan import BEST_LR, Recipe, best_lr, make_plan, memory_needed, tokens_that_fit, with_batches
-from ccc_w2v.planning.recipe import missing_settings
+from ccc_w2v.planning.recipe import missing_settings, read_recipe
 from ccc_w2v.planning.table import command, table
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +108,40 @@ def test_a_small_gpu_and_too_many_gpus_are_warned_about():
     (warning,) = make_plan(CCC, 64, memory=32, batch_seconds=200).warnings
     assert warning.startswith("too many for 200 s")
     assert "use 12," in warning
+
+
+def test_a_crop_that_cannot_fit_is_refused_with_what_it_needs():
+    hour = Recipe(**{**PAPER, "longest": 57_600_000}, crop_memory=300.0)
+    assert hour.least_memory == pytest.approx(CCC.state_memory + 300)
+    with pytest.raises(
+        InputError, match=r"does not fit 80 GiB \(.*of a crop of 3600.0 s at least 300.0 GiB\); set task.ma"
+    ):
+        make_plan(hour, 8, memory=80)
+    # Nobody has said how large the GPUs are: the need is in the table.
+    assert re.search(r"  at least needed +301.8 GiB", table([make_plan(hour, 8)]))
+    assert make_plan(hour, 8, memory=302).max_tokens == 57_600_000
+    with pytest.raises(InputError, match="choose a smaller model or a GPU with more memory"):
+        make_plan(CCC, 8, memory=1)
+    with pytest.raises(InputError, match="cut them at pauses with ccc-w2v manifest"):
+        make_plan(replace(FINETUNING, crop_memory=300.0), 8, memory=80)
+
+
+@pytest.mark.parametrize("name", ["pretraining/ccc_base_960h", "finetuning/finetune"])
+def test_the_plan_knows_the_longest_recording_where_nothing_crops_it(name, tmp_path):
+    write_manifest(tmp_path / "long.tsv", tmp_path, [("hour.wav", 57_600_000), ("short.wav", 32_000)])
+    config = ROOT / f"recipes/librispeech/config/{name}.yaml"
+    pretraining = name.startswith("pre")
+    usual = read_recipe(config, [])
+    assert usual.longest == (250_000 if pretraining else 563_200)
+    assert 0.1 < usual.crop_memory < 4
+    whole = ["task.max_sample_size=null"] if pretraining else []
+    recipe = read_recipe(config, whole, manifest=tmp_path / "long.tsv")
+    assert recipe.longest == 57_600_000
+    assert recipe.crop_memory == pytest.approx(usual.crop_memory * 57_600_000 / usual.longest, rel=0.01)
+    with pytest.raises(InputError, match="does not fit 32 GiB"):
+        make_plan(recipe, 8, memory=32)
+    if pretraining:
+        assert read_recipe(config, [], manifest=tmp_path / "long.tsv").longest == 250_000
 
 
 def test_finetuning_keeps_its_rate_and_says_so_where_the_batch_changes():

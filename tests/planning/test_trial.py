@@ -13,6 +13,7 @@ from ccc_w2v.augment.pipeline import load_pipeline
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.dataset.two_view import TwoViewDataset
 from ccc_w2v.errors import InputError
+from ccc_w2v.planning import trial as trial_module
 from ccc_w2v.planning.plan import make_plan
 from ccc_w2v.planning.recipe import filled_share
 from ccc_w2v.planning.table import table
@@ -130,3 +131,18 @@ def test_what_is_wrong_is_one_line():
     assert found.returncode == 2
     assert found.stderr.count("\n") == 1
     assert "--gpus 8,many" in found.stderr
+
+
+def test_a_trial_makes_the_noise_that_a_recipe_leaves_to_the_user(monkeypatch):
+    commands = []
+    monkeypatch.setattr(trial_module, "_statistics", lambda command: commands.append(command) or [])
+    config = ROOT / "recipes/librispeech/config/pretraining/ccc_base_960h.yaml"
+    with pytest.raises(InputError, match="logged 0 updates"):
+        measure(config, CCC, 250_000, [], None)
+    (noise,) = [word for word in commands[0] if word.startswith("task.noise_manifest=")]
+    assert noise.endswith("/noise.tsv")
+    with pytest.raises(InputError, match="logged 0 updates"):
+        measure(config, CCC, 250_000, ["task.noise_manifest=/mine.tsv"], None)
+    assert [word for word in commands[1] if "noise_manifest" in word] == ["task.noise_manifest=/mine.tsv"]
+    with pytest.raises(InputError, match=r"leaves task.rir_manifest to you, and --measure trains: add task.rir_man"):
+        measure(config, CCC, 250_000, ["+task.rir_manifest='???'"], None)

@@ -53,7 +53,7 @@ def test_base_is_the_recipe_of_librispeech():
 
 def test_command_finds_the_plugin(run):
     command = run.command()
-    assert command[:3] == [sys.executable, "-m", "fairseq_cli.hydra_train"]
+    assert command[:3] == [sys.executable, "-m", "ccc_w2v.training.command"]
     assert f"common.user_dir={Path(ccc_w2v.__file__).parent}" in command
     assert f"hydra.run.dir={run.out}" in command
     assert "common.fp16=false" in command
