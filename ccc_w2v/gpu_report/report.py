@@ -77,7 +77,7 @@ def _measured(measure: Measure, settings: Settings) -> tuple[Section, float]:
 def _write(settings: Settings, out: Path) -> bool:
     kept = {name: out / "sections" / f"{name}.json" for name in SECTIONS}
     results = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in kept.items() if path.is_file()}
-    content = {"settings": dataclasses.asdict(settings), "sections": results}
+    content: dict[str, Any] = {"settings": dataclasses.asdict(settings), "sections": results}
     content["missing"] = [name for name in SECTIONS if name not in results]
     write_whole(out / "report.json", json.dumps(content, indent=1) + "\n")
     write_whole(out / "report.md", markdown(content))
