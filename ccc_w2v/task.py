@@ -33,7 +33,9 @@ from ccc_w2v.training.health.history import folder_of_run
 from ccc_w2v.training.health.monitor import HealthMonitor
 from ccc_w2v.training.health.pictures import log_codes_and_clusters
 from ccc_w2v.training.health.rules import load_rules
-from ccc_w2v.training.health.updates import UpdateWatch, trainer_values
+from ccc_w2v.training.health.updates import UpdateWatch, trainer_values, window_values
+from ccc_w2v.training.plain_signals import as_ours
+from ccc_w2v.training.utilisation import matmul_flops_per_second, training_flops
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +144,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         self._training = False
         self._watch = UpdateWatch()
         self._skipped = 0
+        self._limit: Optional[float] = None  # FLOPs per second that the device reaches in a matrix product
         self._criterion: Any = None
         self._monitor: Optional[HealthMonitor] = None
         self.collapse: Optional[str] = None  # why the run ends, once a validation has found it collapsed
@@ -324,7 +327,16 @@ class CccPretrainingTask(AudioPretrainingTask):
         if str(self.cfg.views) != "both" and not (ignore_grad or sample.get("lost")):
             # fairseq's criterion does not count the audio, as ours does.
             logged = {**logged, "audio_samples": sample["net_input"]["source"].numel()}
+        times["flops"] = 0.0 if ignore_grad or sample.get("lost") else self._flops(sample)
         return loss, sample_size, {**logged, **times, "bad_audio": bad_audio}
+
+    def _flops(self, sample: dict[str, Any]) -> float:
+        """Return what a batch costs the network, forward and backward."""
+        waves_BS = sample["crops"].waves_BS if "crops" in sample else sample["net_input"]["source"]
+        both = str(self.cfg.views) == "both"
+        contexts = 2 if both and str(getattr(self._criterion.cfg, "contexts", "both")) == "both" else 1
+        utterances, samples = waves_BS.shape
+        return float(training_flops(self._model, utterances, samples, 2 if both else 1, contexts))
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
         """Look at the gradients now and then, and make the optimiser's step."""
@@ -371,14 +383,20 @@ class CccPretrainingTask(AudioPretrainingTask):
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Log the criterion's values, the running totals and the update's speed; keep them as the run's history."""
         with metrics.aggregate() as logged:
-            super().reduce_metrics(logging_outputs, criterion)
+            # fairseq's own criterion would show as its losses what the task counts.
+            counted = (*DATA_TIMES, "flops", "audio_samples", "bad_audio")
+            losses = [{name: log[name] for name in log if name not in counted} for log in logging_outputs]
+            super().reduce_metrics(losses, criterion)
+            if self._model is not None:
+                for name, value in as_ours(logged.get_smoothed_values(), self._model).items():
+                    metrics.log_scalar(name, value, round=4)
             seconds = self._log_totals(logging_outputs)
             if self._training:
                 self._watch.log(self._skipped)
         if self._training:
             values = {name: value for name, value in logged.get_smoothed_values().items() if name not in NOT_KEPT}
             self._watch.repeat_slow(values)
-            self._keep(values | trainer_values(), seconds)
+            self._keep(values | trainer_values() | window_values(), seconds)
 
     def _keep(self, values: dict[str, float], seconds: float) -> None:
         """Add the values of an update, which took some seconds, to the run's history."""
@@ -405,12 +423,24 @@ class CccPretrainingTask(AudioPretrainingTask):
             metrics.log_scalar("audio_per_update", audio, round=1)
             metrics.log_scalar("times_real_time", audio / seconds, weight=seconds, round=2)
             metrics.log_scalar("audio_hours_per_device_hour", audio / passed, weight=passed, round=2)
+            self._log_utilisation(float(sum(log.get("flops", 0) for log in logging_outputs)), passed)
             left = max(self.cfg.max_update - self._updates - 1, 0)
             metrics.log_scalar("hours_left", left * seconds / 3600, round=3)
         # Weight 0: a total is shown as it stands, not averaged over the logging interval.
         metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)
         metrics.log_scalar("bad_audio", counts["bad_audio"], weight=0)
         return seconds
+
+    def _log_utilisation(self, flops: float, passed: float) -> None:
+        """Log which share of the device's matrix products an update's needed FLOPs are, in device seconds passed."""
+        if not flops:
+            return
+        if self._limit is None:
+            device = next(self._model.parameters()).device
+            in_bf16 = self.cfg.bf16 or uses_bf16(str(getattr(self._model.cfg, "autocast", "none")), device)
+            dtype = torch.bfloat16 if in_bf16 else torch.float16 if self.cfg.fp16 else torch.float32
+            self._limit = matmul_flops_per_second(dtype, device)
+        metrics.log_scalar("mfu", flops / passed / self._limit, weight=passed, round=4)
 
     def report_end(self) -> None:
         """Say at the end of a training how often an unreadable utterance was left out."""

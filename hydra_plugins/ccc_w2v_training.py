@@ -35,6 +35,7 @@ def wrap_training() -> None:
         signal.signal(signal.SIGINT, interrupted)
     run, compose, call_main = Hydra.run, Hydra.compose_config, distributed.call_main
     reached = []  # the training itself: what it raises from there on is not ours to judge here
+    profiled = []  # a run of ours with common.profile: see training/trace.py
 
     @functools.wraps(call_main)
     def start(cfg: Any, main: Any, **kwargs: Any) -> Any:
@@ -45,13 +46,23 @@ def wrap_training() -> None:
             return call_main(cfg, main, **kwargs)
         from fairseq.utils import import_user_module
 
+        cfg.common.profile = bool(profiled)
         import_user_module(cfg.common)
         from ccc_w2v.training.start import start_training
 
         return start_training(call_main, cfg, main, **kwargs)
 
+    def without_nvtx(training: Any, cfg: Any) -> Any:
+        # fairseq would turn on markers for NVIDIA's tools, which fails without a GPU and excludes any other profiler.
+        if cfg.common.profile and uses_plugin(cfg):
+            profiled.append(cfg)
+            cfg.common.profile = False
+        return training(cfg)
+
     @functools.wraps(run)
     def run_with_folder(*args: Any, **kwargs: Any) -> Any:
+        if "task_function" in kwargs:
+            kwargs["task_function"] = functools.partial(without_nvtx, kwargs["task_function"])
         try:
             return run(*args, **kwargs)
         except OSError as error:

@@ -91,12 +91,6 @@ def median_ratio(numerators: list[float], denominators: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
-def matmul_flops_per_second(dtype: torch.dtype, device: torch.device, width: int) -> float:
-    """Return the rate at which the device multiplies two square matrices, the best of six: its practical limit."""
-    left, right = (torch.randn(width, width, device=device).to(dtype) for _ in range(2))
-    return 2 * width**3 / min(timed(lambda: left @ right, device) for _ in range(6))
-
-
 def flops(function: Callable[[], object]) -> int:
     """Return the floating-point operations of a call's matrix products and convolutions, without torch.compile."""
     # What compiled code calls is not counted.

@@ -11,16 +11,20 @@ from typing import Any
 
 import torch
 from fairseq.criterions.wav2vec_criterion import Wav2vecCriterion
+from fairseq.logging import metrics
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 
 from ccc_w2v.benchmark import measure
 from ccc_w2v.compat import keep_freed_memory
 from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
 from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.losses.batch_signals import SLOW_EVERY
 from ccc_w2v.losses.contrastive import contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.negatives import equal_codes, sample_negatives
 from ccc_w2v.losses.views import ORIGINAL
 from ccc_w2v.model import CccWav2Vec2Config, CccWav2Vec2Model
+from ccc_w2v.training.signal_log import log_signals
+from ccc_w2v.training.utilisation import matmul_flops_per_second
 
 RATE = 16000
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -51,6 +55,7 @@ SIZES: dict[str, dict[str, Any]] = {
 WAV2VEC2, ONE_VIEW, OURS, UNFUSED = "fairseq wav2vec 2.0", "ours, one view", "ours, two views", "un-fused, two views"
 ONE_CONTEXT = "ours, one context"
 OBJECTIVE, UNFUSED_OBJECTIVE = "objective alone", "un-fused objective alone"
+UNSIGNALLED, SIGNALS, SLOW_SIGNALS = "ours, no signals", "signals and their log", f"signals, every {SLOW_EVERY}th"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +80,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         keep_freed_memory()
     bench = Bench(args)
     steps = {WAV2VEC2: bench.wav2vec2, ONE_VIEW: bench.one_view, ONE_CONTEXT: bench.one_context, OURS: bench.ours}
+    steps |= {UNSIGNALLED: bench.unsignalled}
+    steps |= {SIGNALS: bench.signals(update=1), SLOW_SIGNALS: bench.signals(update=0)}
     steps[OBJECTIVE] = bench.objective(bench.model, bench.criterion)
     if not args.no_unfused:
         steps[UNFUSED] = bench.unfused
@@ -95,11 +102,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "one_context_ratio_vs_wav2vec2": measure.median_ratio(seconds[ONE_CONTEXT], seconds[WAV2VEC2]),
         "one_context_peak_ratio": peaks[ONE_CONTEXT] / peaks[WAV2VEC2],
         "objective_share": measure.median_ratio(seconds[OBJECTIVE], seconds[OURS]),
+        "signals_share": measure.median_ratio(signals_seconds(seconds), seconds[OURS]),
+        "step_ratio_with_signals": measure.median_ratio(seconds[OURS], seconds[UNSIGNALLED]),
     }
     if not args.no_unfused:
         result["unfused_ratio_vs_ours"] = measure.median_ratio(seconds[UNFUSED], seconds[OURS])
         result["objective_peak_ratio"] = peaks[OBJECTIVE] / peaks[UNFUSED_OBJECTIVE]
     return {name: round(value, 4) for name, value in result.items()}
+
+
+def signals_seconds(seconds: dict[str, list[float]]) -> list[float]:
+    """Return what the signals take of a mean update: those of every update, and now and then the slow ones."""
+    return [
+        (fast * (SLOW_EVERY - 1) + slow) / SLOW_EVERY
+        for fast, slow in zip(seconds[SIGNALS], seconds[SLOW_SIGNALS], strict=True)
+    ]
+
+
+class WithoutSignals(CccCriterion):
+    """The same loss, with no signals of health measured beside it."""
+
+    def _signals(self, *_: Any) -> dict[str, torch.Tensor]:
+        return {}
 
 
 class Bench:
@@ -117,8 +141,11 @@ class Bench:
         self.shared["checkpoint_activations"] = args.checkpoint_activations
         options = {"compile_layers": args.compile, "checkpoint_features": args.checkpoint_features, **(own or {})}
         self.model = self._place(CccWav2Vec2Model(CccWav2Vec2Config(**self.shared, **options)))
+        # The first update measures the slow signals too; most do not.
+        self.model.num_updates = 1
         self.criterion = CccCriterion(CccCriterionConfig(**(criterion or {})), task=None)
         self.one_context_criterion = CccCriterion(CccCriterionConfig(contexts=ORIGINAL), task=None)
+        self.silent_criterion = WithoutSignals(CccCriterionConfig(), task=None)
         self.fairseq_criterion = Wav2vecCriterion(None, infonce=True, loss_weights=[0.1, 10])
         generator = torch.Generator().manual_seed(0)
         source_BS = torch.randn(args.utterances, int(args.seconds * RATE), generator=generator)
@@ -161,6 +188,24 @@ class Bench:
     def one_context(self) -> None:
         """Run our model and criterion on both views with the original's context alone (criterion.contexts)."""
         self._backward(self.model, self.one_context_criterion(self.model, self.sample)[0])
+
+    def unsignalled(self) -> None:
+        """Run our model and criterion on both views, without the signals of health."""
+        self._backward(self.model, self.silent_criterion(self.model, self.sample)[0])
+
+    def signals(self, update: int) -> Callable[[], None]:
+        """Return a function that measures and logs one batch's signals of health, as an update of this number does."""
+        with torch.no_grad():
+            output = self.model(**self.sample["net_input"])
+            objective = self.criterion.objective(self.model, output, self.sample)
+
+        def measure_signals() -> None:
+            self.model.num_updates = update
+            with metrics.aggregate(new_root=True):
+                log_signals([self.criterion._signals(self.model, output, objective, self.sample["net_input"])])
+            self.model.num_updates = 1
+
+        return measure_signals
 
     def unfused(self) -> None:
         """Run the un-fused formulation on both views."""
@@ -234,7 +279,7 @@ class Bench:
         """Print the share of the device's measured matmul rate that a step of ours reaches."""
         flops = measure.flops(self.ours)
         width = 8192 if self.device.type == "cuda" else 2048
-        limit = measure.matmul_flops_per_second(self.dtype, self.device, width)
+        limit = matmul_flops_per_second(self.dtype, self.device, width)
         reached = flops / seconds
         print(
             f"model FLOPs utilisation {reached / limit:.1%}: {reached / 1e12:.3f} of {limit / 1e12:.3f} TFLOP/s, "

@@ -2,9 +2,9 @@
 
     ccc-w2v codes --checkpoint exp/run1/checkpoints/checkpoint_last.pt --manifest data/small/dev.tsv --out codes.html
 
-The page has sound, spectrogram and share of use for every code in use, the codes that no frame chose, and which groups
-of codes lead to which: the graph of code transitions, clustered by the imbalance of its flows (DIGRAC, arXiv
-2106.05194).
+The page has sound, spectrogram and share of use for every code in use, with --alignments also its letters or phones,
+the codes that no frame chose, and which groups of codes lead to which: the graph of code transitions, clustered by the
+imbalance of its flows (DIGRAC, arXiv 2106.05194).
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clusters", type=int, default=5, help="groups of codes by flow, 2 or more (default 5)")
     parser.add_argument("--seed", type=int, default=1, help="of the clusters' starts (default 1)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
+    parser.add_argument(
+        "--alignments", type=Path, help=".tsv of ccc-w2v align: also shows the letters (or phones) of each code"
+    )
     add_overwrite_option(parser)
     return parser.parse_args()
 
@@ -39,20 +42,28 @@ def main() -> None:
         raise InputError("--examples must be at least 1 and --clusters at least 2")
     if options.out.suffix != ".html":
         raise InputError(f"--out {options.out}: the page is HTML; give it a name that ends in .html")
+    import logging
+
+    # Before fairseq, which would let matplotlib tell where it keeps its fonts.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    from ccc_w2v.data.alignments import read_alignments
     from ccc_w2v.data.manifest import read_manifest
-    from ccc_w2v.probe.code_examples import use_of_codes
+    from ccc_w2v.probe.code_examples import labels_of_codes, use_of_codes
     from ccc_w2v.probe.features import load_encoder
     from ccc_w2v.report.codes import write_codes_page
 
     manifest = read_manifest(options.manifest)
-    held = {name: getattr(options, name) for name in ("checkpoint", "manifest", "examples", "clusters", "seed")}
+    names = ("checkpoint", "manifest", "examples", "clusters", "seed", "alignments")
+    held = {name: value for name in names if (value := getattr(options, name)) is not None}
+    alignments = read_alignments(options.alignments) if options.alignments else None
     output = file_output(options.out, held, [options.checkpoint, options.manifest])
     claim(output, overwrite=options.overwrite)
     encoder = load_encoder(options.checkpoint, options.device)
     use = use_of_codes(encoder, manifest, options.examples)
     settings = json.dumps(dict(output.settings), default=str)
+    labels = labels_of_codes(encoder, manifest, use, alignments) if alignments else None
     write_codes_page(
-        options.out, encoder, manifest, use, clusters=options.clusters, seed=options.seed, settings=settings
+        options.out, encoder, manifest, use, labels, clusters=options.clusters, seed=options.seed, settings=settings
     )
     for group, counts_V in enumerate(use.counts_GV, start=1):
         print(f"group {group}: {int((counts_V > 0).sum())} of {len(counts_V)} codes in use")

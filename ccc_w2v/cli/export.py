@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from ccc_w2v.errors import exit_on_input_error
 
@@ -67,11 +68,14 @@ def main() -> int:
         return 0
     from ccc_w2v.export import card, hub
     from ccc_w2v.export.huggingface import export_huggingface
+    from ccc_w2v.training.health.history import folder_of_run
+    from ccc_w2v.training.run_record import summary
 
     if arguments.push:
         hub.check_repository(arguments.push)
     scores = [card.read_score(path) for path in arguments.wer]
-    notes = card.Notes(arguments.push, arguments.data, arguments.recipe, arguments.licence, scores)
+    run = summary(folder_of_run(Path(source).parent))
+    notes = card.Notes(arguments.push, arguments.data, arguments.recipe, arguments.licence, scores, run)
     report = export_huggingface(
         source, out, audio, notes=notes, sentencepiece=arguments.sentencepiece, overwrite=overwrite
     )

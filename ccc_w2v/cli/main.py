@@ -77,6 +77,8 @@ GROUPS = {
         Command("features", "extract_features", "hidden states and codebook indices of recordings"),
         Command("probe", "probe", "what frozen features know: a CTC probe"),
         Command("codes", "codes", "hear what the codes stand for, and which lead to which"),
+        Command("align", "align", "when each letter of a transcript is said, by a fine-tuned model"),
+        Command("quality", "quality", "what layers and codes know of phones: ABX, purity, mutual information"),
         Command("benchmark", "benchmark", "measure speed and memory"),
         Command("gpu-report", "gpu_report", "check and measure everything on a GPU, in 20 minutes"),
     ],

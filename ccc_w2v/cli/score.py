@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ccc_w2v.errors import InputError
 from ccc_w2v.run_folder import SETTINGS_KEY, Output, add_overwrite_option, check, file_output, refuse_input
 
 
@@ -59,10 +60,11 @@ def claimed(options: argparse.Namespace) -> Output:
     settings = {**read, **{name: vars(options)[name] for name in ("standard", "normalize", "seed")}}
     inputs = [path for path in read.values() if path]
     output = file_output(options.json or "", settings, inputs)
-    if options.json:
-        check(output, overwrite=options.overwrite)
+    same = check(output, overwrite=options.overwrite) if options.json else False
     if options.ctm_out:
         refuse_input([Path(options.ctm_out)], inputs)
+        if Path(options.ctm_out).exists() and not (same or options.overwrite):
+            raise InputError(f"{options.ctm_out}: exists already; name another --ctm-out, or give --overwrite")
     return output
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ccc_w2v.augment.pipeline import Drawn, Pipeline
 from ccc_w2v.data.audio import audio_samples, read_audio, resampled_length
+from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Entry, Manifest
 from ccc_w2v.data.randomness import generator_for, seed_for
 from ccc_w2v.data.rates import sample_rates
@@ -25,21 +25,7 @@ from ccc_w2v.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-MOST_LEFT_OUT = 0.5  # of the utterances; more is a mistake unless the configuration says that it is not
 BAD_AUDIO_POLICIES = ("raise", "skip")
-
-
-def _name_left_out(
-    source: object, left_out: Sequence[int], lengths: Sequence[int], sample_rate: int, why: str, *, accepted: bool
-) -> None:
-    """Log how many of the utterances are left out; raises InputError where they are most, unless accepted."""
-    share = len(left_out) / len(lengths)
-    hours, of = sum(left_out) / sample_rate / 3600, sum(lengths) / sample_rate / 3600
-    said = f"{source}: {len(left_out)} of {len(lengths)} utterances ({share:.1%}; {hours:.2f} of {of:.2f} h) are "
-    said += f"{why} and left out"
-    if share > MOST_LEFT_OUT and not accepted:
-        raise InputError(f"{said}; change that setting, or say yes with task.accept_left_out=true")
-    logger.warning(said)
 
 
 class TwoViewDataset(RawAudioDataset):
@@ -86,11 +72,10 @@ class TwoViewDataset(RawAudioDataset):
                 f"{manifest.source}: all {len(manifest)} utterances are shorter than task.min_sample_size="
                 f"{min_sample_size} samples; lower it or list longer audio"
             )
-        if short := [length for length in lengths if length < min_sample_size]:
-            why = f"shorter than task.min_sample_size={min_sample_size} ({min_sample_size / sample_rate:g} s)"
-            _name_left_out(manifest.source, short, lengths, sample_rate, why, accepted=accept_left_out)
-        else:
-            logger.info("%s: %d utterances", manifest.source, len(lengths))
+        logger.info("%s: %d utterances", manifest.source, len(long_enough))
+        short = [length for length in lengths if length < min_sample_size]
+        why = f"shorter than task.min_sample_size={min_sample_size} ({min_sample_size / sample_rate:g} s)"
+        name_left_out(manifest.source, short, lengths, sample_rate, why, accepted=accept_left_out)
         self.entries = [manifest.entries[index] for index in long_enough]
         self.sizes = np.array([lengths[index] for index in long_enough], dtype=np.int64)
         if crop_step < 1:
@@ -119,9 +104,9 @@ class TwoViewDataset(RawAudioDataset):
         Raises InputError where that is more than half, unless accepted.
         """
         lengths = np.minimum(self.sizes, self.max_sample_size).tolist()
-        if too_long := [length for length in lengths if max_tokens and length > max_tokens]:
-            why = f"longer than dataset.max_tokens={max_tokens}, not cropped by task.max_sample_size,"
-            _name_left_out(self.manifest.source, too_long, lengths, self.sample_rate, why, accepted=accepted)
+        too_long = [length for length in lengths if max_tokens and length > max_tokens]
+        why = f"longer than dataset.max_tokens={max_tokens}, not cropped by task.max_sample_size,"
+        name_left_out(self.manifest.source, too_long, lengths, self.sample_rate, why, accepted=accepted)
 
     def longest_crop(self, max_tokens: int | None, batch_size: int | None) -> int:
         """Return the samples of the longest crop that an epoch is sure to hold.

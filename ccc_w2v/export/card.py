@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +71,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Notes:
-    """What the person who exports adds to the card: the model's name, data in words, recipe, licence, scores."""
+    """What is added to the card: name, data in words, recipe, licence, scores, what the run's folder says."""
 
     name: str | None = None
     data: str | None = None
     recipe: str | None = None
     licence: str | None = None
     scores: Sequence[Score] = ()
+    run: Mapping[str, str] = field(default_factory=dict)  # what the run's folder says: training/run_record.summary
 
 
 def read_score(path: str | Path) -> Score:
@@ -111,6 +112,7 @@ def model_card(plain: dict[str, Any], report: dict[str, Any], name: str, notes: 
         f"## How to use\n\n```python\n{use}```",
         f"## Training\n\n{_training(plain['ccc_export'], finetuned, notes)}",
         f"## Recipe\n\n{_recipe(plain['ccc_export'], notes)}",
+        *([f"## The run\n\n{_run(notes.run)}"] if notes.run else []),
         f"## Configuration\n\n{_configuration(cfg, encoder, finetuned)}",
         f"## Fidelity\n\n{_fidelity(report, cfg['task']['normalize'])}",
         *([f"## Word error rate\n\n{_score_table(notes.scores)}"] if notes.scores else []),
@@ -160,6 +162,10 @@ def _recipe(known: dict[str, Any], notes: Notes) -> str:
     lines = [f"- recipe: {notes.recipe}"] if notes.recipe else []
     lines += [f"- `{name}`: {value}" for name, value in known.get("recipe", {}).items()]
     return "\n".join(lines or ["Not recorded in the checkpoint."])
+
+
+def _run(says: Mapping[str, str]) -> str:
+    return "\n".join(f"- {name}: {text}" for name, text in says.items())
 
 
 def _configuration(cfg: dict[str, Any], encoder: dict[str, Any], finetuned: bool) -> str:

@@ -13,6 +13,7 @@ import ccc_w2v
 from ccc_w2v.benchmark import measure
 from ccc_w2v.benchmark.step import DTYPES, Bench
 from ccc_w2v.gpu_report.section import Row, Section, Settings, reason_of
+from ccc_w2v.training.utilisation import matmul_flops_per_second
 
 # A kernel's name holds one of these; "math" is what is left: plain matrix products and a softmax.
 KERNELS = {"cudnn": "cuDNN", "flash": "flash", "efficient": "memory-efficient"}
@@ -45,7 +46,7 @@ def matmul_rate(settings: Settings, precision: str) -> float:
     """Return the FLOP/s of a square product of 8192 on a GPU, 512 on a CPU."""
     width = 8192 if settings.device == "cuda" else 512
     with without_tf32():
-        return measure.matmul_flops_per_second(DTYPES[precision], settings.torch_device, width)
+        return matmul_flops_per_second(DTYPES[precision], settings.torch_device, width)
 
 
 @contextmanager

@@ -6,14 +6,17 @@ Letters: T frames, G groups, V codes in each.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from ccc_w2v.data.alignments import Alignments, label_of_frames
 from ccc_w2v.data.manifest import Manifest
+from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.errors import InputError
-from ccc_w2v.probe.features import Encoder, read_wave
+from ccc_w2v.probe.features import Encoder, read_wave, stride_of
 
 
 @dataclass(frozen=True, order=True)
@@ -82,3 +85,24 @@ def _keep_strongest(
             heapq.heappush(heap, example)
         elif example > heap[0]:
             heapq.heapreplace(heap, example)
+
+
+def labels_of_codes(
+    encoder: Encoder, manifest: Manifest, use: CodeUse, alignments: Alignments
+) -> dict[tuple[int, int], Counter[str]]:
+    """Count by (group, code) the aligned label of each frame that chose the code; utterances not aligned are left out.
+
+    Raises InputError where none of the manifest's utterances is aligned.
+    """
+    counts: dict[tuple[int, int], Counter[str]] = {}
+    seconds = stride_of(encoder) / encoder.sample_rate
+    for utterance, codes_TG in zip(utterance_ids(manifest), use.sequences, strict=True):
+        if utterance not in alignments:
+            continue
+        labels = label_of_frames(alignments[utterance], len(codes_TG), seconds)
+        for label, codes in zip(labels, codes_TG.tolist(), strict=True):
+            for group, code in enumerate(codes):
+                counts.setdefault((group, code), Counter())[label] += 1
+    if not counts:
+        raise InputError(f"{manifest.source}: none of its utterances is in the alignments; align this manifest")
+    return counts

@@ -8,6 +8,7 @@ D width, G codebook groups.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -173,6 +174,11 @@ def read_wave(encoder: Encoder, manifest: Manifest, entry: Entry) -> torch.Tenso
         min_samples=encoder.min_samples,
     )
     return parity.normalized(wave_S, encoder.normalize)
+
+
+def stride_of(encoder: Encoder) -> int:
+    """Return how many samples lie between the starts of two frames."""
+    return math.prod(block[0].stride[0] for block in encoder.network.feature_extractor.conv_layers)
 
 
 def _index(ids: Sequence[str], shard: str, frames: Sequence[int], mean: bool) -> str:

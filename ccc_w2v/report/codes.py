@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import importlib.resources
 import io
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +25,24 @@ if TYPE_CHECKING:
     from ccc_w2v.probe.features import Encoder
 
 AROUND = 0.2  # seconds of audio before and behind a frame
+SHOWN_LABELS = 3
 
 
 def write_codes_page(
-    out: Path, encoder: Encoder, manifest: Manifest, use: CodeUse, *, clusters: int, seed: int, settings: str
+    out: Path,
+    encoder: Encoder,
+    manifest: Manifest,
+    use: CodeUse,
+    labels: Mapping[tuple[int, int], Counter[str]] | None = None,
+    *,
+    clusters: int,
+    seed: int,
+    settings: str,
 ) -> None:
-    """Write one HTML file with all sounds and pictures in it: codes by use, dead codes, flows of clusters."""
+    """Write one HTML file with all sounds and pictures in it: codes by use, dead codes, flows of clusters.
+
+    ``labels``: how often each letter or phone is aligned with a frame of a (group, code).
+    """
     groups = []
     for group, counts_V in enumerate(use.counts_GV):
         weights_NN = transition_counts([codes_TG[:, group] for codes_TG in use.sequences], len(counts_V))
@@ -44,6 +58,7 @@ def write_codes_page(
                     {
                         "code": code,
                         "share": float(counts_V[code] / counts_V.sum()),
+                        "labels": _commonest((labels or {}).get((group, code))),
                         "examples": [_shown(encoder, manifest, example) for example in use.examples[group, code]],
                     }
                     for code in order
@@ -55,7 +70,17 @@ def write_codes_page(
     environment = jinja2.Environment(loader=jinja2.PackageLoader("ccc_w2v", "report"), autoescape=True)
     style = (importlib.resources.files("ccc_w2v.report") / "page.css").read_text(encoding="utf-8")
     template = environment.get_template("codes.html.j2")
-    write_whole(out, template.render(groups=groups, style=style, settings=settings, manifest=manifest.source))
+    write_whole(
+        out,
+        template.render(
+            groups=groups, style=style, settings=settings, manifest=Path(manifest.source).name, labelled=bool(labels)
+        ),
+    )
+
+
+def _commonest(counts: Counter[str] | None) -> list[tuple[str, float]]:
+    """Return a code's three commonest labels with their shares of its aligned frames."""
+    return [(label, count / counts.total()) for label, count in counts.most_common(SHOWN_LABELS)] if counts else []
 
 
 def _shown(encoder: Encoder, manifest: Manifest, example: Example) -> dict[str, Any]:

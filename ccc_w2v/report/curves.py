@@ -57,7 +57,7 @@ PANELS = (
     Panel("equal_code_share", "Negatives with the positive's code", "a few per cent", bottom=0),
     Panel("near_positive_share", "Negatives called near positives", "low: enough clusters", bottom=0),
     Panel("context_variance", "Variance of contexts (0 all alike)", "dips at the start, then rises", scale="log"),
-    Panel("view_cosine_target", "Nearness of the two views", "rises; not 1 from the start"),
+    Panel("view_cosine_target", "Nearness of the two views", "below 1, else the views are the same"),
     Panel("gnorm", "Gradient norm", "no spikes that stay", scale="log"),
 )
 

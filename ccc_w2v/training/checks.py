@@ -5,6 +5,7 @@ Each mistake is one InputError; without these checks it would show as an asserti
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from ccc_w2v.data.audio import audio_rate
+from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Manifest, read_manifest
 from ccc_w2v.errors import InputError
 
@@ -140,6 +142,24 @@ def check_manifests(cfg: Any) -> None:
         if labels:
             check_label_count(manifest, labels)
         check_headers(manifest, task.sample_rate)
+        check_lengths(manifest, cfg)
+
+
+def check_lengths(manifest: Manifest, cfg: Any) -> None:
+    """Warn of utterances that fairseq's own audio tasks leave out; InputError where those are all."""
+    longest = cfg.task.max_sample_size or math.inf
+    lengths = [int(min(entry.samples, longest)) for entry in manifest.entries]
+    bounds = {
+        f"shorter than task.min_sample_size={cfg.task.min_sample_size}": (cfg.task.min_sample_size or 0, math.inf),
+        f"longer than dataset.max_tokens={cfg.dataset.max_tokens}": (0, cfg.dataset.max_tokens or math.inf),
+    }
+    for why, (least, most) in bounds.items():
+        left_out = [
+            length for length in lengths if not least <= min(length, cfg.task.max_sample_size or length) <= most
+        ]
+        name_left_out(manifest.source, left_out, lengths, cfg.task.sample_rate, why, accepted=True)
+        if len(left_out) == len(lengths):
+            raise InputError(f"{manifest.source}: all {len(lengths)} utterances are {why}: change that setting")
 
 
 def check_label_count(manifest: Manifest, labels: str) -> None:

@@ -10,6 +10,7 @@ import functools
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from omegaconf import OmegaConf
 import ccc_w2v
 from ccc_w2v.data.manifest import write_whole
 from ccc_w2v.files import sha256
-from ccc_w2v.training.health.history import folder_of_run
+from ccc_w2v.training.health.history import folder_of_run, read_verdicts
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ MANIFEST_SETTINGS = ("noise_manifest", "music_manifest", "babble_manifest", "rir
 
 @functools.cache
 def describe_runs() -> None:
-    """Let each start of a training of ours write what it is made from, once its checkpoint is read."""
+    """Let each start of a training, fine-tuning included, write what it is made from, once its checkpoint is read."""
     from fairseq import checkpoint_utils
 
     load = checkpoint_utils.load_checkpoint
@@ -52,16 +53,31 @@ def describe_runs() -> None:
     @functools.wraps(load)
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough: Any) -> Any:
         loaded = load(cfg, trainer, **passthrough)
-        if trainer.is_data_parallel_master and hasattr(trainer.task, "describe"):
+        if trainer.is_data_parallel_master:
             folder = folder_of_run(cfg.save_dir)
+            describe = getattr(trainer.task, "describe", functools.partial(plan_of, trainer.cfg))
             try:
-                write_start(folder, trainer.cfg, trainer.task.describe(), trainer.get_num_updates())
+                write_start(folder, trainer.cfg, describe(), trainer.get_num_updates())
             except OSError as error:
                 # A run is worth more than its description.
                 logger.warning(f"{folder / RECORD}: cannot be written ({error.strerror})")
         return loaded
 
     checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+def plan_of(cfg: Any) -> str:
+    """Return the plan line of a training of fairseq's own tasks: processes, batch, updates, start, checkpoints."""
+    batch = f"up to {cfg.dataset.max_tokens} samples" if cfg.dataset.max_tokens else f"{cfg.dataset.batch_size} items"
+    accumulated = cfg.optimization.update_freq[0]
+    start = getattr(cfg.model, "w2v_path", None)
+    names = {part: getattr(getattr(cfg, part), "_name", None) for part in ("task", "criterion")}
+    return (
+        f"plan: {cfg.distributed_training.distributed_world_size} process(es), task {names['task']}, criterion "
+        f"{names['criterion']}, {batch} in a batch, {accumulated} batch(es) per update and process, "
+        f"{cfg.optimization.max_update} updates{f', from {start}' if start else ''}, checkpoints in "
+        f"{os.path.abspath(cfg.checkpoint.save_dir)}"
+    )
 
 
 def write_start(folder: Path, cfg: Any, plan: str, update: int) -> None:
@@ -126,9 +142,44 @@ def devices(processes: int) -> dict[str, Any]:
 
 
 def manifests(settings: dict[str, Any]) -> dict[str, str]:
-    """Return the SHA-256 of every manifest and pipeline that the settings name and that is a file."""
+    """Return the SHA-256 of every file that decides a run and that its settings name.
+
+    Manifests, their labels and dictionary, the augmentation's lists and pipeline, the pre-trained checkpoint.
+    """
     task, dataset = settings["task"], settings["dataset"]
-    splits = [dataset["train_subset"], *(dataset.get("valid_subset") or "").split(",")]
-    paths = [Path(task["data"]) / f"{split}.tsv" for split in splits if split]
+    folder, labels = task.get("data"), task.get("labels")
+    splits = [split for split in (dataset["train_subset"], *(dataset.get("valid_subset") or "").split(",")) if split]
+    paths = [Path(folder) / f"{split}.tsv" for split in splits] if isinstance(folder, str) else []
+    if paths and isinstance(labels, str):
+        paths += [path.with_suffix(f".{labels}") for path in paths] + [Path(folder) / f"dict.{labels}.txt"]
     paths += [Path(task[name]) for name in (*MANIFEST_SETTINGS, "augment") if task.get(name)]
+    if (settings.get("model") or {}).get("w2v_path"):
+        paths.append(Path(settings["model"]["w2v_path"]))
     return {str(path): sha256(path) for path in dict.fromkeys(paths) if path.is_file()}
+
+
+def summary(folder: Path) -> dict[str, str]:
+    """Return what a reader elsewhere needs of a run: code, versions, seed, devices, data, verdict; no paths.
+
+    Empty for a folder without run.json.
+    """
+    starts = read_starts(folder)
+    if not starts:
+        return {}
+    last = starts[-1]
+    code, device = last["code"], last["devices"]
+    commit = f", commit {code['commit']}{' with changes' if code.get('changed') else ''}" if code.get("commit") else ""
+    lines = {
+        "starts": f"{len(starts)}, after updates {', '.join(str(start['after_update']) for start in starts)}",
+        "code": f"ccc_w2v {code['ccc_w2v']}{commit}",
+        "versions": ", ".join(f"{name} {version}" for name, version in last["versions"].items()),
+        "seed": str(last["seed"]),
+        "devices": f"{device['processes']} process(es) on {device['device']}",
+        "data": ", ".join(f"{Path(path).name} (SHA-256 {digest[:12]})" for path, digest in last["manifests"].items()),
+    }
+    verdicts = read_verdicts(folder)
+    if verdicts:
+        final = verdicts[-1]
+        findings = "; ".join(finding["sentence"] for finding in final["findings"])
+        lines["health"] = f"{final['status']} after update {final['update']}{f' ({findings})' if findings else ''}"
+    return lines

@@ -11,7 +11,7 @@ import pickle
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ import ccc_w2v
 from ccc_w2v.errors import end_training, explain, is_out_of_memory
 from ccc_w2v.training.checkpoint_files import LAST
 from ccc_w2v.training.checks import check_run
+from ccc_w2v.training.health.history import folder_of_run
 from ccc_w2v.training.resume import RunIsFinished
+from ccc_w2v.training.trace import traced
 
 # Settings that name what a run reads; what it writes (save_dir, tensorboard_logdir) lies in the run's folder.
 INPUT_PATHS = {
@@ -51,7 +53,9 @@ def run_rank(main: Callable[..., Any], cfg: Any, **kwargs: Any) -> Any:
     """Run fairseq's main in one process; a finished run returns as one that has just ended."""
     # A process that fairseq has spawned imports this module before fairseq itself.
     ccc_w2v.register()
-    with training_errors(cfg):
+    first = int(cfg.distributed_training.distributed_rank or 0) == 0
+    recording = traced(folder_of_run(cfg.checkpoint.save_dir)) if cfg.common.profile and first else nullcontext()
+    with training_errors(cfg), recording:
         try:
             return main(cfg, **kwargs)
         except RunIsFinished:

@@ -86,7 +86,7 @@ score_hub5() {  # folder of recognise: by NIST's rules, the halves apart
         for folder in "$1/$set" ${lm:+"$1/${set}_lm"}; do
             run_once "$folder/score.json" ccc-w2v score --standard hub5 --stm "$data/$set.stm" \
                 --glm "$data/$set.glm" --segments "$data/$set.segments" --hyp "$folder/hyp.trn" \
-                --ctm-out "$folder/recordings.ctm" --json "$folder/score.json"
+                --ctm-out "$folder/recordings.ctm" --json "$folder/score.json" --overwrite
         done
     done
 }

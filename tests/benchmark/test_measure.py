@@ -43,6 +43,11 @@ def test_ranges_are_found_by_name():
     assert found["absent"] == 0
 
 
+def test_slow_signals_count_once_in_so_many_updates():
+    seconds = {step.SIGNALS: [1.0, 2.0], step.SLOW_SIGNALS: [51.0, 2.0]}
+    assert step.signals_seconds(seconds) == [2.0, 2.0]
+
+
 @pytest.mark.parametrize("options", [[], ["--precision", "bf16", "--checkpoint-activations", "--no-unfused"]])
 def test_step_measures_every_variant(options, capsys):
     parser = argparse.ArgumentParser()
@@ -51,9 +56,18 @@ def test_step_measures_every_variant(options, capsys):
     shown = capsys.readouterr().out
     keys = {"step_ratio_vs_wav2vec2", "step_ratio_vs_one_view", "objective_share"}
     keys |= {"one_context_ratio_vs_wav2vec2", "one_context_peak_ratio"}
+    keys |= {"signals_share", "step_ratio_with_signals"}
     assert found.keys() == keys | (set() if options else {"unfused_ratio_vs_ours", "objective_peak_ratio"})
     assert all(value > 0 for value in found.values())
-    for name in ("feature encoder", "Transformer", "quantizer", "clustering", "negatives and logits", "backward"):
+    for name in (
+        "feature encoder",
+        "Transformer",
+        "quantizer",
+        "clustering",
+        "negatives and logits",
+        "backward",
+        "signals",
+    ):
         assert name in shown
     if not options:
         assert found["objective_peak_ratio"] < 0.2  # memory, unlike time, is the same on every machine

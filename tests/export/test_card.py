@@ -8,6 +8,8 @@ from ccc_w2v.checkpoint.evaluated import parse_conv_layers
 from ccc_w2v.checkpoint.plain import to_plain
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.card import Notes, Score, model_card, read_score
+from ccc_w2v.training.health.history import VERDICTS, append_row
+from ccc_w2v.training.run_record import RECORD, summary
 from tests.export.conftest import GONE, OBJECTIVE, STYLES, finetuned_state, pretrained_state
 from tests.tiny_models import TINY
 
@@ -86,3 +88,31 @@ def test_file_without_a_word_error_rate_is_refused(text, tmp_path):
     (tmp_path / "score.json").write_text(text)
     with pytest.raises(InputError, match=r"score\.json: no word error rate"):
         read_score(tmp_path / "score.json")
+
+
+def test_card_says_what_the_runs_folder_says(tmp_path):
+    start = {
+        "after_update": 0,
+        "command": ["/secret/place/train"],
+        "code": {"ccc_w2v": "0.1.0", "commit": "abc", "changed": True},
+        "versions": {"torch": "2.11.0"},
+        "seed": 3,
+        "devices": {"processes": 2, "device": "GPU"},
+        "manifests": {"/secret/place/train.tsv": "0123456789abcdef"},
+    }
+    (tmp_path / RECORD).write_text(json.dumps({"starts": [start]}))
+    finding = {"sentence": "loss is 9: too high"}
+    append_row(tmp_path / VERDICTS, {"update": 50, "status": "watch", "findings": [finding]})
+    card = model_card(to_plain(pretrained_state()), REPORT, "m", Notes(run=summary(tmp_path)))
+    for line in (
+        "code: ccc_w2v 0.1.0, commit abc with changes",
+        "seed: 3",
+        "data: train.tsv (SHA-256 0123456789ab)",
+        "devices: 2 process(es) on GPU",
+        "health: watch after update 50 (loss is 9: too high)",
+    ):
+        assert f"- {line}\n" in card
+    assert "/secret" not in card
+    assert "## The run" not in model_card(
+        to_plain(pretrained_state()), REPORT, "m", Notes(run=summary(tmp_path / "no"))
+    )

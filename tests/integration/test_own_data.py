@@ -42,7 +42,8 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = environment / "bin" / "python"
     (wheel,) = folder.glob("ccc_w2v-*.whl")
     install = [*pip, "--python", str(python), "install", "-q", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(install, check=True, cwd=folder)
+    # Whoever names a checkout in PYTHONPATH has an installation there that pip would be content with.
+    subprocess.run(install, check=True, cwd=folder, env=without_checkout())
     # Only now, so that pip has not seen this project's own installation. A folder named in a .pth file is not looked
     # through for further ones: an editable installation stays out of sight.
     asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
@@ -52,10 +53,14 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment / "bin" / "ccc-w2v"
 
 
+def without_checkout() -> dict[str, str]:
+    """Return the environment without PYTHONPATH."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+
 def run(command: Path, *words: object, cwd: Path) -> str:
     """Run the installed command and return what it prints."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment["OMP_NUM_THREADS"] = "1"
+    environment = {**without_checkout(), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([command, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -83,6 +88,12 @@ def test_the_readmes_six_commands_go_from_a_folder_of_recordings_to_wer(command:
         assert "'max_update': 4" in (tmp_path / "exp" / folder / "train.log").read_text()
     # The training's own record stands beside the command's, so that the run can be resumed.
     assert json.loads((tmp_path / "exp" / "pretrain" / "run.json").read_text())["starts"]
+    (start,) = json.loads((tmp_path / "exp" / "finetune" / "run.json").read_text())["starts"]
+    assert "task audio_finetuning, criterion ctc" in start["plan"]
+    assert {"train.tsv", "train.ltr", "dict.ltr.txt", "pretrained.pt"} <= {
+        Path(name).name for name in start["manifests"]
+    }
+    assert "w2v_path" in (tmp_path / "exp" / "finetune" / "config.yaml").read_text()
     run(command, "resume", "exp/pretrain", cwd=tmp_path)
     assert "this run is finished" in (tmp_path / "exp" / "pretrain" / "train.log").read_text()
     assert "2 utterances" in printed["decode"]

@@ -10,7 +10,8 @@ from ccc_w2v.errors import InputError
 from ccc_w2v.training.health.history import SIGNALS, VERDICTS, append_row, folder_of_run, keep_until, read_history
 from ccc_w2v.training.health.monitor import HealthMonitor
 from ccc_w2v.training.health.rules import load_rules
-from ccc_w2v.training.health.updates import UpdateWatch, gradient_shares
+from ccc_w2v.training.health.updates import UpdateWatch, gradient_shares, window_values
+from ccc_w2v.training.signal_log import USAGE, log_signals
 from tests.run_tool import one_line_error, run_with
 
 RULES = load_rules()
@@ -30,6 +31,23 @@ def test_rows_are_the_means_of_their_updates(tmp_path):
     assert [row["loss"] for row in rows] == [1.5, 3.5]
     assert [row["train_seconds"] for row in rows] == [1.0, 2.0]
     assert "missing" not in rows[0]
+
+
+def test_a_row_holds_the_last_of_a_total_and_the_mean_rate_over_the_seconds(tmp_path):
+    monitor = HealthMonitor(tmp_path, RULES, 2, 0)
+    monitor.add(1, {"audio_seconds": 30.0, "times_real_time": 1000.0, "loss": 3.0}, seconds=0.1)
+    monitor.add(2, {"audio_seconds": 60.0, "times_real_time": 10.0, "loss": 1.0}, seconds=9.9)
+    (row,) = read_history(tmp_path)
+    assert (row["audio_seconds"], row["loss"]) == (60.0, 2.0)
+    assert row["times_real_time"] == pytest.approx((0.1 * 1000 + 9.9 * 10) / 10)
+
+
+def test_codes_in_use_are_those_of_the_interval():
+    with metrics.aggregate("train_inner"):
+        for used in ([1, 0, 0], [0, 1, 0], [0, 1, 0]):
+            log_signals([{USAGE: torch.tensor(used)}])
+        assert window_values() == {"codes_in_use": 2.0}
+    metrics.reset_meters("train_inner")
 
 
 def test_a_resumed_run_makes_its_later_rows_again(tmp_path):

@@ -15,6 +15,7 @@ BLOCKS["project_q"] = "quantizer"
 BETWEEN = "projections"
 # What fairseq logs of an update outside the task's own metrics.
 OF_TRAINER = ("gnorm", "lr", "loss_scale")
+OVER_WINDOW = ("codes_in_use", "codes_in_use_aug")
 
 
 class UpdateWatch:
@@ -78,3 +79,11 @@ def trainer_values() -> dict[str, float]:
             if name in aggregator and aggregator[name].val is not None:
                 values.setdefault(name, float(aggregator[name].val))
     return values
+
+
+def window_values() -> dict[str, float]:
+    """Return what only the time since the last line of the log can say: how many codes have been in use in it."""
+    meters = metrics.get_meters("train_inner")
+    if meters is None:
+        return {}
+    return {name: float(meters.get_smoothed_value(name)) for name in OVER_WINDOW if name in meters}

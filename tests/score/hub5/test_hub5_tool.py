@@ -16,7 +16,7 @@ from ccc_w2v.data.trn import write_trn
 from ccc_w2v.score.hub5 import sclite
 from ccc_w2v.score.hub5.align import side
 from ccc_w2v.score.wer import Counts
-from tests.run_tool import one_line_error, run_tool
+from tests.run_tool import one_line_error, run_tool, run_with
 from tests.score.hub5.pairs import GLM, STORED, stored_pairs
 from tests.score.nist import needs_sclite
 
@@ -136,6 +136,19 @@ def test_utterances_score_as_their_recordings(files: dict[str, Path], tmp_path: 
     # sw_1 B is silent here: sclite agrees that its word is deleted.
     assert found["by_speaker"]["sw_1_B"]["deletions"] == 1
     assert (found["differences"] or {}).get("segments") == (0 if sclite.installed() else None)
+
+
+def test_a_ctm_that_is_there_is_not_replaced_unasked(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = files["hyp"].with_name("other.ctm")
+    other.write_text("other work")
+    options = ["--standard", "hub5", "--ctm-out", other, *(word for key in files for word in (f"--{key}", files[key]))]
+    assert run_with("score", *options) == 2
+    assert "other.ctm: exists already; name another --ctm-out, or give --overwrite" in one_line_error(capsys)
+    assert other.read_text() == "other work"
+    assert run_with("score", *options, "--overwrite") == 0
+    assert read_ctm(other)
 
 
 def test_refusals_are_one_line(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

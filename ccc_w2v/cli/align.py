@@ -1,0 +1,62 @@
+"""When each letter or phone of a transcript is said: forced alignment by a fine-tuned CTC checkpoint.
+
+    ccc-w2v align --checkpoint finetune/checkpoint_best.pt --manifest data/dev.tsv --out data/dev.align.tsv
+
+A row for each label: utterance, label, frames [first, end), seconds, mean log-probability. The labels are those that
+the network was fine-tuned on, from <split>.ltr beside the manifest; after a fine-tuning on phones, --labels phn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ccc_w2v.errors import InputError, exit_on_input_error
+from ccc_w2v.run_folder import Output, add_overwrite_option, beside, claim, content_of, keep_record
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--checkpoint", required=True, help="a fine-tuned (CTC) checkpoint, or a folder of transformers")
+    add("--manifest", required=True, type=Path, help=".tsv of the recordings, with their labels beside it")
+    add("--out", required=True, type=Path, help="the .tsv to write")
+    add("--labels", default="ltr", help="suffix of the labels beside the manifest (default ltr)")
+    add("--labels-dir", help="folder of dict.LABELS.txt, where the checkpoint holds no dictionary")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
+    add_overwrite_option(parser)
+    return parser.parse_args()
+
+
+@exit_on_input_error
+def main() -> None:
+    options = arguments()
+    import logging
+
+    import torch
+
+    from ccc_w2v.data.alignments import write_alignments
+    from ccc_w2v.data.manifest import first_recordings, read_manifest
+    from ccc_w2v.decode.align import align_manifest
+    from ccc_w2v.decode.ctc_model import load_ctc
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
+    if options.out.suffix != ".tsv":
+        raise InputError(f"--out {options.out}: expected a name that ends in .tsv")
+    manifest = read_manifest(options.manifest)
+    labels = options.manifest.with_suffix(f".{options.labels}")
+    settings = {"command": "align", "checkpoint": content_of(options.checkpoint), "labels": options.labels}
+    settings |= {"manifest": content_of(options.manifest), "transcripts": content_of(labels)}
+    output = Output(options.out, settings, beside(options.out), [options.out], [options.manifest, labels])
+    if claim(output, overwrite=options.overwrite) and options.out.is_file():
+        print(f"{options.out}: aligned before with the same settings")
+        return
+    model = load_ctc(options.checkpoint, options.labels_dir, sample_audio=first_recordings(options.manifest))
+    model.network.to(options.device)
+    aligned = align_manifest(model, manifest, options.labels)
+    keep_record(output)
+    write_alignments(options.out, aligned)
+    print(f"{options.out}: {sum(map(len, aligned.values()))} labels of {len(aligned)} utterances")
