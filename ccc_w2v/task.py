@@ -26,7 +26,7 @@ from ccc_w2v.dataset.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
 from ccc_w2v.dataset.views import AUGMENT_DEVICES, two_views
 from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.ignored_settings import refuse_ignored
-from ccc_w2v.model import precision_chosen, refuse_unsupported
+from ccc_w2v.model import precision_chosen, refuse_unsupported, uses_bf16
 from ccc_w2v.training.data_wait import WaitClock, watch_batches
 from ccc_w2v.training.determinism import use_deterministic_algorithms
 from ccc_w2v.training.health.history import folder_of_run
