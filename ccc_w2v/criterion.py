@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from fairseq import utils
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from torch.profiler import record_function
 
@@ -26,6 +26,7 @@ from ccc_w2v.losses.kmeans import cluster_count, cosine_kmeans, draw_starts, nea
 from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negatives
 from ccc_w2v.losses.objective import TERMS, Negatives, Objective, Term
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, TwoViewOutput, View
+from ccc_w2v.masked_prediction import MaskedPrediction, MaskedPredictionConfig, Predicted
 from ccc_w2v.training.signal_log import SIGNAL, USAGE, log_signals
 
 CLUSTER_SCOPES = ("batch", "utterance", "global")
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class CccCriterionConfig(FairseqDataclass):
+class CccCriterionConfig(MaskedPredictionConfig):
     """The objective's settings; the defaults are the paper's."""
 
     alpha: float = field(default=1.0, metadata={"help": "weight of L_c: context and targets of the original, >= 0"})
@@ -73,6 +74,9 @@ class CccCriterionConfig(FairseqDataclass):
     )
     diversity_weight: float = field(default=0.1, metadata={"help": "weight of the codebook diversity loss, >= 0"})
     penalty_weight: float = field(default=10.0, metadata={"help": "weight of the mean squared feature, >= 0"})
+    delta: float = field(
+        default=0.0, metadata={"help": "weight of the masked prediction of a teacher's online clusters, >= 0"}
+    )
     block_weight: float = field(
         default=0.0, metadata={"help": "weight of the block contrast, which pushes the clusters' means apart, >= 0"}
     )
@@ -93,6 +97,8 @@ class CccCriterion(FairseqCriterion):
         if self._scope == "global":
             # In the task's state, which checkpoints keep: a resumed run has the same clusters.
             task.state.add_factory("target_bank", empty_bank)
+        # Parameters of its own, so that there are none where it is off.
+        self.prediction = MaskedPrediction(cfg, task) if cfg.delta else None
         self.weights = {"contrastive": cfg.alpha, "cross": cfg.beta, "cross_aug": cfg.gamma}
 
     def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[torch.Tensor, int, dict]:
@@ -113,6 +119,9 @@ class CccCriterion(FairseqCriterion):
         diversity, penalty = self._extra_losses(output, sample_size)
         loss = sum(weights[name] * term.loss for name, term in objective.terms.items()) + diversity + penalty
         added = self._added_losses(output, objective, sample_size)
+        predicted = self._predicted(output, sample, learn=model.training)
+        if predicted is not None:
+            added["prediction"] = self.cfg.delta * predicted.loss
         loss = sum(added.values(), loss)
         logged = {
             "loss": loss.detach(),
@@ -134,7 +143,10 @@ class CccCriterion(FairseqCriterion):
             logged[f"loss_{name}"] = term.loss.detach()
             logged[f"correct_{name}"] = term.correct
             logged[f"frames_{name}"] = sample_size
-        logged |= {f"loss_{name}": value.detach() for name, value in added.items()}
+        if "block" in added:
+            logged["loss_block"] = added["block"].detach()
+        if predicted is not None:
+            logged |= predicted.signals
         with record_function("ccc.signals"):
             logged |= self._signals(model, output, objective, sample["net_input"])
         return loss, sample_size, logged
@@ -168,6 +180,14 @@ class CccCriterion(FairseqCriterion):
             points_BPD, labels_BP = points_BPD.flatten(0, 1).unsqueeze(0), labels_BP.view(1, -1)
         block = block_contrast(points_BPD, labels_BP, objective.clusters, self.cfg.block_scale)
         return {"block": self.cfg.block_weight * frames * block}
+
+    def _predicted(self, output: TwoViewOutput, sample: dict[str, Any], *, learn: bool) -> Predicted | None:
+        """Predict the teacher's clusters at the masked frames of the views whose context was computed; None if off."""
+        if self.prediction is None:
+            return None
+        hidden = {name: view.hidden_BME for name, view in output.views().items() if view.hidden_BME is not None}
+        with record_function("ccc.prediction"):
+            return self.prediction(hidden, output.mask_BT, sample, learn=learn)
 
     def _signals(
         self, model: Any, output: TwoViewOutput, objective: Objective, waves: dict[str, Any]
@@ -369,7 +389,7 @@ def _check(cfg: CccCriterionConfig) -> None:
                 f"criterion.contexts={cfg.contexts} computes the {view} view's context, whose terms have the weight 0; "
                 f"raise criterion.{'gamma' if view == 'augmented' else 'alpha or beta'}"
             )
-    for name in ("alpha", "beta", "gamma", "diversity_weight", "penalty_weight", "block_weight"):
+    for name in ("alpha", "beta", "gamma", "diversity_weight", "penalty_weight", "block_weight", "delta"):
         if getattr(cfg, name) < 0:
             raise InputError(f"criterion.{name}={getattr(cfg, name)}: a loss weight must not be negative")
     for name in ("cluster_factor", "kmeans_iterations", "kmeans_restarts", "bank_points", "bank_refit_updates"):

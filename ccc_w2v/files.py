@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,17 +20,24 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def appearing(
-    path: str | Path, *, durable: bool = True, parents: bool = True, neighbour: Path | None = None
+    path: str | Path,
+    *,
+    durable: bool = True,
+    parents: bool = True,
+    neighbour: Path | None = None,
+    resumable: bool = False,
 ) -> Iterator[Path]:
     """Give a neighbour of ``path`` to write a file or a folder at; it takes the place of ``path`` as the block ends.
 
     A kill, or an error in the block, leaves what stood at ``path``; an OSError names ``path`` where it names the
     neighbour or nothing. ``durable``: its data is on the disk before it is renamed, so that a crash of the machine does
     not leave an empty file either; needless where there are very many files that can be made again. ``parents``: the
-    folders above it are made. ``neighbour`` is where to write, if not at a name of this process's own.
+    folders above it are made. ``neighbour`` is where to write, if not at a name of this process's own. ``resumable``:
+    the neighbour has one name for all processes and stays after an error, for the next call to continue.
     """
     path = Path(path)
-    partial = neighbour or path.with_name(f".{path.name}.{os.getpid()}.partial")
+    name = f".{path.name}.partial" if resumable else f".{path.name}.{os.getpid()}.partial"
+    partial = neighbour or path.with_name(name)
     try:
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +52,8 @@ def appearing(
             error.filename = str(path)
         raise
     finally:
-        _remove(partial)
+        if not resumable:
+            _remove(partial)
 
 
 @contextmanager
@@ -137,8 +145,15 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
 
 def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
+    return digest(path, "sha256")
+
+
+def digest(path: str | Path, algorithm: str, progress: Callable[[int], object] | None = None) -> str:
+    """Return a file's digest, in hexadecimal digits; ``progress`` hears how many bytes were read each time."""
+    running = hashlib.new(algorithm)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+            running.update(block)
+            if progress:
+                progress(len(block))
+    return running.hexdigest()

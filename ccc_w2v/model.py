@@ -25,7 +25,7 @@ from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
 from ccc_w2v.feature_encoder import masked_features, recompute_activations
 from ccc_w2v.losses.quantization import Quantized, gumbel_noise, gumbel_quantize
-from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, TwoViewOutput, View
+from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, HiddenViews, TwoViewOutput, View
 
 AUTOCAST = ("none", "bf16", "auto")
 
@@ -58,6 +58,7 @@ class EncodedView(NamedTuple):
     """What the encoder makes of a view, before the quantizer."""
 
     context_BMD: torch.Tensor | None  # None where the Transformer did not run
+    hidden_BME: torch.Tensor | None  # what the context is the projection of
     features_BMF: torch.Tensor  # of the masked frames, normalised, as they are before masking
     raw_BTF: torch.Tensor  # the feature encoder's output, before its layer norm; perhaps of the masked frames alone
 
@@ -101,8 +102,9 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         targets: Collection[str] = VIEWS,
         penalties: Collection[str] = VIEWS,
         lengths: Sequence[int] | None = None,
+        hidden_only: bool = False,
         **kwargs: Any,
-    ) -> dict[str, Any] | TwoViewOutput:
+    ) -> dict[str, Any] | TwoViewOutput | HiddenViews:
         """Run wav2vec 2.0 on ``source`` (B, S), or on it and ``source_aug`` (B, S) with one mask and one padding.
 
         ``seed`` starts the generators of this batch's mask, Gumbel noise and layer drop; ``mask_indices`` (B, T),
@@ -113,6 +115,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         Only the Transformer's passes that ``contexts`` names are made, and only the views that ``contexts`` or
         ``targets`` name are encoded, "original" or "augmented"; the rest of the output is None. A view that is a target
         alone is encoded at its masked frames alone, unless ``penalties`` wants its feature penalty over all frames.
+        ``hidden_only`` returns the Transformer's output of the contexts at the masked frames, and quantises nothing.
         """
         if source_aug is None:
             return super().forward(source, padding_mask, *args, **kwargs)
@@ -124,7 +127,11 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         waves = {ORIGINAL: source, AUGMENTED: source_aug}
         noises = {ORIGINAL: gumbel, AUGMENTED: gumbel_aug}
         padding_BT = self._frame_padding(source, padding_mask, lengths)
-        encoded = self._encode_views(waves, padding_BT, mask_BT, seed, contexts, targets, penalties)
+        quantized = () if hidden_only else targets
+        encoded = self._encode_views(waves, padding_BT, mask_BT, seed, contexts, quantized, penalties)
+        if hidden_only:
+            hidden = {view: encoded[view].hidden_BME for view in encoded}
+            return HiddenViews(mask_BT.to(source.device), hidden.get(ORIGINAL), hidden.get(AUGMENTED))
         views = {view: self._quantized_view(view, encoded[view], noises[view], seed, source.dtype) for view in encoded}
         return TwoViewOutput(
             mask_BT=mask_BT.to(source.device),
@@ -153,6 +160,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             usage_GV=quantized.usage_GV,
             probability_GV=quantized.probability_GV,
             feature_penalty=encoded.raw_BTF.float().pow(2).mean(),
+            hidden_BME=encoded.hidden_BME,
         )
 
     def _encode_views(
@@ -168,7 +176,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         """Encode the views that are asked for, those with a context in one pass."""
         encoded: dict[str, EncodedView] = {}
         in_full = [view for view in VIEWS if view in contexts]
-        with self._autocast(waves[ORIGINAL]):
+        with self.autocast_region(waves[ORIGINAL]):
             if in_full:
                 together = self._encode_together([waves[view] for view in in_full], padding_BT, mask_BT, seed)
                 # Each part is (len(in_full) x B, ...), view by view.
@@ -194,7 +202,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             channels_BTE = torch.cat([channels_BTE] * count).to(waves[0].device)
         return self.encode(torch.cat(waves), padding, torch.cat([mask_BT] * count), channels_BTE, seed)
 
-    def _autocast(self, source: torch.Tensor) -> AbstractContextManager[Any]:
+    def autocast_region(self, source: torch.Tensor) -> AbstractContextManager[Any]:
         """Return the region in which matrices are multiplied in bfloat16, where the configuration wants it."""
         wanted = uses_bf16(str(self.cfg.autocast), source.device) and source.dtype == torch.float32
         return torch.autocast(source.device.type, torch.bfloat16) if wanted else nullcontext()
@@ -215,7 +223,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         features = self.dropout_features(self.layer_norm(raw))
         if whole:
             features = _masked_frames(features, _places(mask_BT, source.device))
-        return EncodedView(None, features, raw)
+        return EncodedView(None, None, features, raw)
 
     def encode(
         self,
@@ -243,8 +251,13 @@ class CccWav2Vec2Model(Wav2Vec2Model):
                 mask_indices=GivenMask(mask_indices.to(source.device)),
                 mask_channel_indices=mask_channel_indices,
             )
-        context_BMD = self.final_proj(output["x"][places]).unflatten(0, (source.size(0), -1))
-        return EncodedView(context_BMD, _masked_frames(output["features"], places), encoder_output[0])
+        hidden, shape = output["x"][places], (source.size(0), -1)
+        return EncodedView(
+            context_BMD=self.final_proj(hidden).unflatten(0, shape),
+            hidden_BME=hidden.unflatten(0, shape),
+            features_BMF=_masked_frames(output["features"], places),
+            raw_BTF=encoder_output[0],
+        )
 
     def apply_mask(
         self,

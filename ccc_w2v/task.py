@@ -35,12 +35,14 @@ from ccc_w2v.training.health.pictures import log_codes_and_clusters
 from ccc_w2v.training.health.rules import load_rules
 from ccc_w2v.training.health.updates import UpdateWatch, trainer_values, window_values
 from ccc_w2v.training.plain_signals import as_ours
+from ccc_w2v.training.teacher import teacher_frames
 from ccc_w2v.training.utilisation import matmul_flops_per_second, training_flops
 
 logger = logging.getLogger(__name__)
 
 VIEWS = ("both", "original", "augmented")
 NOT_KEPT = ("wps", "wpb", "bsz")  # fairseq's speeds over an interval, which a single update does not have
+OURS = ("ccc", "capi")  # criterions that take both views
 DATA_TIMES = ("data_wait", "data_passed")  # seconds waited for data, of how many seconds
 
 
@@ -127,6 +129,9 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     update_freq: Any = II("optimization.update_freq")
     max_update: int = II("optimization.max_update")
     world_size: int = II("distributed_training.distributed_world_size")
+    # The teacher of masked prediction.
+    store_ema: bool = II("ema.store_ema")
+    ema_fp32: bool = II("ema.ema_fp32")
 
 
 @register_task("ccc_pretraining", dataclass=CccPretrainingConfig)
@@ -153,11 +158,44 @@ class CccPretrainingTask(AudioPretrainingTask):
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
         """Give the task's state to the checkpoint, by the name that fairseq looks for when a training resumes."""
-        return {type(self).__name__: utils.move_to_cpu(dict(self.state.state_dict))}
+        state = dict(self.state.state_dict)
+        if self._prediction is not None:
+            state["clustering"] = self._prediction.clustering.state_dict()
+        return {type(self).__name__: utils.move_to_cpu(state)}
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
         """Take the task's state from the checkpoint that a training resumes from."""
+        state = dict(state)
+        clustering = state.pop("clustering", None)
+        if clustering is not None and self._prediction is not None:
+            with one_line_errors():
+                self._prediction.clustering.load_state_dict(clustering)
         self.state.merge_state_dict(state)
+
+    @property
+    def _prediction(self) -> Any:
+        """The criterion's masked prediction; None where it has none."""
+        return getattr(self._criterion, "prediction", None)
+
+    @property
+    def uses_ema(self) -> bool:
+        """Tell fairseq's trainer whether the steps want its moving average of the model: the teacher."""
+        return self._prediction is not None
+
+    @property
+    def teacher_momentum(self) -> Any:
+        """The teacher's momentum by update (training/teacher.py); None where there is no teacher."""
+        return self._prediction.momentum if self.uses_ema else None
+
+    @property
+    def encoder_width(self) -> int:
+        """Return the width E of the model's Transformer."""
+        return self._model.cfg.encoder_embed_dim
+
+    @property
+    def encoder_layers(self) -> int:
+        """Return how many layers the model's Transformer has."""
+        return self._model.cfg.encoder_layers
 
     def load_dataset(self, split: str, task_cfg: Any = None, **kwargs: Any) -> None:
         """Read <data>/<split>.tsv and check it; a user's mistake ends the run with one line and exit code 2."""
@@ -259,11 +297,11 @@ class CccPretrainingTask(AudioPretrainingTask):
     def build_criterion(self, cfg: Any) -> Any:
         """Build the criterion; a setting out of its range ends the run with one line and exit code 2."""
         with one_line_errors():
-            both, ours = str(self.cfg.views) == "both", cfg._name == "ccc"
+            both, ours = str(self.cfg.views) == "both", cfg._name in OURS
             if both != ours:
                 raise InputError(
-                    f"criterion {cfg._name} does not take task.views={self.cfg.views}; ccc takes both, fairseq's "
-                    "wav2vec original or augmented"
+                    f"criterion {cfg._name} does not take task.views={self.cfg.views}; ccc and capi take both, "
+                    "fairseq's wav2vec original or augmented"
                 )
             self._rules = load_rules(self.cfg.health_bands)
             self._criterion = super().build_criterion(cfg)
@@ -302,13 +340,17 @@ class CccPretrainingTask(AudioPretrainingTask):
         optimizer: Any,
         update_num: int,
         ignore_grad: bool = False,
+        ema_model: Any = None,
     ) -> tuple[Any, Any, dict[str, Any]]:
         """Run fairseq's step and log how many unreadable utterances the batch lost; end the run if it must end."""
         _end_on_bad_audio(sample)
+        if self._prediction is not None and self._watch.batches % self._accumulated() == 0:
+            self._prediction.clustering.forget()  # of an update that fp16 has skipped
+        views = self._with_teacher(self._with_views(sample, model), ema_model, ignored=ignore_grad)
         # A dummy batch (ignore_grad) is a copy of an earlier one, whose losses are counted already.
         bad_audio = 0 if ignore_grad else sample.get("bad_audio", 0)
         stepped = super().train_step(
-            self._with_views(sample, model),
+            views,
             model,
             criterion,
             optimizer,
@@ -342,18 +384,30 @@ class CccPretrainingTask(AudioPretrainingTask):
         """Look at the gradients now and then, and make the optimiser's step."""
         self._skipped = self._watch.stepped(model, update_num, self._accumulated())
         super().optimizer_step(optimizer, model, update_num)
+        if self._prediction is not None:
+            self._prediction.step(update_num)
 
     def _accumulated(self) -> int:
         """Return how many batches make an update."""
         update_freq = self.cfg.update_freq
         return max(update_freq) if isinstance(update_freq, (list, ListConfig)) else update_freq or 1
 
-    def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> tuple[Any, Any, dict[str, Any]]:
+    def valid_step(
+        self, sample: dict[str, Any], model: Any, criterion: Any, ema_model: Any = None
+    ) -> tuple[Any, Any, dict[str, Any]]:
         """Run fairseq's validation step; end the run if the batch holds an unreadable utterance that must end it."""
         _end_on_bad_audio(sample)
         self._training = False
-        stepped = super().valid_step(self._with_views(sample, model), model, criterion)
+        views = self._with_teacher(self._with_views(sample, model), ema_model)
+        stepped = super().valid_step(views, model, criterion)
         return _nothing(stepped) if sample.get("lost") else stepped
+
+    def _with_teacher(self, sample: dict[str, Any], teacher: Any, *, ignored: bool = False) -> dict[str, Any]:
+        """Return a batch with the teacher's frames where the criterion predicts; of an ignored batch none counts."""
+        if self._prediction is None or "net_input" not in sample:
+            return sample
+        frames = teacher_frames(teacher, sample["net_input"], self._prediction.cfg.teacher_layer)
+        return {**sample, **frames, "ignored": ignored or sample.get("lost", False)}
 
     def _with_views(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
         """Return a batch with the views that the model gets; see also _made_views."""

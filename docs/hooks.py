@@ -1,7 +1,7 @@
 """What mkdocs does beside rendering docs/: tables from the code, pages from elsewhere in the repository, their links.
 
-- ``{{ task }}``, ``{{ model }}``, ``{{ criterion }}``, ``{{ transforms }}`` and ``{{ commands }}`` in a page become
-  tables made from the dataclasses and the command line at build time, so that they cannot go stale.
+- ``{{ task }}``, ``{{ model }}``, ``{{ criterion }}``, ``{{ capi }}``, ``{{ transforms }}`` and ``{{ commands }}`` in a
+  page become tables made from the dataclasses and the command line at build time, so that they cannot go stale.
 - README.md and RESULTS.md of every recipe, CONTRIBUTING.md, SECURITY.md and CHANGELOG.md are pages of the manual too.
 - Links between pages are written for a reader of the repository; on the site a link to any other file is plain text.
 """
@@ -101,12 +101,14 @@ def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def settings_table(config_class: type, prefix: str) -> str:
     """Return the fields of a configuration dataclass: those that it adds, then those of fairseq's that it inherits."""
+    classes = [config_class, *(base for base in config_class.__mro__ if base.__module__.startswith("ccc_w2v"))]
+    ours = {name for base in classes for name in vars(base).get("__annotations__", {})}
     own, inherited = [], []
     for field in dataclasses.fields(config_class):
         if "help" not in field.metadata:
             continue
         row = [f"`{prefix}.{field.name}`", default_of(field), values_of(field) + escape(field.metadata["help"])]
-        (own if field.name in vars(config_class).get("__annotations__", {}) else inherited).append(row)
+        (own if field.name in ours else inherited).append(row)
     header = ("key", "default", "meaning")
     parts = [markdown_table(header, own)] if own else []
     if inherited:
@@ -195,9 +197,9 @@ def help_of(words: str, module: str, *subcommand: str) -> str:
     return "".join(shown).rstrip()
 
 
-def _configurations(name: str, prefix: str) -> Callable[[], str]:
+def _configurations(name: str, prefix: str, file: str = "") -> Callable[[], str]:
     def table() -> str:
-        module = importlib.import_module(f"ccc_w2v.{prefix}")
+        module = importlib.import_module(f"ccc_w2v.{file or prefix}")
         return settings_table(getattr(module, name), prefix)
 
     return table
@@ -207,6 +209,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "task": _configurations("CccPretrainingConfig", "task"),
     "model": _configurations("CccWav2Vec2Config", "model"),
     "criterion": _configurations("CccCriterionConfig", "criterion"),
+    "capi": _configurations("CapiCriterionConfig", "criterion", "capi"),
     "transforms": transforms_table,
     "commands": commands_table,
 }

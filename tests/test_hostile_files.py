@@ -96,7 +96,7 @@ def test_a_score_beside_other_hypotheses_is_refused(inputs: dict[str, Path], tmp
     hypotheses = tmp_path / "hyp.trn"
     hypotheses.write_bytes(inputs["trn"].read_bytes())
     assert run_with("score", "--ref", inputs["trn"], "--hyp", hypotheses, "--json", tmp_path / "score.json") == 0
-    assert read_score(tmp_path / "score.json").numbers["wer"]["rate"] == 0
+    assert read_score(tmp_path / "score.json").wer == 0
     hypotheses.write_text("X Y (u1)\nC (u2)\n")
     with pytest.raises(InputError, match="scores other hypotheses than .*hyp.trn holds now"):
         read_score(tmp_path / "score.json")

@@ -76,6 +76,6 @@ def test_views_that_a_criterion_does_not_take_are_refused(folder, capsys, views,
         task.build_criterion(config.criterion)
     assert caught.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: criterion {criterion} does not take task.views={views}; ccc takes both, fairseq's wav2vec original or "
-        "augmented\n"
+        f"error: criterion {criterion} does not take task.views={views}; ccc and capi take both, fairseq's "
+        "wav2vec original or augmented\n"
     )

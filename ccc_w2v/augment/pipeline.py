@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
-import yaml
 from torch import Tensor
 
 from ccc_w2v.augment.base import Parameters, Range, Transform
@@ -32,6 +31,7 @@ from ccc_w2v.augment.reverb import Reverb
 from ccc_w2v.augment.telephone import Telephone
 from ccc_w2v.errors import InputError
 from ccc_w2v.shared_files import shared_folder
+from ccc_w2v.text_files import read_yaml
 
 _NOISES: tuple[type[Transform], ...] = (GaussianNoise, BackgroundNoise, Music, Babble)
 _REVERBS: tuple[type[Transform], ...] = (Reverb, RecordedReverb, Freeverb)
@@ -141,7 +141,7 @@ def load_pipeline(
     unknown = set(overrides) - set(manifest_settings())
     assert not unknown, f"no transform declares the override {unknown}"
     path = find_pipeline(path_or_name)
-    content = _read_yaml(path)
+    content = read_yaml(path, "pipeline", "a list of transforms")
     if not isinstance(content, dict) or set(content) != {"transforms"} or not isinstance(content["transforms"], list):
         raise InputError(f"{path}: expected one key, transforms, with a list of transforms; an empty list is []")
     return Pipeline(
@@ -166,13 +166,6 @@ def find_pipeline(path_or_name: str | Path) -> Path:
             f"{path_or_name}: neither an augmentation preset nor a YAML file; presets: {', '.join(presets)}"
         )
     return path
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from error
 
 
 def _settings(transform: type[Transform]) -> list[dataclasses.Field[Any]]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import appearing
 
 logger = logging.getLogger(__name__)
 
@@ -114,17 +115,13 @@ def _path(folder: Path, chunk: range) -> Path:
 
 
 def _write(folder: Path, chunk: range, responses: Sequence[Response]) -> None:
-    partial = folder / f".{chunk.start}-{chunk.stop}.{os.getpid()}.partial"
     tensors = {
         "samples": torch.cat([response_L for response_L, _ in responses]),
         "lengths": torch.tensor([len(response_L) for response_L, _ in responses]),
         "direct": torch.tensor([direct for _, direct in responses]),
     }
-    try:
+    with appearing(_path(folder, chunk), durable=False, parents=False) as partial:
         save_file(tensors, partial)
-        os.replace(partial, _path(folder, chunk))
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _read(folder: Path, chunk: range) -> list[Response]:

@@ -41,7 +41,7 @@ from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.decode.beam import BeamSettings, beam_search
 from ccc_w2v.decode.cpu.network import fold
 from ccc_w2v.decode.ctc_model import CtcModel, load_ctc
-from ccc_w2v.decode.transcribe import transcribe
+from ccc_w2v.decode.transcribe import DecodingOptions, transcribe
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.huggingface import export_huggingface
 from ccc_w2v.score.wer import score
@@ -133,7 +133,7 @@ def _greedy(
         },
     }
     texts: dict[str, list[str]] = {}
-    chosen = {OURS: _keeping(texts, OURS, lambda: _decode(model, manifest, folder))}
+    chosen = {OURS: _keeping(texts, OURS, lambda: _decode(model, manifest, folder, DecodingOptions()))}
     for name, by_batching in ways.items():
         way, texts[f"{name}, one at a time"] = _faster(by_batching)
         print(f"{name}: {way}")
@@ -183,7 +183,7 @@ def _beam(
             texts: dict[str, list[str]] = {}
 
             def ours(search: Any = search) -> list[str]:
-                return _decode(model, manifest, folder, search=search, search_processes=processes)
+                return _decode(model, manifest, folder, DecodingOptions(search, processes))
 
             functions = {OURS: _keeping(texts, OURS, ours)}
             if theirs is not None:
@@ -227,11 +227,11 @@ class _PlayedBack(torch.nn.Module):
         return self.network.get_normalized_probs(*args, **kwargs)
 
 
-def _decode(model: CtcModel, manifest: Manifest, folder: Path, **settings: Any) -> list[str]:
+def _decode(model: CtcModel, manifest: Manifest, folder: Path, options: DecodingOptions) -> list[str]:
     """Decode as ccc-w2v decode does, journal included."""
     journal = folder / "journal.jsonl"
     journal.unlink(missing_ok=True)
-    return list(transcribe(model, manifest, journal, {}, **settings).texts.values())
+    return list(transcribe(model, manifest, journal, {}, options).texts.values())
 
 
 def _keeping(texts: dict[str, list[str]], name: str, decode: Decode) -> Callable[[], None]:

@@ -35,8 +35,7 @@ class TwoPassModel(CccWav2Vec2Model):
         seed: int,
     ) -> EncodedView:
         views = [self.encode(view, padding_BT, mask_BT, None, seed) for view in waves]
-        context_BMD, features_BMF, raw_BTF = (torch.cat(parts) for parts in zip(*views, strict=True))
-        return EncodedView(context_BMD, features_BMF, raw_BTF)
+        return EncodedView(*(torch.cat(parts) for parts in zip(*views, strict=True)))
 
 
 class UnfusedCriterion(CccCriterion):

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ccc_w2v.cli.options import add_old_spelling
 from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import SETTINGS_KEY, Output, add_overwrite_option, check, claim
 
@@ -42,7 +43,8 @@ def arguments() -> argparse.Namespace:
         help="largest share of clipped samples accepted (default: %(default)s)",
     )
     parser.add_argument("--report", help="JSON file of the findings (default with --out: its name with .report.json)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (default: one per core)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="threads (default: one per core)")
+    add_old_spelling(parser, "--workers", "jobs")
     add_overwrite_option(parser)
     return parser.parse_args()
 
@@ -67,7 +69,7 @@ def main() -> int:
         options.sample_rate,
         min_samples=options.min_samples,
         max_clipped=options.max_clipped,
-        workers=max(1, options.workers),
+        workers=max(1, options.jobs),
     )
     print_findings(findings, label_reports, report_path)
     result = report(manifest, findings, options.sample_rate)

@@ -34,6 +34,7 @@ def main() -> int:
     from ccc_w2v.errors import exit_on_input_error
     from ccc_w2v.files import write_whole
     from ccc_w2v.score.compare import compare, comparison_table, system_files
+    from ccc_w2v.score.options import ScoringOptions
 
     @exit_on_input_error
     def run() -> None:
@@ -42,15 +43,12 @@ def main() -> int:
         output = file_output(options.json or "", read, [*files.values(), *([options.groups] if options.groups else [])])
         if options.json:
             check(output, overwrite=options.overwrite)
-        report = compare(
-            options.systems,
-            reference_path=options.ref,
-            rules=options.normalize,
-            seed=options.seed,
-            speakers=options.groups,
-        )
+        scoring = ScoringOptions(options.normalize, options.seed, options.groups)
+        comparison = compare(options.systems, scoring, options.ref)
         if options.json:
-            write_whole(options.json, json.dumps({**report, SETTINGS_KEY: output.settings}, indent=2) + "\n")
-        print(comparison_table(report))
+            write_whole(
+                options.json, json.dumps({**comparison.as_dict(), SETTINGS_KEY: output.settings}, indent=2) + "\n"
+            )
+        print(comparison_table(comparison))
 
     return run()

@@ -17,6 +17,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ccc_w2v.cli.options import add_old_spelling
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.shared_files import shared_folder
 
@@ -34,13 +35,14 @@ def arguments() -> argparse.Namespace:
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where networks run (default cpu)")
     add("--jobs", type=int, help="arms side by side (default: one for each core; 1 with cuda)")
     add("--data", type=Path, help="folder of ccc-w2v prepare small (default exp/small/data, prepared if need be)")
-    add("--source", help="folder of unpacked repositories to prepare the data from; else they are fetched")
+    add("--from", dest="source", help="folder of unpacked repositories to prepare the data from; else they are fetched")
     add("--out", type=Path, help="folder for everything that is made (default exp/small/SCALE)")
     add("--results", type=Path, help="file for the results (default recipes/small/results.json)")
     add("--lm", help="n-gram model of words (ARPA, KenLM binary): decode with it too; needs flashlight-text")
     add("--lexicon", help="words of the n-gram model, one a line")
     add("--recipe", type=Path, help="folder of config/ and conditions/ (default recipes/small)")
     add("--render", action="store_true", help="write RESULTS.md beside the results, from them alone")
+    add_old_spelling(parser, "--source", "source")
     return parser.parse_args()
 
 

@@ -36,21 +36,23 @@ def arguments() -> argparse.Namespace:
 def decode(options: argparse.Namespace) -> None:
     from ccc_w2v.decode.beam import beam_search, search_processes
     from ccc_w2v.decode.load import prepare_decoding
-    from ccc_w2v.decode.transcribe import decode_into, decoding_identity
+    from ccc_w2v.decode.transcribe import DecodingOptions, decode_into, decoding_identity
 
-    prepared = prepare_decoding(vars(options))
+    prepared = prepare_decoding(options)
     model, manifest, settings = prepared.model, prepared.manifest, prepared.settings
     result = decode_into(
         options.out,
         model,
         manifest,
         decoding_identity(model, prepared.files, manifest, settings),
-        search=beam_search(model, settings) if settings else None,
-        search_processes=search_processes(vars(options), settings),
-        max_samples=prepared.max_samples,
-        windows=prepared.windows,
-        logits=options.logits,
-        nbest=options.nbest is not None,
+        DecodingOptions(
+            search=beam_search(model, settings) if settings else None,
+            search_processes=search_processes(options.search_processes, settings),
+            max_samples=prepared.max_samples,
+            windows=prepared.windows,
+            logits=options.logits,
+            nbest=options.nbest is not None,
+        ),
         overwrite=options.overwrite,
         names={"checkpoint files": ", ".join(map(str, prepared.files)), "manifest file": options.manifest},
     )

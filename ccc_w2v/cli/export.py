@@ -13,6 +13,7 @@ import argparse
 import os
 from pathlib import Path
 
+from ccc_w2v.cli.options import add_old_spelling
 from ccc_w2v.errors import exit_on_input_error
 
 
@@ -30,13 +31,17 @@ def parse_arguments() -> argparse.Namespace:
     both.add_argument("--audio", nargs="+", default=[], metavar="F", help="recordings to compare the outputs on")
     both.add_argument("--manifest", metavar="TSV", help="also compare on the first utterances of this manifest")
     card.add_argument("--wer", nargs="+", default=[], metavar="JSON", help="scores from ccc-w2v score")
-    card.add_argument("--data", metavar="TEXT", help="description of the training data")
+    card.add_argument("--training-data", metavar="TEXT", help="description of the training data")
     card.add_argument("--recipe", metavar="TEXT", help="name or URL of the recipe")
     card.add_argument("--licence", metavar="ID", help="licence of the weights, as the Hub's identifier (cc-by-4.0)")
+    add_old_spelling(parser, "--data", "training_data")
     arguments = parser.parse_args()
-    hugging = {name: getattr(arguments, name) for name in ("wer", "data", "recipe", "licence", "push", "sentencepiece")}
+    hugging = {
+        name: getattr(arguments, name)
+        for name in ("wer", "training_data", "recipe", "licence", "push", "sentencepiece")
+    }
     if arguments.to != "huggingface" and any(hugging.values()):
-        parser.error(f"--{', --'.join(hugging)} are for --to huggingface")
+        parser.error(f"--{', --'.join(hugging).replace('_', '-')} are for --to huggingface")
     if arguments.to == "fairseq" and (arguments.audio or arguments.manifest):
         parser.error("--audio and --manifest compare outputs: a plain checkpoint keeps the same tensors")
     if arguments.half and arguments.to != "fairseq":
@@ -75,7 +80,7 @@ def main() -> int:
         hub.check_repository(arguments.push)
     scores = [card.read_score(path) for path in arguments.wer]
     run = summary(folder_of_run(Path(source).parent))
-    notes = card.Notes(arguments.push, arguments.data, arguments.recipe, arguments.licence, scores, run)
+    notes = card.Notes(arguments.push, arguments.training_data, arguments.recipe, arguments.licence, scores, run)
     report = export_huggingface(
         source, out, audio, notes=notes, sentencepiece=arguments.sentencepiece, overwrite=overwrite
     )

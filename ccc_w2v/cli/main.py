@@ -81,6 +81,7 @@ GROUPS = {
         Command("quality", "quality", "what layers and codes know of phones: ABX, purity, mutual information"),
         Command("benchmark", "benchmark", "measure speed and memory"),
         Command("gpu-report", "gpu_report", "check and measure everything on a GPU, in 20 minutes"),
+        Command("completion", "completion", "complete commands and options in bash and zsh"),
     ],
 }
 COMMANDS = {command.words: command for commands in GROUPS.values() for command in commands}

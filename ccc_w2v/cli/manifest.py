@@ -16,6 +16,7 @@ import argparse
 import os
 from pathlib import Path
 
+from ccc_w2v.cli.options import add_old_spelling
 from ccc_w2v.run_folder import add_overwrite_option
 
 
@@ -52,7 +53,8 @@ def arguments() -> argparse.Namespace:
     )
     add("--seed", type=int, default=0, help="seed of the splits (default: %(default)s)")
     add("--leave-out-bad", action="store_true", help="skip recordings that cannot be read")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: one per core)")
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="threads (default: one per core)")
+    add_old_spelling(parser, "--workers", "jobs")
     add_overwrite_option(parser)
     return parser.parse_args()
 
@@ -76,7 +78,7 @@ def main() -> None:
         ),
         leave_out_bad=options.leave_out_bad,
         overwrite=options.overwrite,
-        workers=options.workers,
+        workers=options.jobs,
     )
     print(f"{'list':<10}{'utterances':>12}{'hours':>10}{'speakers':>10}")
     for name, size in prepared.lists.items():

@@ -1,6 +1,6 @@
 """Add speed-perturbed copies of a labelled set, for fine-tuning on little data.
 
-    ccc-w2v speed --manifest data/train.tsv --factors 0.9,1,1.1 --out data/train_speed.tsv
+    ccc-w2v speed data/train.tsv --factors 0.9,1,1.1 --out data/train_speed.tsv
 
 Fine-tune with dataset.train_subset=train_speed. Labels beside the manifest, and their dictionaries, are copied along.
 """
@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import argparse
 
+from ccc_w2v.cli.options import parse_subject
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.run_folder import add_overwrite_option
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--manifest", required=True, help=".tsv manifest to copy")
+    parser.add_argument("manifest", nargs="?", metavar="MANIFEST", help=".tsv manifest to copy")
     parser.add_argument("--factors", default="0.9,1,1.1", help="comma-separated; 1.1 is faster (default: %(default)s)")
     parser.add_argument("--out", required=True, help=".tsv manifest to write; audio goes into a folder of its name")
     add_overwrite_option(parser)
-    return parser.parse_args()
+    return parse_subject(parser, "manifest", "--manifest")
 
 
 @exit_on_input_error

@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ccc_w2v.cli.options import add_old_spelling
 from ccc_w2v.errors import InputError, exit_on_input_error
 
 
@@ -38,7 +39,8 @@ def arguments() -> argparse.Namespace:
     add("--keep-archives", action="store_true", help="keep the downloaded archives in OUT/download")
     add("--leave-out-bad", action="store_true", help="skip recordings that are damaged or have no transcript")
     add("--strict", action="store_true", help="exit with code 2 if anything differs from the published corpus")
-    add("--workers", type=int, help="threads that read recordings (default: one per core)")
+    add("--jobs", type=int, help="threads that read recordings (default: one per core)")
+    add_old_spelling(parser, "--workers", "jobs")
     return parser.parse_args()
 
 
@@ -48,7 +50,7 @@ def main() -> None:
     from ccc_w2v.corpora.librispeech import librilight
     from ccc_w2v.corpora.librispeech import prepare as librispeech
 
-    common = {"leave_out_bad": options.leave_out_bad, "workers": options.workers}
+    common = {"leave_out_bad": options.leave_out_bad, "workers": options.jobs}
     limited = options.limited or options.limited_from
     parts: Sequence[str] = librispeech.PARTS if options.parts is None and not (limited and not options.source) else ()
     if options.parts:

@@ -1,7 +1,7 @@
 """Fetch MUSAN (11 GB) or take a folder, check that every file decodes, and write manifests for augmentation.
 
 ccc-w2v prepare musan --out data/musan
-ccc-w2v prepare musan --out data/musan --source /corpora/musan --license public-domain,cc0,cc-by
+ccc-w2v prepare musan --out data/musan --from /corpora/musan --license public-domain,cc0,cc-by
 
 Then task.noise_manifest=data/musan/free_sound.tsv (the paper's), task.music_manifest=data/musan/music.tsv and
 task.babble_manifest=data/musan/speech.tsv. The licence of each file is in licences.tsv.
@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import argparse
 
+from ccc_w2v.cli.options import add_old_spelling
 from ccc_w2v.errors import exit_on_input_error
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, help="folder to write manifests into")
-    parser.add_argument("--source", help="folder where musan.tar.gz is unpacked; else it is fetched")
+    parser.add_argument("--from", dest="source", help="folder where musan.tar.gz is unpacked; else it is fetched")
     parser.add_argument("--license", default="", help="keep only files under these, comma-separated; default: all")
     parser.add_argument("--url", help="address of the archive, if not OpenSLR's")
+    add_old_spelling(parser, "--source", "source")
     return parser.parse_args()
 
 

@@ -1,10 +1,10 @@
 """Fetch the corpus `small` (four hours of English speech, noises) from GitHub, or take folders, and write manifests.
 
     ccc-w2v prepare small --out data/small
-    ccc-w2v prepare small --out data/small --source /corpora
+    ccc-w2v prepare small --out data/small --from /corpora
     ccc-w2v prepare small --out data/small_100h --librispeech /corpora/LibriSpeech --unlabelled train-clean-100
 
-A --source holds the repositories Speaker_partition_module, Resemblyzer, speech-to-intent-benchmark and ESC-10, unpacked
+A --from holds the repositories Speaker_partition_module, Resemblyzer, speech-to-intent-benchmark and ESC-10, unpacked
 or cloned. --librispeech takes the transcribed utterances from LibriSpeech's own dev-clean if it is there, and with
 --unlabelled its parts, or mini LibriSpeech's, in place of the untranscribed hours. An interrupted call resumes.
 """
@@ -13,16 +13,23 @@ from __future__ import annotations
 
 import argparse
 
+from ccc_w2v.cli.options import add_old_spelling
 from ccc_w2v.errors import exit_on_input_error
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, help="folder for manifests and downloads")
-    parser.add_argument("--source", metavar="DIR", help="folder of the four repositories (default: download them)")
+    parser.add_argument(
+        "--from", dest="source", metavar="DIR", help="folder of the four repositories (default: download them)"
+    )
     parser.add_argument("--librispeech", metavar="DIR", help="folder with parts of LibriSpeech or mini LibriSpeech")
     parser.add_argument("--unlabelled", default="", help="parts to pre-train on, comma-separated, as train-clean-100")
-    parser.add_argument("--server", help="address that serves OWNER/REPO/tar.gz/COMMIT, if not GitHub's codeload")
+    parser.add_argument(
+        "--url", dest="server", help="address that serves OWNER/REPO/tar.gz/COMMIT, if not GitHub's codeload"
+    )
+    add_old_spelling(parser, "--source", "source")
+    add_old_spelling(parser, "--server", "server")
     return parser.parse_args()
 
 

@@ -46,7 +46,7 @@ def main() -> None:
 
     from ccc_w2v.probe.ctc_probe import ProbeSettings
     from ccc_w2v.probe.run_probe import run_probe
-    from ccc_w2v.score.scorecard import heading, row_text
+    from ccc_w2v.score.error_rate import ErrorRate, heading, row_text
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")
@@ -66,6 +66,6 @@ def main() -> None:
     print(heading())
     for name, measured in result["tests"].items():
         for unit in ("cer", "wer"):
-            print(row_text(f"{name} {unit.upper()}", measured[unit]))
+            print(row_text(f"{name} {unit.upper()}", ErrorRate.from_dict(measured[unit])))
     print("layer weights (0 enters the Transformer):", " ".join(f"{w:.2f}" for w in result["layer_weights"]))
     print(f"as it was after update {result['best_update']}; {result['seconds']['all']} s")

@@ -46,6 +46,7 @@ def main() -> int:
     from ccc_w2v.files import write_whole
     from ccc_w2v.report.build import Limits, build_report, render
     from ccc_w2v.score.compare import system_files
+    from ccc_w2v.score.options import ScoringOptions
 
     @exit_on_input_error
     def run() -> None:
@@ -55,12 +56,9 @@ def main() -> int:
         check(output, overwrite=options.overwrite)
         report = build_report(
             options.systems,
+            ScoringOptions(options.normalize, options.seed, options.groups, options.conditions),
             reference_path=options.ref,
             manifest_path=options.manifest,
-            rules=options.normalize,
-            seed=options.seed,
-            speakers=options.groups,
-            conditions=options.conditions,
             title=options.title,
             limits=Limits(options.worst, int(options.max_audio_mb * 1e6)),
         )

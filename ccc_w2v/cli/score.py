@@ -73,11 +73,12 @@ def main() -> int:
     from ccc_w2v.errors import exit_on_input_error
     from ccc_w2v.files import write_whole
     from ccc_w2v.score.hub5.report import hub5_table, measure_hub5
+    from ccc_w2v.score.options import ScoringOptions
     from ccc_w2v.score.scorecard import measure, table
 
     def measured() -> tuple[dict[str, Any], str]:
         if options.standard:
-            report = measure_hub5(
+            hub5_card = measure_hub5(
                 options.stm,
                 options.hyp,
                 options.glm,
@@ -85,16 +86,10 @@ def main() -> int:
                 ctm_out=options.ctm_out,
                 seed=options.seed,
             )
-            return report, hub5_table(report)
-        report = measure(
-            options.ref,
-            options.hyp,
-            rules=options.normalize,
-            seed=options.seed,
-            speakers=options.groups,
-            conditions=options.conditions,
-        )
-        return report, table(report)
+            return hub5_card.as_dict(), hub5_table(hub5_card)
+        scoring = ScoringOptions(options.normalize, options.seed, options.groups, options.conditions)
+        card = measure(options.ref, options.hyp, scoring)
+        return card.as_dict(), table(card)
 
     @exit_on_input_error
     def run() -> None:

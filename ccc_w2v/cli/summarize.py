@@ -1,6 +1,6 @@
 """Print what a demo run came to, pre-trained beside random weights; write summary.json and summary.svg into its folder.
 
-Example: ccc-w2v summarize --run exp/prompts/seed1 --negatives 100
+Example: ccc-w2v summarize exp/prompts/seed1 --negatives 100
 """
 
 import argparse
@@ -9,6 +9,7 @@ import math
 import os
 from pathlib import Path
 
+from ccc_w2v.cli.options import parse_subject
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.files import write_whole
 from ccc_w2v.report.demo import PRETRAINED, RANDOM, compared, draw, table
@@ -26,9 +27,11 @@ ROWS = {
 @exit_on_input_error
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="folder of the run, e.g. exp/prompts/seed1")
+    parser.add_argument(
+        "run", type=Path, nargs="?", metavar="RUN_DIR", help="folder of the run, e.g. exp/prompts/seed1"
+    )
     parser.add_argument("--negatives", type=int, required=True, help="model.num_negatives of the pre-training run")
-    arguments = parser.parse_args()
+    arguments = parse_subject(parser, "run", "--run")
     folder, log = arguments.run, arguments.run / "pretrain" / "train.log"
     records = list(read_records(text_lines(log, "training log", "what a training printed"), "train_inner"))
     if not records:

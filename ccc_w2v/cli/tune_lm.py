@@ -41,14 +41,14 @@ def arguments() -> argparse.Namespace:
 def run(options: argparse.Namespace) -> None:
     from ccc_w2v.decode.beam import search_processes
     from ccc_w2v.decode.load import prepare_decoding
-    from ccc_w2v.decode.transcribe import decoding_identity
+    from ccc_w2v.decode.transcribe import DecodingOptions, decoding_identity
     from ccc_w2v.errors import InputError
     from ccc_w2v.lm.tune import Ranges, best_of, cache_logits, claim_trials, dev_set, options_of, tune
     from ccc_w2v.lm.tune_plot import plot_trials
 
     if options.trials < 1:
         raise InputError("--trials: expected a positive number")
-    prepared = prepare_decoding(vars(options))
+    prepared = prepare_decoding(options)
     model, manifest, settings = prepared.model, prepared.manifest, prepared.settings
     if settings is None:
         raise InputError("only beam search has weights to tune; give --beam, 50 for instance")
@@ -59,9 +59,9 @@ def run(options: argparse.Namespace) -> None:
     settings_of = {**identity, **{name: str(value) for name, value in searched.items()}}
     claim_trials(options.out, settings_of, [options.manifest], overwrite=options.overwrite)
     identity = decoding_identity(model, prepared.files, manifest)
-    batches: dict[str, Any] = {"max_samples": prepared.max_samples, "windows": prepared.windows}
-    cache_logits(cache, model, manifest, identity, **batches, overwrite=options.overwrite)
-    table, processes = options.out / "trials.tsv", search_processes(vars(options), settings)
+    greedily = DecodingOptions(max_samples=prepared.max_samples, windows=prepared.windows, logits=True)
+    cache_logits(cache, model, manifest, identity, greedily, overwrite=options.overwrite)
+    table, processes = options.out / "trials.tsv", search_processes(options.search_processes, settings)
     trials = tune(dev, settings, ranges, table, trials=options.trials, seed=options.seed, processes=processes)
     plot_trials(options.out / "trials.png", trials, words_scored=settings.lexicon is not None)
     for name, trial in (("untuned", trials[0]), ("best", best_of(trials))):

@@ -43,7 +43,7 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
         progress(chain_updates(settings, arm))
         return folder
     passes = settings.encoder_passes(arm)
-    plain, seconds = _pretrained(settings, arm, seed, lambda done: progress(done * arm.passes))
+    plain, seconds = _pretrained(settings, arm, seed, lambda done: progress(round(done * arm.passes)))
     done, finetuning_seconds = passes, {}
     progress(done)
     for labels in settings.labels:
@@ -144,7 +144,7 @@ def _decoded(settings: Settings, folder: Path, labels: str) -> None:
     from ccc_w2v.decode.beam import BeamSettings, beam_search
     from ccc_w2v.decode.cpu.network import fold
     from ccc_w2v.decode.ctc_model import load_ctc
-    from ccc_w2v.decode.transcribe import decode_into, decoding_identity
+    from ccc_w2v.decode.transcribe import DecodingOptions, decode_into, decoding_identity
 
     checkpoint = folder / f"finetune_{labels}/checkpoints/checkpoint_best.pt"
     model = load_ctc(checkpoint)
@@ -161,7 +161,7 @@ def _decoded(settings: Settings, folder: Path, labels: str) -> None:
                 model,
                 manifest,
                 decoding_identity(model, [checkpoint], manifest, search),
-                search=beam_search(model, search) if search else None,
+                DecodingOptions(search=beam_search(model, search) if search else None),
             )
 
 

@@ -15,10 +15,12 @@ from ccc_w2v.data.trn import read_trn
 from ccc_w2v.files import write_whole
 from ccc_w2v.score.bootstrap import holm, paired_bootstrap
 from ccc_w2v.score.compare import compare_texts
-from ccc_w2v.score.scorecard import LEVEL, RESAMPLES, measure_texts
+from ccc_w2v.score.error_rate import LEVEL, RESAMPLES
+from ccc_w2v.score.options import ScoringOptions
+from ccc_w2v.score.scorecard import measure_texts
 from ccc_w2v.score.wer import score
 
-SPEAKERS = "librispeech"
+SCORING = ScoringOptions(speakers="librispeech")
 # What every other arm is compared with.
 BASELINES = ("none", "wav2vec2", "wav2vec2_equal")
 
@@ -71,9 +73,7 @@ def _rows(settings: Settings, arm: Arm, seed: int, chain: Mapping[str, Any]) -> 
     rows = []
     for labels, decoder, condition in cells(settings):
         folder = transcripts(settings, arm, seed, labels, decoder, condition)
-        measured = measure_texts(
-            read_trn(folder / "ref.trn"), read_trn(folder / "hyp.trn"), rules="none", speakers=SPEAKERS
-        )
+        card = measure_texts(read_trn(folder / "ref.trn"), read_trn(folder / "hyp.trn"), SCORING)
         rows.append(
             {
                 "arm": arm.name,
@@ -81,10 +81,10 @@ def _rows(settings: Settings, arm: Arm, seed: int, chain: Mapping[str, Any]) -> 
                 "condition": condition,
                 "decoder": decoder,
                 "seed": seed,
-                "cer": measured["cer"]["rate"],
-                "cer_interval": measured["cer"]["interval"],
-                "wer": measured["wer"]["rate"],
-                "wer_interval": measured["wer"]["interval"],
+                "cer": card.cer.rate,
+                "cer_interval": card.cer.interval,
+                "wer": card.wer.rate,
+                "wer_interval": card.wer.interval,
                 "encoder_passes": chain["encoder_passes"],
                 "seconds": chain["pretraining_seconds"],
                 "finetuning_seconds": chain["finetuning_seconds"].get(labels) if decoder != PROBE else None,
@@ -117,7 +117,7 @@ def _comparisons(settings: Settings, chains: Sequence[tuple[Arm, int]]) -> list[
 
 def _compare(
     settings: Settings, a: Arm, b: Arm, seeds: Sequence[int], cell: tuple[str, str, str]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, Any] | None]:
     """Compare two arms on the utterances of all seeds; the bootstrap takes a speaker's of every seed together."""
     references: dict[str, str] = {}
     texts: dict[str, dict[str, str]] = {a.name: {}, b.name: {}}
@@ -126,7 +126,7 @@ def _compare(
             folder = transcripts(settings, arm, seed, *cell)
             references |= {f"seed{seed}-{name}": text for name, text in read_trn(folder / "ref.trn").items()}
             texts[arm.name] |= {f"seed{seed}-{name}": text for name, text in read_trn(folder / "hyp.trn").items()}
-    words = compare_texts(references, texts, rules="none", speakers=SPEAKERS)["pairs"][0]
+    words = compare_texts(references, texts, SCORING).pairs[0]
     letters = [score(references, texts[arm.name], "char") for arm in (a, b)]
     errors_a, errors_b = ([counts.errors for counts in scored.utterances.values()] for scored in letters)
     difference = paired_bootstrap(
@@ -138,7 +138,11 @@ def _compare(
         resamples=RESAMPLES,
         level=LEVEL,
     )
-    return {"cer": difference and asdict(difference), "wer": words["bootstrap"], "mapsswe": words["matched_pairs"]}
+    return {
+        "cer": asdict(difference) if difference else None,
+        "wer": asdict(words.bootstrap) if words.bootstrap else None,
+        "mapsswe": asdict(words.matched_pairs),
+    }
 
 
 def _adjusted(together: list[dict[str, Any]]) -> list[dict[str, Any]]:

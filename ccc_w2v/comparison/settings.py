@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.text_files import read_yaml
 
 # Parts of a configuration whose keys fairseq knows only after it has read the YAML.
 COMPONENTS = ("task", "model", "criterion", "optimizer", "lr_scheduler")
@@ -25,13 +24,14 @@ GREEDY, BEAM, PROBE = "greedy", "lm", "probe"
 class Arm:
     """One way of pre-training: passes of the network in each update, updates in terms of the scale's, overrides.
 
+    A pass is forward and backward; a teacher's, forward alone, is a third of one, so that both may be fractions.
     ``finetune`` holds overrides of its fine-tuning.
     """
 
     name: str
     title: str
-    passes: int
-    updates: int
+    passes: float
+    updates: float
     needs: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     finetune: Mapping[str, Any] = field(default_factory=dict)
@@ -88,11 +88,11 @@ class Settings:
 
     def pretraining_updates(self, arm: Arm) -> int:
         """Return how many updates an arm is pre-trained for."""
-        return arm.updates * self.scale.updates
+        return round(arm.updates * self.scale.updates)
 
     def encoder_passes(self, arm: Arm) -> int:
         """Return how often an arm's pre-training runs the network over an update's audio."""
-        return arm.passes * self.pretraining_updates(arm)
+        return round(arm.passes * self.pretraining_updates(arm))
 
 
 def load_arms(recipe: Path) -> dict[str, Arm]:
@@ -190,4 +190,4 @@ def _shown(value: Any) -> str:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; --recipe takes the folder recipes/small of a checkout")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return read_yaml(path, "configuration", "settings of the comparison")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import http.client
-import os
 import shutil
 import tarfile
 import time
@@ -21,6 +19,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from ccc_w2v.errors import InputError, cannot_write
+from ccc_w2v.files import appearing, digest
 from ccc_w2v.shared_files import shared_folder
 
 TIMEOUT_SECONDS = 5
@@ -71,7 +70,7 @@ def fetch_corpus(archive: Archive, downloads: Path, url: str | None = None) -> P
         unpack(path, folder)
     except DownloadError as error:
         raise InputError(
-            f"{error}; call again, or unpack the archive yourself and pass its folder as --source"
+            f"{error}; call again, or unpack the archive yourself and pass its folder as --from"
         ) from error
     return folder
 
@@ -118,27 +117,30 @@ def fetch(
     """
     if path.is_file():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    with appearing(path, resumable=True) as partial:
+        _fetch_all(url, partial, attempts, size)
+        expected = checksum()
+        if expected is not None and digest_of(partial, expected[0]) != expected[1]:
+            partial.unlink()
+            kind = expected[0].upper().replace("SHA", "SHA-")
+            raise DownloadError(f"{url}: its {kind} is not the published {expected[1]}; the download was discarded")
+    return path
+
+
+def _fetch_all(url: str, partial: Path, attempts: int, size: int | None) -> None:
+    """Append to ``partial`` until the file is whole; raises DownloadError as fetch does."""
     idle = 0
     for attempt in range(1, attempts + 1):
         before = _size(partial)
         try:
             _append(url, partial, size)
-            break
+            return
         except (OSError, http.client.HTTPException) as error:
             idle = idle + 1 if _size(partial) == before else 0
             # What never began to arrive is not asked for again.
             if attempt == attempts or idle == ATTEMPTS or not partial.is_file():
                 raise DownloadError(f"{url} cannot be fetched ({getattr(error, 'reason', error)})") from error
             time.sleep(PAUSE_SECONDS * idle)
-    expected = checksum()
-    if expected is not None and digest_of(partial, expected[0]) != expected[1]:
-        partial.unlink()
-        kind = expected[0].upper().replace("SHA", "SHA-")
-        raise DownloadError(f"{url}: its {kind} is not the published {expected[1]}; the download was discarded")
-    os.replace(partial, path)
-    return path
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -146,27 +148,26 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Raises DownloadError for a damaged archive, which is deleted, and InputError where ``folder`` cannot be written.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    neighbour = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(neighbour, ignore_errors=True)  # a kill's, which may hold gigabytes
     bar = {"desc": f"unpacking {archive.name}", "unit": "file", "leave": False}
     try:
-        partial.mkdir(parents=True)
-        if archive.suffix == ".zip":
-            with zipfile.ZipFile(archive) as file:
-                for member in tqdm(file.infolist(), **bar):
-                    file.extract(member, partial)
-        else:
-            with tarfile.open(archive) as file:
-                for member in tqdm(file, **bar):
-                    file.extract(member, partial, filter="data")
-        os.replace(partial, folder)
+        # Not flushed: there are very many files, and the archive can be unpacked again.
+        with appearing(folder, durable=False, neighbour=neighbour) as partial:
+            partial.mkdir()
+            if archive.suffix == ".zip":
+                with zipfile.ZipFile(archive) as file:
+                    for member in tqdm(file.infolist(), **bar):
+                        file.extract(member, partial)
+            else:
+                with tarfile.open(archive) as file:
+                    for member in tqdm(file, **bar):
+                        file.extract(member, partial, filter="data")
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
         archive.unlink()
         raise DownloadError(f"{archive.name} is damaged ({error})") from error
     except OSError as error:
         raise cannot_write(folder, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _append(url: str, partial: Path, size: int | None) -> None:
@@ -224,10 +225,6 @@ def _write(file: IO[Any], block: bytes, path: Path) -> None:
 
 def digest_of(path: Path, algorithm: str) -> str:
     """Return a file's hexadecimal digest, read with a progress bar."""
-    digest = hashlib.new(algorithm)
     size = path.stat().st_size
-    with open(path, "rb") as file, tqdm(desc="checksum", total=size, unit="B", unit_scale=True, leave=False) as bar:
-        while block := file.read(BLOCK):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()
+    with tqdm(desc="checksum", total=size, unit="B", unit_scale=True, leave=False) as bar:
+        return digest(path, algorithm, bar.update)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccc_w2v.data.stm import seconds, text_lines
+from ccc_w2v.data.stm import nist_lines, seconds
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
 
@@ -32,7 +32,7 @@ def read_cuts(path: str | Path) -> dict[str, Cut]:
     cut without length and for an id that comes twice.
     """
     cuts: dict[str, Cut] = {}
-    for number, line in text_lines(path, "segments"):
+    for number, line in nist_lines(path, "segments"):
         if not line.strip():
             continue
         where, fields = f"{path}:{number}", line.split()

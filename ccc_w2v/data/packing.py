@@ -13,6 +13,7 @@ import struct
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -48,8 +49,7 @@ def pack(
     if check(output, overwrite=overwrite) and out.is_file():
         return _zips_of(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    writer = _Zips(out, max_bytes)
-    try:
+    with _Zips(out, max_bytes) as writer:
         slices = []
         for entry in tqdm(manifest.entries, desc=f"packing {Path(manifest.source).name}", unit="file"):
             where, path = manifest.where(entry), manifest.audio_path(entry)
@@ -63,8 +63,6 @@ def pack(
         claim(output, overwrite=overwrite)
         keep_record(output)
         zips = writer.publish()
-    finally:
-        writer.discard()
     write_all_labels(manifest, out, labels)
     write_manifest(out, out.parent, slices)
     return zips
@@ -112,12 +110,23 @@ def zip_slices(path: str | Path) -> dict[str, str]:
 
 
 class _Zips:
-    """Zips written under temporary names, one after the other."""
+    """Zips written one after the other, which appear together when they are published, or not at all."""
 
     def __init__(self, out: Path, max_bytes: int) -> None:
         self.out, self.max_bytes = out, max_bytes
-        self.finished: list[tuple[Path, Path]] = []
+        self.paths: list[Path] = []
+        self.pending = contextlib.ExitStack()
         self.open: zipfile.ZipFile | None = None
+
+    def __enter__(self) -> _Zips:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        with contextlib.suppress(OSError):  # a full disk may refuse even the end of a zip
+            self.close()
+        if self.open is not None and self.open.fp is not None:
+            self.open.fp.close()
+        self.pending.__exit__(*error)
 
     def add(self, path: str, name: str) -> str:
         """Append a file's bytes under ``name``; return where they are, as a manifest says it."""
@@ -130,7 +139,7 @@ class _Zips:
             assert self.open.fp is not None
             offset = self.open.fp.tell()
             shutil.copyfileobj(source, target, 1 << 20)
-        return f"{self.finished[-1][1].name}:{offset}:{size}"
+        return f"{self.paths[-1].name}:{offset}:{size}"
 
     def close(self) -> None:
         """Write the end of the last zip."""
@@ -140,25 +149,11 @@ class _Zips:
 
     def publish(self) -> list[Path]:
         """Give the closed zips their names; return them."""
-        zips = []
-        while self.finished:
-            partial, final = self.finished.pop(0)
-            os.replace(partial, final)
-            zips.append(final)
-        return zips
-
-    def discard(self) -> None:
-        """Remove what has not been given its name; a full disk may refuse even the end of a zip."""
-        with contextlib.suppress(OSError):
-            self.close()
-        if self.open is not None and self.open.fp is not None:
-            self.open.fp.close()
-        for partial, _ in self.finished:
-            partial.unlink(missing_ok=True)
+        self.pending.close()
+        return self.paths
 
     def _next(self) -> None:
         self.close()
-        final = self.out.with_name(f"{self.out.stem}_{len(self.finished):03}.zip")
-        partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-        self.finished.append((partial, final))
+        self.paths.append(self.out.with_name(f"{self.out.stem}_{len(self.paths):03}.zip"))
+        partial = self.pending.enter_context(appearing(self.paths[-1]))
         self.open = zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
+from ccc_w2v.text_files import text_lines
 
 # Text of a segment that is not scored: neither its words nor what the hypothesis says in its time.
 IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
@@ -99,7 +100,7 @@ def read_stm(path: str | Path) -> Stm:
     first malformed line: too few fields, a time that is no number, a segment that ends before it starts.
     """
     segments, definitions = [], []
-    for number, line in text_lines(path, ".stm"):
+    for number, line in nist_lines(path, ".stm"):
         if line.startswith(";;"):
             if match := _DEFINITION.fullmatch(line):
                 definitions.append(Definition(*match.groups()))
@@ -149,7 +150,7 @@ def read_ctm(path: str | Path) -> list[TimedWord]:
     """
     words = [
         _timed_word(line, f"{path}:{number}", number)
-        for number, line in text_lines(path, ".ctm")
+        for number, line in nist_lines(path, ".ctm")
         if line.strip() and not line.startswith(";;")
     ]
     if not words:
@@ -181,7 +182,7 @@ def write_ctm(path: str | Path, words: Iterable[TimedWord]) -> None:
     write_whole(path, "".join(lines))
 
 
-def text_lines(path: str | Path, kind: str) -> Iterator[tuple[int, str]]:
+def nist_lines(path: str | Path, kind: str) -> Iterator[tuple[int, str]]:
     """Yield the numbered lines of a text file, without line ends; ``kind`` says in errors what was looked for.
 
     Raises InputError for a file that is missing, a folder or no UTF-8 text, and for a byte-order mark or Windows line
@@ -198,11 +199,7 @@ def text_lines(path: str | Path, kind: str) -> Iterator[tuple[int, str]]:
     if b"\r" in content:
         number = content[: content.index(b"\r")].count(b"\n") + 1
         raise InputError(f"{path}:{number}: Windows line ends (a carriage return); convert the file with dos2unix")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); convert the file") from error
-    yield from enumerate(text.split("\n"), start=1)
+    yield from enumerate(text_lines(path, f"{kind} file", "NIST's lines"), start=1)
 
 
 def seconds(field: str, where: str) -> float:

@@ -23,7 +23,7 @@ from ccc_w2v.data.labels import all_labels, write_all_labels
 from ccc_w2v.data.manifest import Entry, Manifest, read_manifest, write_manifest
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import sha256
+from ccc_w2v.files import appearing, sha256
 from ccc_w2v.run_folder import Output, claim, content_of, keep_record
 
 SAMPLE_RATE = 16_000
@@ -100,7 +100,5 @@ def _write_one(listed: Manifest, entry: Entry, pipeline: Pipeline, generator: to
     drawn = pipeline.load(pipeline.draw(generator, len(wave_S)), len(wave_S))
     heard_S = pipeline.apply(wave_S[None], [drawn])[0]
     heard_S = heard_S * min(1.0, PEAK / float(heard_S.abs().max()))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    soundfile.write(partial, heard_S.numpy(), SAMPLE_RATE, subtype="PCM_16", format="FLAC")
-    os.replace(partial, path)
+    with appearing(path, durable=False) as partial:
+        soundfile.write(partial, heard_S.numpy(), SAMPLE_RATE, subtype="PCM_16", format="FLAC")

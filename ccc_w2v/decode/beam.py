@@ -6,6 +6,7 @@ KenLM in another order than the model does, and reads the lexicon and the model 
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import math
 import os
@@ -51,12 +52,12 @@ class BeamSettings:
     sentencepiece: str | None = None
 
 
-def settings_from(options: Mapping[str, Any]) -> BeamSettings | None:
+def settings_from(options: argparse.Namespace) -> BeamSettings | None:
     """Pick the settings out of a command's options, None where they ask for no beam search.
 
     Raises InputError for settings of a beam search without a beam, and for files that are missing.
     """
-    named = {field.name: options.get(field.name) for field in fields(BeamSettings)}
+    named = {field.name: getattr(options, field.name, None) for field in fields(BeamSettings)}
     settings = {name: value for name, value in named.items() if value is not None}
     if settings and "beam" not in settings:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in settings)
@@ -67,9 +68,8 @@ def settings_from(options: Mapping[str, Any]) -> BeamSettings | None:
     return BeamSettings(**settings) if settings else None
 
 
-def search_processes(options: Mapping[str, Any], settings: BeamSettings | None) -> int:
+def search_processes(asked: int | None, settings: BeamSettings | None) -> int:
     """Return in how many processes to search: as many as asked for, else one for each core; none without a beam."""
-    asked = options["search_processes"]
     if settings is None:
         return 0
     return usable_cores() if asked is None else asked

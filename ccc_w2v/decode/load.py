@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -30,25 +29,24 @@ class Prepared:
     max_samples: int
 
 
-def prepare_decoding(options: Mapping[str, Any]) -> Prepared:
+def prepare_decoding(options: argparse.Namespace) -> Prepared:
     """Load what options.py's options name; raises InputError for what does not fit, the cheap checks first."""
-    if options["device"] == "cuda" and not torch.cuda.is_available():
+    if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")
-    average_last, batch_seconds = options["average_last"], options["batch_seconds"]
-    if average_last < 0 or batch_seconds <= 0:
+    if options.average_last < 0 or options.batch_seconds <= 0:
         raise InputError("--average-last and --batch-seconds: expected positive numbers")
-    settings, manifest = settings_from(options), read_manifest(options["manifest"])
-    files = checkpoint_files(options["checkpoint"], average_last)
+    settings, manifest = settings_from(options), read_manifest(options.manifest)
+    files = checkpoint_files(options.checkpoint, options.average_last)
     model = load_ctc(
-        options["checkpoint"],
-        options["labels_dir"],
-        average_last=average_last,
-        sample_audio=first_recordings(options["manifest"]),
+        options.checkpoint,
+        options.labels_dir,
+        average_last=options.average_last,
+        sample_audio=first_recordings(options.manifest),
     )
-    model.network.to(options["device"], _precision(options["device"], options["dtype"]))
+    model.network.to(options.device, _precision(options.device, options.dtype))
     fold(model)
-    windows = windows_of(model, options["window"], options["overlap"])
-    return Prepared(model, files, manifest, settings, windows, int(batch_seconds * model.sample_rate))
+    windows = windows_of(model, options.window, options.overlap)
+    return Prepared(model, files, manifest, settings, windows, int(options.batch_seconds * model.sample_rate))
 
 
 def _precision(device: str, name: str) -> torch.dtype:

@@ -53,41 +53,54 @@ class Transcription:
         return {utterance: best[0].text for utterance, best in self.hypotheses.items()}
 
 
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How a manifest is decoded, and what is written beside its transcripts.
+
+    Greedily without a ``search``. With ``search_processes`` the searches run in so many processes while the network
+    computes the next batch; the results and their order in the journal are the same. ``max_samples`` bounds a batch,
+    padding included. Recordings longer than ``windows`` are read and computed window by window and searched in segments
+    (see long_windows.py and long_segments.py), so that memory does not grow with their length. ``logits`` also writes
+    each utterance's log-probabilities, ``nbest`` the lists of hypotheses.
+    """
+
+    search: Search | None = None
+    search_processes: int = 0
+    max_samples: int = MAX_BATCH_SAMPLES
+    windows: Windows | None = None
+    logits: bool = False
+    nbest: bool = False
+
+
+GREEDILY = DecodingOptions()
+
+
 def transcribe(
     model: CtcModel,
     manifest: Manifest,
     journal_path: Path,
     identity: dict[str, str],
-    *,
-    search: Search | None = None,
-    search_processes: int = 0,
-    max_samples: int = MAX_BATCH_SAMPLES,
-    windows: Windows | None = None,
+    options: DecodingOptions = GREEDILY,
     logits_dir: Path | None = None,
 ) -> Transcription:
-    """Decode every utterance of ``manifest`` (greedily without a ``search``), keeping finished ones in the journal.
+    """Decode every utterance of ``manifest``, keeping finished ones in the journal.
 
-    With ``search_processes`` the searches run in so many processes while the network computes the next batch; the
-    results and their order in the journal are the same.
-
-    Recordings longer than ``windows`` are read and computed window by window and searched in pieces (see windows.py and
-    pieces.py), so that memory does not grow with their length. With ``logits_dir``, each utterance's log-probabilities
-    (T, V) are written there as <id>.npy, float32.
+    With ``logits_dir``, each utterance's log-probabilities (T, V) are written there as <id>.npy, float32.
 
     A journal of the same ``identity`` (see decoding_identity) is continued; raises InputError for one of another.
     """
-    ids, search = utterance_ids(manifest), search or greedy_search(model)
+    ids, search = utterance_ids(manifest), options.search or greedy_search(model)
     hypotheses, journal = open_journal(journal_path, identity)
     todo = [position for position, utterance in enumerate(ids) if utterance not in hypotheses]
     resumed = len(ids) - len(todo)
     started = time.perf_counter()
     samples = sum(manifest.entries[position].samples for position in todo)
     pieces: list[tuple[float, list[Hypothesis]]] = []
-    emitted = emitted_pieces(model, manifest, todo, max_samples, windows, logits_dir)
+    emitted = emitted_pieces(model, manifest, todo, options.max_samples, options.windows, logits_dir)
     with (
         journal,
         tqdm(total=samples, unit="s", unit_scale=1 / model.sample_rate, bar_format=BAR, desc="decoding") as bar,
-        closing(searched(emitted, search, search_processes)) as results,
+        closing(searched(emitted, search, options.search_processes)) as results,
     ):
         for piece, piece_hypotheses in results:
             pieces.append((piece.start, piece_hypotheses))
@@ -105,13 +118,8 @@ def decode_into(
     model: CtcModel,
     manifest: Manifest,
     identity: dict[str, str],
+    options: DecodingOptions = GREEDILY,
     *,
-    search: Search | None = None,
-    search_processes: int = 0,
-    max_samples: int = MAX_BATCH_SAMPLES,
-    windows: Windows | None = None,
-    logits: bool = False,
-    nbest: bool = False,
     names: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> Transcription | None:
@@ -125,22 +133,12 @@ def decode_into(
     """
     utterance_ids(manifest)
     references = read_references(manifest)
-    identity = {**identity, "logits": str(logits), "windows": str(windows)}
-    folder = _DecodingFolder(out, logits, nbest)
+    identity = {**identity, "logits": str(options.logits), "windows": str(options.windows)}
+    folder = _DecodingFolder(out, options.logits, options.nbest)
     if folder.done(identity, manifest, names or {}, overwrite=overwrite):
         folder.write_references(manifest, references)
         return None
-    result = transcribe(
-        model,
-        manifest,
-        folder.journal,
-        identity,
-        search=search,
-        search_processes=search_processes,
-        max_samples=max_samples,
-        windows=windows,
-        logits_dir=folder.logits_dir,
-    )
+    result = transcribe(model, manifest, folder.journal, identity, options, folder.logits_dir)
     folder.write(result, manifest, references, {**(names or {}), **identity})
     return result
 

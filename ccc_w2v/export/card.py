@@ -63,10 +63,17 @@ _CITATION = """- arXiv 2210.02592: CCC-wav2vec 2.0: Clustering aided Cross Contr
 
 @dataclass(frozen=True)
 class Score:
-    """What ccc-w2v score measured on one set: the set's name and the file's content."""
+    """What ccc-w2v score measured on one set, rates with 1.0 for 100 %; None is what its file does not say."""
 
     name: str
-    numbers: dict[str, Any]
+    wer: float
+    interval: tuple[float, float] | None = None
+    level: float = 0.95
+    utterances: int | None = None
+    words: int | None = None
+    cer: float | None = None
+    normalization: str | None = None
+    scored_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,13 +96,24 @@ def read_score(path: str | Path) -> Score:
     path = Path(path)
     try:
         numbers = json.loads(path.read_text(encoding="utf-8"))
-        float(numbers["wer"]["rate"])
-    except (KeyError, TypeError, ValueError) as error:
+        wer, cer, bootstrap = (numbers.get(name) or {} for name in ("wer", "cer", "bootstrap"))
+        score = Score(
+            name="/".join(path.parts[-2:]),
+            wer=float(wer["rate"]),
+            interval=wer.get("interval") and (wer["interval"][0], wer["interval"][1]),
+            level=bootstrap.get("level", Score.level),
+            utterances=numbers.get("utterances"),
+            words=wer.get("units"),
+            cer=cer.get("rate"),
+            normalization=numbers.get("normalization"),
+            scored_by=numbers.get("version"),
+        )
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: no word error rate found in it; expected a file of ccc-w2v score --json") from error
     hypotheses, scored = path.with_name("hyp.trn"), numbers.get(SETTINGS_KEY, {}).get("hyp")
     if scored and hypotheses.is_file() and sha256(hypotheses) != scored:
         raise InputError(f"{path}: scores other hypotheses than {hypotheses} holds now; score it again")
-    return Score("/".join(path.parts[-2:]), numbers)
+    return score
 
 
 def model_card(plain: dict[str, Any], report: dict[str, Any], name: str, notes: Notes | None = None) -> str:
@@ -203,20 +221,15 @@ def _score_table(scores: Sequence[Score]) -> str:
     columns = ("score", "utterances", "words", "WER", "interval", "CER", "normalisation", "scored by")
     rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for score in scores:
-        wer, cer = score.numbers["wer"], score.numbers.get("cer") or {}
-        interval = wer.get("interval")
-        level = (score.numbers.get("bootstrap") or {}).get("level", 0.95)
+        low_high = score.interval
         cells = [
             score.name,
-            *(
-                f"{count:,}" if count is not None else "-"
-                for count in (score.numbers.get("utterances"), wer.get("units"))
-            ),
-            f"{wer['rate']:.2%}",
-            f"{interval[0]:.2%} to {interval[1]:.2%} ({level:.0%})" if interval else "-",
-            f"{cer['rate']:.2%}" if "rate" in cer else "-",
-            score.numbers.get("normalization", "-"),
-            score.numbers.get("version", "-"),
+            *(f"{count:,}" if count is not None else "-" for count in (score.utterances, score.words)),
+            f"{score.wer:.2%}",
+            f"{low_high[0]:.2%} to {low_high[1]:.2%} ({score.level:.0%})" if low_high else "-",
+            f"{score.cer:.2%}" if score.cer is not None else "-",
+            score.normalization or "-",
+            score.scored_by or "-",
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)

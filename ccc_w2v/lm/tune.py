@@ -22,7 +22,6 @@ from ccc_w2v.data.labels import read_references
 from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.data.randomness import seed_for
 from ccc_w2v.data.trn import utterance_ids
-from ccc_w2v.decode.batching import MAX_BATCH_SAMPLES
 from ccc_w2v.decode.beam import BeamSettings, Knowledge, load_knowledge, search_with
 from ccc_w2v.decode.ctc_model import CtcModel
 from ccc_w2v.decode.hypothesis import Hypothesis
@@ -30,7 +29,7 @@ from ccc_w2v.decode.log_probs import Piece, cut_pieces
 from ccc_w2v.decode.long_segments import joined
 from ccc_w2v.decode.long_windows import Windows
 from ccc_w2v.decode.search_pool import searched
-from ccc_w2v.decode.transcribe import decode_into
+from ccc_w2v.decode.transcribe import DecodingOptions, decode_into
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
 from ccc_w2v.run_folder import Output, claim, keep_record
@@ -84,23 +83,20 @@ def cache_logits(
     model: CtcModel,
     manifest: Manifest,
     identity: dict[str, str],
+    options: DecodingOptions,
     *,
-    max_samples: int = MAX_BATCH_SAMPLES,
-    windows: Windows | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Decode greedily into a folder, with log-probabilities in folder/logits, unless the same is there already.
+    """Decode into a folder, with log-probabilities in folder/logits, unless the same is there already.
 
     Raises InputError as decode_into does.
     """
     marker = folder / "cached.json"
-    content = json.dumps({**identity, "windows": str(windows)}, indent=2) + "\n"
+    content = json.dumps({**identity, "windows": str(options.windows)}, indent=2) + "\n"
     if marker.is_file() and marker.read_text(encoding="utf-8") == content:
         return
     marker.unlink(missing_ok=True)
-    decode_into(
-        folder, model, manifest, identity, max_samples=max_samples, windows=windows, logits=True, overwrite=overwrite
-    )
+    decode_into(folder, model, manifest, identity, options, overwrite=overwrite)
     write_whole(marker, content)
 
 

@@ -1,6 +1,7 @@
 """What the model returns of the two views of a batch: `View`, and both of them in `TwoViewOutput`.
 
-Letters: B utterances, M masked frames of each, T frames, D projected width, G codebook groups, V codes in each.
+Letters: B utterances, M masked frames of each, T frames, D projected width, E width of the Transformer, G codebook
+groups, V codes in each.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class View(NamedTuple):
     usage_GV: torch.Tensor  # how often a code is the likeliest of its group, 0 to 1
     probability_GV: torch.Tensor  # its mean probability
     feature_penalty: torch.Tensor  # (), mean square of the feature encoder's output, perhaps of masked frames alone
+    hidden_BME: torch.Tensor | None = None  # the Transformer's output, of which the context is the projection
 
 
 class TwoViewOutput(NamedTuple):
@@ -46,3 +48,16 @@ class TwoViewOutput(NamedTuple):
     def views(self) -> dict[str, View]:
         """Return the views that were encoded, by name, the original first."""
         return {name: view for name in VIEWS if (view := self.view(name)) is not None}
+
+
+class HiddenViews(NamedTuple):
+    """The Transformer's output at the masked frames of each view that it ran over; nothing is quantised."""
+
+    mask_BT: torch.Tensor  # bool, M frames in each utterance
+    original_BME: torch.Tensor | None
+    augmented_BME: torch.Tensor | None
+
+    def views(self) -> dict[str, torch.Tensor]:
+        """Return the hidden vectors by view, the original first."""
+        hidden = {ORIGINAL: self.original_BME, AUGMENTED: self.augmented_BME}
+        return {name: hidden_BME for name, hidden_BME in hidden.items() if hidden_BME is not None}

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
 from ccc_w2v.probe.cached_states import States
-from ccc_w2v.score.scorecard import measure_texts
+from ccc_w2v.score.options import ScoringOptions
+from ccc_w2v.score.scorecard import Scorecard, measure_texts
 from ccc_w2v.score.speakers import SCHEMES
 from ccc_w2v.score.wer import score
 
@@ -166,11 +167,11 @@ def transcripts(probe: Probe, states: States) -> dict[str, str]:
     return {name: texts[position] for position, name in enumerate(states.utterances)}
 
 
-def measure_probe(probe: Probe, test: Labelled) -> dict[str, Any]:
-    """Return CER and WER with intervals (see scorecard.measure_texts), over speakers where the ids name them."""
+def measure_probe(probe: Probe, test: Labelled) -> Scorecard:
+    """Score a probe's transcripts, with intervals over speakers where the ids name them."""
     ids = test.states.utterances
     speakers = "librispeech" if all(SCHEMES["librispeech"].pattern.fullmatch(name) for name in ids) else None
-    return measure_texts(test.references, transcripts(probe, test.states), rules="none", speakers=speakers)
+    return measure_texts(test.references, transcripts(probe, test.states), ScoringOptions(speakers=speakers))
 
 
 def describe(probe: Probe) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def run_probe(
         (out / name).mkdir(parents=True, exist_ok=True)
         write_trn(out / name / "ref.trn", test.references)
         write_trn(out / name / "hyp.trn", transcripts(probe, test.states))
-        measured = measure_probe(probe, test)
+        measured = measure_probe(probe, test).as_dict()
         result["tests"][name] = {key: measured[key] for key in ("utterances", "cer", "wer", "bootstrap")}
     result["seconds"] = {
         "features": round(features_seconds, 1),

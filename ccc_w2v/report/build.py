@@ -21,7 +21,9 @@ from ccc_w2v.report.plots import MARKS, SYSTEM_COLOURS, plot_rates
 from ccc_w2v.report.snr import snr_class
 from ccc_w2v.score.alignment import Pair, align
 from ccc_w2v.score.compare import compare_texts, read_systems
-from ccc_w2v.score.scorecard import BREAKDOWNS, LEVEL, measure_texts, provenance_lines
+from ccc_w2v.score.error_rate import LEVEL
+from ccc_w2v.score.options import ScoringOptions
+from ccc_w2v.score.scorecard import BREAKDOWNS, measure_texts
 
 PLOTTED = ("by_length", "by_snr")
 TEMPLATE, SCRIPT, STYLE = "page.html.j2", "page.js", "page.css"
@@ -37,13 +39,10 @@ class Limits:
 
 def build_report(
     systems: Sequence[str | Path],
+    options: ScoringOptions,
     *,
     reference_path: str | Path | None = None,
     manifest_path: str | Path | None = None,
-    rules: str = "none",
-    seed: int = 0,
-    speakers: str | Path | None = None,
-    conditions: str | Path | None = None,
     title: str = "Word error rates",
     limits: Limits | None = None,
 ) -> dict[str, Any]:
@@ -56,16 +55,12 @@ def build_report(
     names = [str(system) for system in systems]
     if not 0 < len(set(names)) == len(names) <= SYSTEM_COLOURS:
         raise InputError(f"found the systems {', '.join(names)}; expected one to {SYSTEM_COLOURS}, each once")
-    references, hypotheses = read_systems(systems, reference_path, rules)
+    references, hypotheses = read_systems(systems, reference_path, options.rules)
     recordings = find_recordings(read_manifest(manifest_path), references) if manifest_path else None
     seconds, ratios = estimate_all(recordings, references) if recordings else ({}, {})
     classes = {utterance: snr_class(ratio) for utterance, ratio in ratios.items()}
-    measured = {
-        name: measure_texts(
-            references, texts, rules=rules, seed=seed, speakers=speakers, conditions=conditions, snr_classes=classes
-        )
-        for name, texts in hypotheses.items()
-    }
+    cards = {name: measure_texts(references, texts, options, classes) for name, texts in hypotheses.items()}
+    first = cards[names[0]]
     utterances = [
         {"id": utterance, "seconds": seconds.get(utterance), "snr": ratios.get(utterance), **row}
         for utterance, row in _worst(references, hypotheses, limits.utterances)
@@ -79,26 +74,26 @@ def build_report(
                 "name": name,
                 "label": label,
                 "mark": mark,
-                **measured[name],
+                **cards[name].as_dict(),
                 "settings": read_settings(_folder(Path(name))),
             }
             for name, label, mark in zip(names, _labels(names), MARKS.values(), strict=False)
         ],
-        "pairs": compare_texts(references, hypotheses, rules=rules, seed=seed, speakers=speakers)["pairs"],
-        "breakdowns": {key: what for key, what in BREAKDOWNS.items() if key in measured[names[0]]},
+        "pairs": compare_texts(references, hypotheses, options).pairs,
+        "breakdowns": {key: BREAKDOWNS[key] for key in first.breakdowns},
         "plots": {
             key: plot_rates(
-                [measures[key] for measures in measured.values()], f"WER by {BREAKDOWNS[key]}; numbers in the table"
+                [card.breakdowns[key] for card in cards.values()], f"WER by {BREAKDOWNS[key]}; numbers in the table"
             )
             for key in PLOTTED
-            if key in measured[names[0]]
+            if key in first.breakdowns
         },
         "utterances": utterances,
         "audio": audio,
         "audio_left_out": len(shown) - len(audio) if recordings else 0,
         "manifest": manifest_path and str(manifest_path),
         "audio_megabytes": limits.audio_bytes / 1e6,
-        "provenance": provenance_lines(measured[names[0]]),
+        "provenance": first.provenance.lines(),
         "level": LEVEL,
     }
 

@@ -20,15 +20,17 @@ def compared(random: Path, pretrained: Path) -> dict[str, Any]:
     """
     from ccc_w2v.data.randomness import generator_for
     from ccc_w2v.score.bootstrap import paired_bootstrap
+    from ccc_w2v.score.options import ScoringOptions
     from ccc_w2v.score.scorecard import measure, read_texts
     from ccc_w2v.score.wer import score
 
     folders = {RANDOM: random, PRETRAINED: pretrained}
     references = read_texts(pretrained / "ref.trn", "none")
-    measured = {name: measure(path / "ref.trn", path / "hyp.trn") for name, path in folders.items()}
+    cards = {name: measure(path / "ref.trn", path / "hyp.trn", ScoringOptions()) for name, path in folders.items()}
     row: dict[str, Any] = {"utterances": len(references)}
     for rate, unit in RATES.items():
-        row[rate] = {name: {key: measured[name][rate][key] for key in ("rate", "interval")} for name in folders}
+        measured = {name: card.cer if rate == "cer" else card.wer for name, card in cards.items()}
+        row[rate] = {name: {"rate": value.rate, "interval": value.interval} for name, value in measured.items()}
         scores = [score(references, read_texts(folders[name] / "hyp.trn", "none"), unit) for name in folders]
         of_random, of_pretrained = ([counts.errors for counts in scored.utterances.values()] for scored in scores)
         units = [counts.words for counts in scores[0].utterances.values()]

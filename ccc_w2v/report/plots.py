@@ -10,6 +10,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from ccc_w2v.score.scorecard import Part
+
 # Colours that stand for the page's own, which differ between its light and its dark form.
 _INK, _MUTED, _RULE = "#010101", "#020202", "#030303"
 SYSTEM_COLOURS = 6
@@ -22,10 +24,10 @@ MARKS = {"o": "\u25cf", "s": "\u25a0", "^": "\u25b2", "D": "\u25c6", "v": "\u25b
 _STYLE = {"svg.fonttype": "none", "svg.hashsalt": "ccc_w2v", "font.family": "sans-serif", "font.size": 9}
 
 
-def plot_rates(systems: Sequence[Mapping[str, Mapping[str, Any]]], description: str) -> str:
+def plot_rates(systems: Sequence[Mapping[str, Part]], description: str) -> str:
     """Return an <svg> of the error rate of each class with its interval, a column of points for each system.
 
-    ``systems`` are breakdowns of scorecard.measure_texts with the same classes; ``description`` is what a screen reader
+    ``systems`` are breakdowns of Scorecards with the same classes; ``description`` is what a screen reader
     says. The SVG names no address and holds no text but class names and numbers.
     """
     with matplotlib.rc_context(_STYLE):
@@ -35,7 +37,7 @@ def plot_rates(systems: Sequence[Mapping[str, Mapping[str, Any]]], description: 
         for index, breakdown in enumerate(systems):
             shift = 0.16 * (index - (len(systems) - 1) / 2)
             _draw(axes, [breakdown[name] for name in names], shift, index)
-        counts = [systems[0][name]["utterances"] for name in names]
+        counts = [systems[0][name].utterances for name in names]
         axes.set_xticks(range(len(names)), [f"{_short(name)}\nn={n}" for name, n in zip(names, counts, strict=True)])
         axes.set_xlim(-0.5, len(names) - 0.5)
         axes.set_ylim(bottom=0)
@@ -52,13 +54,13 @@ def plot_rates(systems: Sequence[Mapping[str, Mapping[str, Any]]], description: 
     return _inline(content.getvalue(), description)
 
 
-def _draw(axes: Any, rows: Sequence[Mapping[str, Any]], shift: float, index: int) -> None:
+def _draw(axes: Any, parts: Sequence[Part], shift: float, index: int) -> None:
     colour, mark = _SYSTEMS[index % SYSTEM_COLOURS], list(MARKS)[index % len(MARKS)]
-    places = [place + shift for place in range(len(rows))]
-    for place, row in zip(places, rows, strict=True):
-        if row["interval"]:
-            axes.plot([place] * 2, [100 * bound for bound in row["interval"]], color=colour, linewidth=2, alpha=0.45)
-    axes.plot(places, [100 * row["rate"] for row in rows], mark, color=colour, markersize=6, linestyle="none")
+    places = [place + shift for place in range(len(parts))]
+    for place, part in zip(places, parts, strict=True):
+        if part.wer.interval:
+            axes.plot([place] * 2, [100 * bound for bound in part.wer.interval], color=colour, linewidth=2, alpha=0.45)
+    axes.plot(places, [100 * part.wer.rate for part in parts], mark, color=colour, markersize=6, linestyle="none")
 
 
 def _short(name: str) -> str:

@@ -4,39 +4,63 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
 from ccc_w2v.score.alignment import align_all
-from ccc_w2v.score.bootstrap import holm, paired_bootstrap
-from ccc_w2v.score.mapsswe import matched_pairs
-from ccc_w2v.score.scorecard import (
-    LEVEL,
-    RESAMPLES,
-    heading,
-    interval_text,
-    provenance,
-    provenance_lines,
-    rate,
-    read_texts,
-    row_text,
-)
+from ccc_w2v.score.bootstrap import Difference, holm, paired_bootstrap
+from ccc_w2v.score.error_rate import LEVEL, RESAMPLES, ErrorRate, error_rate, heading, interval_text, row_text
+from ccc_w2v.score.mapsswe import MatchedPairs, matched_pairs
+from ccc_w2v.score.options import ScoringOptions
+from ccc_w2v.score.scorecard import Provenance, provenance, read_texts
 from ccc_w2v.score.speakers import units
 from ccc_w2v.score.wer import Score, score
 
 
+@dataclass(frozen=True)
+class PairTest:
+    """System a against system b: both tests, their p-values after Holm's adjustment, and whether the difference holds.
+
+    A test is None, or its p, where it had too little data; its adjusted p is then 1.
+    """
+
+    a: str
+    b: str
+    bootstrap: Difference | None
+    matched_pairs: MatchedPairs
+    bootstrap_p_adjusted: float = 1.0
+    matched_pairs_p_adjusted: float = 1.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether both p-values are below 5 %."""
+        return max(self.bootstrap_p_adjusted, self.matched_pairs_p_adjusted) < 1 - LEVEL
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Word error rates by system, a test of each pair, and how they were made."""
+
+    systems: dict[str, ErrorRate]
+    pairs: list[PairTest]
+    provenance: Provenance
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as it stands in a JSON report."""
+        return {
+            "systems": {name: rate.as_dict() for name, rate in self.systems.items()},
+            "pairs": [{**asdict(pair), "holds": pair.holds} for pair in self.pairs],
+            **self.provenance.as_dict(),
+        }
+
+
 def compare(
-    systems: Sequence[str | Path],
-    *,
-    reference_path: str | Path | None = None,
-    rules: str = "none",
-    seed: int = 0,
-    speakers: str | Path | None = None,
-) -> dict[str, Any]:
-    """Return the word error rates of ``systems`` (.trn files, or folders of ccc-w2v decode) and of each pair a test.
+    systems: Sequence[str | Path], options: ScoringOptions, reference_path: str | Path | None = None
+) -> Comparison:
+    """Compare the word error rates of ``systems`` (.trn files, or folders of ccc-w2v decode), pair by pair.
 
     A difference holds where both p-values, of the paired bootstrap and of the matched pairs, are below 5 % after Holm's
     adjustment for the number of pairs.
@@ -46,7 +70,7 @@ def compare(
     if len(set(map(str, systems))) < max(2, len(systems)):
         named = ", ".join(map(str, systems)) or "none"
         raise InputError(f"found the systems {named}; expected two or more, each once")
-    return compare_texts(*read_systems(systems, reference_path, rules), rules=rules, seed=seed, speakers=speakers)
+    return compare_texts(*read_systems(systems, reference_path, options.rules), options)
 
 
 def system_files(systems: Sequence[str | Path], reference_path: str | Path | None) -> dict[str, Path]:
@@ -73,21 +97,16 @@ def read_systems(
 
 
 def compare_texts(
-    references: Mapping[str, str],
-    hypotheses: Mapping[str, Mapping[str, str]],
-    *,
-    rules: str,
-    seed: int = 0,
-    speakers: str | Path | None = None,
-) -> dict[str, Any]:
-    """Do as compare does, on texts to which ``rules`` are applied already; ``hypotheses`` by system."""
+    references: Mapping[str, str], hypotheses: Mapping[str, Mapping[str, str]], options: ScoringOptions
+) -> Comparison:
+    """Do as compare does, on texts to which the options' rules are applied already; ``hypotheses`` by system."""
     scores = {name: score(references, texts) for name, texts in hypotheses.items()}
-    resampled = units(speakers, list(references))
-    return {
-        "systems": {name: rate(scored, resampled.names, seed) for name, scored in scores.items()},
-        "pairs": _pairs(references, hypotheses, scores, resampled.names, seed),
-        **provenance(rules, seed, resampled),
-    }
+    resampled = units(options.speakers, list(references))
+    return Comparison(
+        {name: error_rate(scored, resampled.names, options.seed) for name, scored in scores.items()},
+        _pairs(references, hypotheses, scores, resampled.names, options.seed),
+        provenance(options, resampled),
+    )
 
 
 def _references(systems: Sequence[str | Path], path: str | Path | None, rules: str) -> dict[str, str]:
@@ -111,9 +130,9 @@ def _pairs(
     scores: Mapping[str, Score],
     groups: Sequence[str],
     seed: int,
-) -> list[dict[str, Any]]:
+) -> list[PairTest]:
     alignments = {name: align_all(references, texts) for name, texts in hypotheses.items()}
-    pairs: list[dict[str, Any]] = []
+    pairs: list[PairTest] = []
     for a, b in itertools.combinations(scores, 2):
         words = [counts.words for counts in scores[a].utterances.values()]
         difference = paired_bootstrap(
@@ -125,36 +144,34 @@ def _pairs(
             resamples=RESAMPLES,
             level=LEVEL,
         )
-        tested = asdict(matched_pairs(alignments[a], alignments[b]))
-        pairs.append({"a": a, "b": b, "bootstrap": difference and asdict(difference), "matched_pairs": tested})
+        pairs.append(PairTest(a, b, difference, matched_pairs(alignments[a], alignments[b])))
     # A test that had too little data says nothing against "no difference".
-    for test in ("bootstrap", "matched_pairs"):
-        p_values = [(pair[test] or {}).get("p") for pair in pairs]
-        for pair, adjusted in zip(pairs, holm([1.0 if p is None else p for p in p_values]), strict=True):
-            pair[f"{test}_p_adjusted"] = adjusted
-    for pair in pairs:
-        pair["holds"] = max(pair["bootstrap_p_adjusted"], pair["matched_pairs_p_adjusted"]) < 1 - LEVEL
-    return pairs
+    bootstrap_p = holm([1.0 if pair.bootstrap is None else pair.bootstrap.p for pair in pairs])
+    matched_p = holm([1.0 if pair.matched_pairs.p is None else pair.matched_pairs.p for pair in pairs])
+    return [
+        replace(pair, bootstrap_p_adjusted=bootstrap, matched_pairs_p_adjusted=matched)
+        for pair, bootstrap, matched in zip(pairs, bootstrap_p, matched_p, strict=True)
+    ]
 
 
-def comparison_table(report: Mapping[str, Any]) -> str:
-    """Lay a report of compare() out for people."""
-    width = max(len(name) for name in report["systems"])
-    lines = [heading(width), *(row_text(name, row, width) for name, row in report["systems"].items())]
+def comparison_table(comparison: Comparison) -> str:
+    """Lay a comparison out for people."""
+    width = max(map(len, comparison.systems))
+    lines = [heading(width), *(row_text(name, row, width) for name, row in comparison.systems.items())]
     lines += [
         "",
         f"{'difference of A and B':<{2 * width + 3}}{'A - B':>10}{'bootstrap p':>13}{'MAPSSWE p':>11}   holds",
     ]
-    for pair in report["pairs"]:
-        bootstrap, tested = pair["bootstrap"], pair["matched_pairs"]
-        value = f"{bootstrap['value']:+.2%}" if bootstrap else "-"
-        p_values = [None if bootstrap is None else bootstrap["p"], tested["p"]]
+    for pair in comparison.pairs:
+        bootstrap, tested = pair.bootstrap, pair.matched_pairs
+        value = f"{bootstrap.value:+.2%}" if bootstrap else "-"
+        p_values = [bootstrap.p if bootstrap else None, tested.p]
         shown = ["-" if p is None else f"{p:.4f}" if p >= 0.0001 else "<0.0001" for p in p_values]
-        mark = "yes *" if pair["holds"] else "no"
-        interval = interval_text(bootstrap and bootstrap["interval"])
+        mark = "yes *" if pair.holds else "no"
+        interval = interval_text(bootstrap.interval if bootstrap else None)
         lines.append(
-            f"{pair['a'] + ' - ' + pair['b']:<{2 * width + 3}}{value:>10}{shown[0]:>13}{shown[1]:>11}   {mark:<6}"
-            f"{LEVEL:.0%}: {interval}; {tested['segments']} segments"
+            f"{pair.a + ' - ' + pair.b:<{2 * width + 3}}{value:>10}{shown[0]:>13}{shown[1]:>11}   {mark:<6}"
+            f"{LEVEL:.0%}: {interval}; {tested.segments} segments"
         )
-    lines += ["", f"* both p below {1 - LEVEL:.0%} after Holm's adjustment for {len(report['pairs'])} comparisons"]
-    return "\n".join([*lines, *provenance_lines(report)])
+    lines += ["", f"* both p below {1 - LEVEL:.0%} after Holm's adjustment for {len(comparison.pairs)} comparisons"]
+    return "\n".join([*lines, *comparison.provenance.lines()])

@@ -1,28 +1,26 @@
-"""Everything that is reported about one decoding, as plain data and as a table."""
+"""Everything that is reported about one decoding, as a scorecard and as a table."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import rapidfuzz
 
 import ccc_w2v
-from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.data.trn import read_trn
-from ccc_w2v.score.alignment import align_all, confusions
-from ccc_w2v.score.bootstrap import bootstrap_interval, read_groups, wilson_interval
+from ccc_w2v.score.alignment import Confusions, align_all, confusions
+from ccc_w2v.score.bootstrap import read_groups
+from ccc_w2v.score.error_rate import ERROR_KINDS, LEVEL, RESAMPLES, ErrorRate, error_rate, heading, row_text
 from ccc_w2v.score.normalize import normalize
+from ccc_w2v.score.options import ScoringOptions
 from ccc_w2v.score.speakers import Units, units
 from ccc_w2v.score.wer import Score, length_class, score, score_groups
 
-LEVEL = 0.95
 MOSTLY = 0.5  # of the errors
-RESAMPLES = 10_000
-WILSON = "Wilson"
-ERROR_KINDS = ("substitutions", "deletions", "insertions")
 BREAKDOWNS = {
     "by_speaker": "speaker",
     "by_condition": "condition",
@@ -31,68 +29,133 @@ BREAKDOWNS = {
 }
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """How numbers were made: what was resampled how often and from which seed, the text rules, the programs."""
+
+    resampled: str  # "speakers"
+    groups: int
+    seed: int
+    rules: str
+    version: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as it stands in a JSON report."""
+        drawn = {"of": self.resampled, "count": self.groups}
+        return {
+            "bootstrap": {**drawn, "level": LEVEL, "resamples": RESAMPLES, "seed": self.seed},
+            "normalization": self.rules,
+            "version": self.version,
+        }
+
+    def lines(self) -> list[str]:
+        """Lay it out for people."""
+        return [
+            f"interval: {RESAMPLES} bootstrap resamples of {self.groups} {self.resampled}, seed {self.seed}",
+            f"normalisation: {self.rules}; scored by {self.version}",
+        ]
+
+
+def provenance(options: ScoringOptions, resampled: Units) -> Provenance:
+    """Say how numbers are made with these options."""
+    version = f"ccc-w2v {ccc_w2v.__version__}, rapidfuzz {rapidfuzz.__version__}"
+    return Provenance(resampled.of, resampled.count, options.seed, options.rules, version)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One speaker, condition or class: its number of utterances, sentence error rate (1.0 is 100 %) and WER."""
+
+    utterances: int
+    ser: float
+    wer: ErrorRate
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as it stands in a JSON report."""
+        return {"utterances": self.utterances, "ser": self.ser, **self.wer.as_dict()}
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """All numbers on one decoding: error rates of words, characters and sentences, and what they are made of.
+
+    ``breakdowns`` go from a key of BREAKDOWNS to its parts by name. ``hint`` says so where case or punctuation explain
+    most of the errors.
+    """
+
+    utterances: int
+    wer: ErrorRate
+    cer: ErrorRate
+    ser: float
+    breakdowns: dict[str, dict[str, Part]]
+    confusions: Confusions
+    hint: str | None
+    provenance: Provenance
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as it stands in a JSON report."""
+        parts = {
+            key: {name: part.as_dict() for name, part in breakdown.items()}
+            for key, breakdown in self.breakdowns.items()
+        }
+        return {
+            "utterances": self.utterances,
+            "wer": self.wer.as_dict(),
+            "cer": self.cer.as_dict(),
+            "ser": self.ser,
+            **parts,
+            "confusions": dataclasses.asdict(self.confusions),
+            **({"hint": self.hint} if self.hint else {}),
+            **self.provenance.as_dict(),
+        }
+
+
 def read_texts(path: str | Path, rules: str) -> dict[str, str]:
     """Read a .trn file under the named text rules; raises InputError as read_trn and normalize do."""
     return {utterance: normalize(text, rules) for utterance, text in read_trn(path).items()}
 
 
-def measure(
-    reference_path: str | Path,
-    hypothesis_path: str | Path,
-    *,
-    rules: str = "none",
-    seed: int = 0,
-    speakers: str | Path | None = None,
-    conditions: str | Path | None = None,
-) -> dict[str, Any]:
-    """Return every number of the report on two .trn files; see measure_texts. Raises InputError as read_trn does."""
-    references, hypotheses = (read_texts(path, rules) for path in (reference_path, hypothesis_path))
-    return measure_texts(references, hypotheses, rules=rules, seed=seed, speakers=speakers, conditions=conditions)
+def measure(reference_path: str | Path, hypothesis_path: str | Path, options: ScoringOptions) -> Scorecard:
+    """Score two .trn files; see measure_texts. Raises InputError as read_trn does."""
+    references, hypotheses = (read_texts(path, options.rules) for path in (reference_path, hypothesis_path))
+    return measure_texts(references, hypotheses, options)
 
 
 def measure_texts(
     references: Mapping[str, str],
     hypotheses: Mapping[str, str],
-    *,
-    rules: str,
-    seed: int = 0,
-    speakers: str | Path | None = None,
-    conditions: str | Path | None = None,
+    options: ScoringOptions,
     snr_classes: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """Return every number of the report on texts to which ``rules`` are applied already.
+) -> Scorecard:
+    """Score texts to which the options' rules are applied already; ``snr_classes`` go from utterance id to a name.
 
-    ``speakers`` says who speaks (see speakers.units), ``conditions`` is a file of utterance-id condition, and
-    ``snr_classes`` go from utterance id to a name. Intervals are over speakers or conversation sides where they are
-    known, else over utterances. Raises InputError as score, units and read_groups do.
+    Intervals are over speakers or conversation sides where they are known, else over utterances. Raises InputError as
+    score, units and read_groups do.
     """
     words, characters = (score(references, hypotheses, unit) for unit in ("word", "char"))
     ids = list(references)
-    resampled = units(speakers, ids)
+    resampled = units(options.speakers, ids)
     split: dict[str, Sequence[str] | None] = {
-        "by_speaker": resampled.names if speakers else None,
-        "by_condition": read_groups(conditions, ids, "condition") if conditions else None,
+        "by_speaker": resampled.names if options.speakers else None,
+        "by_condition": read_groups(options.conditions, ids, "condition") if options.conditions else None,
         "by_length": [length_class(counts.words) for counts in words.utterances.values()],
         "by_snr": [snr_classes[utterance] for utterance in ids] if snr_classes else None,
     }
-    pairs = confusions(align_all(references, hypotheses).values())
-    hint = spelling_hint(references, hypotheses, words.total.errors)
-    return {
-        "utterances": len(ids),
-        "wer": rate(words, resampled.names, seed),
-        "cer": rate(characters, resampled.names, seed),
-        "ser": words.sentence_error_rate,
-        **{
-            name: _breakdown(
-                words, dict(zip(ids, names, strict=True)), dict(zip(ids, resampled.names, strict=True)), seed
-            )
-            for name, names in split.items()
+    resampled_with = dict(zip(ids, resampled.names, strict=True))
+    return Scorecard(
+        utterances=len(ids),
+        wer=error_rate(words, resampled.names, options.seed),
+        cer=error_rate(characters, resampled.names, options.seed),
+        ser=words.sentence_error_rate,
+        breakdowns={
+            key: _breakdown(words, dict(zip(ids, names, strict=True)), resampled_with, options.seed)
+            for key, names in split.items()
             if names is not None
         },
-        "confusions": dataclasses.asdict(pairs),
-        **({"hint": hint} if hint else {}),
-        **provenance(rules, seed, resampled),
-    }
+        confusions=confusions(align_all(references, hypotheses).values()),
+        hint=spelling_hint(references, hypotheses, words.total.errors),
+        provenance=provenance(options, resampled),
+    )
 
 
 def spelling_hint(references: Mapping[str, str], hypotheses: Mapping[str, str], errors: int) -> str | None:
@@ -113,50 +176,16 @@ def spelling_hint(references: Mapping[str, str], hypotheses: Mapping[str, str], 
     return None
 
 
-def provenance(rules: str, seed: int, resampled: Units) -> dict[str, Any]:
-    """Say how the numbers were made, in the words that every report ends with."""
-    drawn = {"of": resampled.of, "count": resampled.count}
-    return {
-        "bootstrap": {**drawn, "level": LEVEL, "resamples": RESAMPLES, "seed": seed},
-        "normalization": rules,
-        "version": f"ccc-w2v {ccc_w2v.__version__}, rapidfuzz {rapidfuzz.__version__}",
-    }
-
-
-def provenance_lines(report: Mapping[str, Any]) -> list[str]:
-    """Lay provenance() out for people."""
-    return [
-        "interval: {resamples} bootstrap resamples of {count} {of}, seed {seed}".format(**report["bootstrap"]),
-        f"normalisation: {report['normalization']}; scored by {report['version']}",
-    ]
-
-
-def rate(scored: Score, groups: Sequence[str], seed: int) -> dict[str, Any]:
-    """Return a Score's error rate with counts and interval; ``units`` is its number of words or characters.
-
-    Where all groups err alike, mostly not at all, the bootstrap's interval has no width: Wilson's stands there, and
-    "interval_rule" says so.
-    """
-    errors, units = zip(*((counts.errors, counts.words) for counts in scored.utterances.values()), strict=True)
-    generator = generator_for(seed, f"bootstrap {scored.unit}")
-    interval = bootstrap_interval(errors, units, groups, generator=generator, resamples=RESAMPLES, level=LEVEL)
-    counts = {key: getattr(scored.total, key) for key in ERROR_KINDS}
-    row = {"units": scored.total.words, **counts, "rate": scored.error_rate, "interval": interval}
-    if interval and interval[0] == interval[1]:
-        row |= {"interval": wilson_interval(scored.total.errors, scored.total.words, LEVEL), "interval_rule": WILSON}
-    return row
-
-
 def _breakdown(
-    scored: Score, part_of: Mapping[str, str], resampled: Mapping[str, str], seed: int
-) -> dict[str, dict[str, Any]]:
-    """Return for each part its utterances, sentence error rate and rate, resampled in the groups of the whole."""
+    scored: Score, part_of: Mapping[str, str], resampled_with: Mapping[str, str], seed: int
+) -> dict[str, Part]:
+    """Return each part in the order of its name, resampled in the groups of the whole."""
     return {
-        name: {
-            "utterances": len(part.utterances),
-            "ser": part.sentence_error_rate,
-            **rate(part, [resampled[utterance] for utterance in part.utterances], seed),
-        }
+        name: Part(
+            len(part.utterances),
+            part.sentence_error_rate,
+            error_rate(part, [resampled_with[utterance] for utterance in part.utterances], seed),
+        )
         for name, part in sorted(score_groups(scored, part_of).items(), key=lambda item: natural_order(item[0]))
     }
 
@@ -167,44 +196,19 @@ def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
 
 
-def interval_text(interval: Sequence[float] | None) -> str:
-    """Lay an interval of rates out for people."""
-    return " to ".join(f"{bound:.2%}" for bound in interval or ()) or "none: too little data"
-
-
-def heading(width: int = 24) -> str:
-    """Name the columns of row_text()."""
-    columns = "".join(f"{title:>8}" for title in ("N", "S", "D", "I"))
-    return f"{'':<{width}}{columns}{'rate':>10}   {LEVEL:.0%} interval"
-
-
-def table(report: Mapping[str, Any]) -> str:
-    """Lay a report of measure() out for people."""
-    lines = [heading()]
-    lines += [row_text("words (WER)", report["wer"]), row_text("characters (CER)", report["cer"])]
-    lines.append(f"sentences with errors (SER) {report['ser']:.2%} of {report['utterances']} utterances")
-    for key, title in BREAKDOWNS.items():
-        if key in report:
-            lines += ["", f"WER by {title}"]
-            lines += [
-                f"{row_text(name, row)}   {row['utterances']} utt, SER {row['ser']:.2%}"
-                for name, row in report[key].items()
-            ]
+def table(card: Scorecard) -> str:
+    """Lay a scorecard out for people."""
+    lines = [heading(), row_text("words (WER)", card.wer), row_text("characters (CER)", card.cer)]
+    lines.append(f"sentences with errors (SER) {card.ser:.2%} of {card.utterances} utterances")
+    for key, parts in card.breakdowns.items():
+        lines += ["", f"WER by {BREAKDOWNS[key]}"]
+        lines += [
+            f"{row_text(name, part.wer)}   {part.utterances} utt, SER {part.ser:.2%}" for name, part in parts.items()
+        ]
     for kind in ERROR_KINDS:
-        if pairs := report["confusions"][kind]:
+        if pairs := getattr(card.confusions, kind):
             shown = ", ".join(f"{' -> '.join(words)} ({count})" for *words, count in pairs)
             lines += ["", f"most frequent {kind}: {shown}"]
-    if "hint" in report:
-        lines += ["", f"hint: {report['hint']}"]
-    return "\n".join([*lines, "", *provenance_lines(report)])
-
-
-def row_text(name: str, row: Mapping[str, Any], width: int = 24) -> str:
-    """Lay one row of rate() out under heading()."""
-    counts = "".join(f"{row[column]:>8}" for column in ("units", *ERROR_KINDS))
-    return f"{name:<{width}}{counts}{row['rate']:>10.2%}   {interval_text(row['interval'])}{rule_text(row)}"
-
-
-def rule_text(row: Mapping[str, Any]) -> str:
-    """Name the rule of an interval that is not the bootstrap's."""
-    return f" ({row['interval_rule']}: all err alike)" if "interval_rule" in row else ""
+    if card.hint:
+        lines += ["", f"hint: {card.hint}"]
+    return "\n".join([*lines, "", *card.provenance.lines()])

@@ -17,6 +17,7 @@ from ccc_w2v.data.audio import audio_rate
 from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Manifest, read_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.text_files import text_lines
 
 # Headers that are read at the start of a fine-tuning, spread over the manifest: a second on a local disk.
 HEADERS = 2000
@@ -167,8 +168,7 @@ def check_label_count(manifest: Manifest, labels: str) -> None:
     path = Path(manifest.source).with_suffix(f".{labels}")
     if not path.is_file():
         raise InputError(f"{path}: no such transcripts; write one line for each of {manifest.source}'s utterances")
-    with open(path, encoding="utf-8") as lines:
-        count = sum(1 for _ in lines)
+    count = sum(1 for _ in text_lines(path, "label file", "a line for each utterance"))
     if count != len(manifest):
         raise InputError(
             f"{path}: {count} lines, but {manifest.source} has {len(manifest)} utterances; write the labels again"

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import yaml
-
 import ccc_w2v
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import sha256
 from ccc_w2v.run_folder import Output, claim, keep_record
 from ccc_w2v.shared_files import shared_folder
+from ccc_w2v.text_files import read_yaml
 
 # What the command was told; the training itself keeps run.json (training/run_record.py).
 RECORD = "command.json"
@@ -63,7 +62,7 @@ def spread(recipe: Path, gpus: int) -> list[str]:
     A recipe that leaves its number of GPUs to hydra's groups is not changed but for the CPU.
     """
     without_gpu = ["common.fp16=false", "common.bf16=false"] if gpus == 0 else []
-    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    content = read_yaml(recipe, "recipe", "settings for fairseq-hydra-train")
     if "defaults" in content:
         return without_gpu
     training, optimization = content.get("distributed_training", {}), content.get("optimization", {})
@@ -98,7 +97,7 @@ def _setting(run: Run, section: str, name: str) -> str | None:
     for word in reversed(run.overrides):
         if word.startswith(f"{section}.{name}="):
             return word.partition("=")[2]
-    content = yaml.safe_load(find_recipe(run.kind, run.recipe).read_text(encoding="utf-8"))
+    content = read_yaml(find_recipe(run.kind, run.recipe), "recipe", "settings for fairseq-hydra-train")
     return None if "defaults" in content else content.get(section, {}).get(name)
 
 

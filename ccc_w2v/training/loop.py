@@ -14,13 +14,14 @@ from ccc_w2v.training.resume import (
     stop_when_told,
 )
 from ccc_w2v.training.run_record import describe_runs
+from ccc_w2v.training.teacher import schedule_teacher
 
 
 def extend_training_loop() -> None:
     """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, check labels, describe each start.
 
-    A batch that a GPU's memory cannot hold ends the run; processes leave their group at the end. Harmless when
-    repeated.
+    A batch that a GPU's memory cannot hold ends the run; a teacher's momentum follows its schedule; processes leave
+    their group at the end. Harmless when repeated.
     """
     keep_checkpoints_whole()
     keep_place_in_epoch()
@@ -31,4 +32,5 @@ def extend_training_loop() -> None:
     end_out_of_memory()
     leave_process_group()
     check_finetuning_labels()
+    schedule_teacher()
     describe_runs()

@@ -35,14 +35,14 @@ spent() {  # stage: add the seconds since the last stage to seconds.tsv, which t
 
 if wanted 1; then
     echo "1. prepare the prompts corpus"
-    run ccc-w2v prepare prompts --out "$data" ${source:+--source "$source"}
+    run ccc-w2v prepare prompts --out "$data" ${source:+--from "$source"}
     # Every fourth labelled prompt, about five minutes: few labels are where pre-training matters.
     if [ -z "$dry_run" ]; then
         awk 'NR == 1 || NR % 4 == 2' "$data/train.tsv" >"$data/train_few.tsv"
         for labels in ltr wrd; do awk 'NR % 4 == 1' "$data/train.$labels" >"$data/train_few.$labels"; done
     fi
     # They are learnt by heart in a minute; copies at other speeds make that harder.
-    run_once "$data/.speed" ccc-w2v speed --manifest "$data/train_few.tsv" \
+    run_once "$data/.speed" ccc-w2v speed "$data/train_few.tsv" \
         --factors 0.9,1,1.1 --out "$data/train_speed.tsv"
     spent prepare
 fi
@@ -106,5 +106,5 @@ if wanted 7; then
 fi
 if wanted 8; then
     negatives=$(sed -n "s/^  num_negatives: //p" "$config/pretrain.yaml")
-    run ccc-w2v summarize --run "$run" --negatives "$negatives"
+    run ccc-w2v summarize "$run" --negatives "$negatives"
 fi

@@ -102,7 +102,7 @@ if wanted 1; then
             --out "$data" --splits dev,train_nodup,train_100k_nodup,train_30h
     fi
     if [ -n "$speed_perturbation" ]; then
-        run_once "$data/.${labelled}_speeds" ccc-w2v speed --manifest "$data/$labelled.tsv" \
+        run_once "$data/.${labelled}_speeds" ccc-w2v speed "$data/$labelled.tsv" \
             --factors 0.95,1,1.05 --out "$data/${labelled}_speeds.tsv"
     fi
     if [[ -z $no_adaptation && -z $noise ]]; then
@@ -148,5 +148,5 @@ if wanted 7; then
     [ "$labels" = letters ] || pieces=(--sentencepiece "$data/$labels.model")
     run_from "$finetuned/.huggingface" "$best" ccc-w2v export --to huggingface --overwrite --checkpoint "$best" \
         --out "$finetuned/huggingface" --manifest "$data/eval2000.tsv" --wer "${scores[@]}" "${pieces[@]}" \
-        --data "Switchboard-1 Release 2 (LDC97S62)" --recipe "recipes/switchboard $finetuning"
+        --training-data "Switchboard-1 Release 2 (LDC97S62)" --recipe "recipes/switchboard $finetuning"
 fi

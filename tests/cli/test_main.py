@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +18,7 @@ from ccc_w2v.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
 # Modules of ccc_w2v/cli that several subcommands share.
-SHARED = {"__init__", "main", "training_options"}
+SHARED = {"__init__", "main", "options", "training_options"}
 
 
 def test_page_names_every_subcommand_and_the_road(capsys):
@@ -100,3 +103,55 @@ def test_python_m_is_the_same_command_and_alone_names_the_plugin():
     assert Path(alone.stdout.strip()) == ROOT / "ccc_w2v"
     page = subprocess.run([sys.executable, "-m", "ccc_w2v", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert page.stdout.startswith("ccc-w2v: from audio")
+
+
+OLD_SPELLINGS = {"--workers", "--source", "--server", "--upstream", "--run"}
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_options_of_all_commands_are_of_one_idiom(words, capsys):
+    with contextlib.suppress(SystemExit):
+        main([*words.split(), "--help"])
+    shown = set(re.findall(r"(?<=[ \[])--[a-z][a-z0-9-]*", capsys.readouterr().out))
+    assert shown & OLD_SPELLINGS == set()
+    if words == "export":
+        assert "--data" not in shown  # a folder of manifests everywhere else
+
+
+def test_an_old_spelling_still_works(tmp_path, capsys):
+    for option in ("--manifest", None):
+        mistake = main(["speed", *([option] if option else []), str(tmp_path / "no.tsv"), "--out", str(tmp_path / "o")])
+        assert (mistake, "no.tsv: no such manifest" in capsys.readouterr().err) == (2, True)
+    with pytest.raises(SystemExit) as stopped:
+        main(["speed", "--out", str(tmp_path / "o")])
+    assert stopped.value.code == 2
+    assert "required: MANIFEST" in capsys.readouterr().err
+    assert (
+        main(["check", str(tmp_path / "no.tsv"), "--workers", "2"])
+        == main(["check", str(tmp_path / "no.tsv"), "--jobs", "2"])
+        == 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (["de"], {"decode"}),
+        (["prepare", "li"], {"librispeech"}),
+        (["speed", "--fa"], {"--factors"}),
+        (["prepare", "musan", "--fr"], {"--from"}),
+        (["decode", "da"], set()),
+    ],
+)
+def test_bash_completes_commands_and_options(line, expected, capsys, tmp_path):
+    assert main(["completion"]) == 0
+    script = tmp_path / "completion.sh"
+    script.write_text(capsys.readouterr().out)
+    call = tmp_path / "ccc-w2v"
+    call.write_text(f'#!/bin/sh\nexec {sys.executable} -m ccc_w2v "$@"\n')
+    call.chmod(0o755)
+    words = " ".join(["ccc-w2v", *line])
+    code = f'. {script}; COMP_WORDS=({words}); COMP_CWORD={len(line)}; _ccc_w2v; echo "${{COMPREPLY[*]}}"'
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == expected

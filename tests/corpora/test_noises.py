@@ -156,7 +156,7 @@ def test_a_wrong_byte_is_found_and_nothing_is_kept(archives, pinned, tmp_path, n
 
 
 def test_a_server_that_is_not_there_is_one_sentence(pinned, tmp_path):
-    with pytest.raises(InputError, match=r"cannot be fetched .* pass its folder as --source"):
+    with pytest.raises(InputError, match=r"cannot be fetched .* pass its folder as --from"):
         musan.prepare(tmp_path, url="http://127.0.0.1:9/musan.tar.gz")
 
 

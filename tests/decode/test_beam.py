@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import itertools
 import json
@@ -239,14 +240,18 @@ def test_refuses_what_it_cannot_search_with(arpa: dict[str, str], tmp_path: Path
 
 
 def test_settings_need_a_beam() -> None:
-    options = dict.fromkeys(("beam", "nbest", "lm", "lexicon", "lm_weight", "word_score"))
-    assert settings_from(options) is None
-    assert settings_from({**options, "beam": 7, "lm_weight": 0.5}) == BeamSettings(7, lm_weight=0.5)
+    unset = dict.fromkeys(("beam", "nbest", "lm", "lexicon", "lm_weight", "word_score"))
+
+    def settings(**options: object) -> BeamSettings | None:
+        return settings_from(argparse.Namespace(**{**unset, **options}))
+
+    assert settings() is None
+    assert settings(beam=7, lm_weight=0.5) == BeamSettings(7, lm_weight=0.5)
     with pytest.raises(InputError, match="--lm, --lm-weight: only beam search uses this; give --beam too"):
-        settings_from({**options, "lm": "x", "lm_weight": 1.0})
+        settings(lm="x", lm_weight=1.0)
     for name, what in FILES.items():
         with pytest.raises(InputError, match=f"gone: no such {what}"):
-            settings_from({**options, "beam": 7, name: "gone"})
+            settings(beam=7, **{name: "gone"})
 
 
 def test_without_the_decoder_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

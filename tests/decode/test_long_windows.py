@@ -24,7 +24,7 @@ from ccc_w2v.decode.hypothesis import Hypothesis, Word
 from ccc_w2v.decode.long_segments import MOST, joined, pieces_of
 from ccc_w2v.decode.long_windows import Windows, emit_long, spans, windows_of
 from ccc_w2v.decode.network import emit
-from ccc_w2v.decode.transcribe import transcribe
+from ccc_w2v.decode.transcribe import DecodingOptions, transcribe
 from ccc_w2v.errors import InputError
 from tests.fake_corpora import write_corpus
 from tests.run_tool import run_tool, run_with
@@ -265,7 +265,7 @@ def test_a_long_recording_is_searched_in_pieces(long_set: Path, tmp_path: Path, 
         sizes.append(len(log_probs_TV))
         return greedy_search(model)(log_probs_TV)
 
-    transcribe(model, manifest, tmp_path / "j", {}, search=search, windows=WINDOWS)
+    transcribe(model, manifest, tmp_path / "j", {}, DecodingOptions(search, windows=WINDOWS))
     assert sizes[0] == 29
     assert sum(sizes[1:]) == 312
     assert len(sizes) > 2
@@ -275,9 +275,8 @@ def test_a_long_recording_is_searched_in_pieces(long_set: Path, tmp_path: Path, 
 def test_a_manifest_of_long_recordings_alone(checkpoint: Path, long_set: Path, tmp_path: Path) -> None:
     write_manifest(tmp_path / "one.tsv", read_manifest(long_set).root, [("long0.wav", SAMPLES)])
     model = load_ctc(checkpoint)
-    decoded = transcribe(
-        model, read_manifest(tmp_path / "one.tsv"), tmp_path / "j", {}, windows=windows_of(model, 1.2, 0.4)
-    )
+    options = DecodingOptions(windows=windows_of(model, 1.2, 0.4))
+    decoded = transcribe(model, read_manifest(tmp_path / "one.tsv"), tmp_path / "j", {}, options)
     assert list(decoded.hypotheses) == ["long0"]
     assert decoded.audio_seconds == SAMPLES / 16000
     assert windows_of(model, 60, 8) == Windows(3000, 400)

@@ -45,9 +45,8 @@ def test_processes_change_neither_results_nor_order(
     found, journals = [], []
     for processes in (0, 2):
         journal = tmp_path / f"{processes}.jsonl"
-        decoded = transcribe.transcribe(
-            model, manifest, journal, {}, search=search, search_processes=processes, max_samples=9600
-        )
+        options = transcribe.DecodingOptions(search, processes, max_samples=9600)
+        decoded = transcribe.transcribe(model, manifest, journal, {}, options)
         found.append(decoded.hypotheses)
         journals.append(journal.read_bytes())
     assert found[0] == found[1]
@@ -72,10 +71,8 @@ def test_the_network_goes_on_while_a_search_runs(
         return scored(float(arrived))
 
     monkeypatch.setattr(emissions, "emit_positions", counted)
-    decoded = transcribe.transcribe(
-        load_ctc(checkpoint), read_manifest(test_set), tmp_path / "j", {},
-        search=waits_for_the_second_batch, search_processes=1, max_samples=9600,
-    )  # fmt: skip
+    options = transcribe.DecodingOptions(waits_for_the_second_batch, search_processes=1, max_samples=9600)
+    decoded = transcribe.transcribe(load_ctc(checkpoint), read_manifest(test_set), tmp_path / "j", {}, options)
     assert [best[0].acoustic for best in decoded.hypotheses.values()] == [1.0] * 6
 
 
@@ -104,9 +101,9 @@ def test_results_come_in_order_and_few_wait(ends: list[int], most: int) -> None:
 
 
 def test_cores_by_default_and_none_without_a_beam() -> None:
-    assert search_processes({"search_processes": None}, BeamSettings(5)) == usable_cores() >= 1
-    assert search_processes({"search_processes": 3}, BeamSettings(5)) == 3
-    assert search_processes({"search_processes": 3}, None) == 0
+    assert search_processes(None, BeamSettings(5)) == usable_cores() >= 1
+    assert search_processes(3, BeamSettings(5)) == 3
+    assert search_processes(3, None) == 0
     with pytest.raises(InputError, match="-1 search processes; expected a number of 0 or more"), searching(scored, -1):
         pass
 

@@ -69,21 +69,36 @@ def test_card_tells_recipe_and_configuration_and_what_the_exporting_person_adds(
 
 
 def test_scores_are_tabled_and_what_is_unknown_stays_open():
-    full = {
-        "utterances": 2620,
-        "wer": {"rate": 0.055, "units": 52576, "interval": [0.052, 0.058]},
-        "cer": {"rate": 0.018},
-        "bootstrap": {"level": 0.9},
-        "normalization": "librispeech",
-        "version": "rapidfuzz 3",
-    }
-    scores = [Score("clean", full), Score("other", {"wer": {"rate": 0.124, "interval": None}})]
+    full = Score("clean", 0.055, (0.052, 0.058), 0.9, 2620, 52576, 0.018, "librispeech", "rapidfuzz 3")
+    scores = [full, Score("other", 0.124)]
     card = model_card(to_plain(finetuned_state()), REPORT, "m", Notes(scores=scores))
     assert "| clean | 2,620 | 52,576 | 5.50% | 5.20% to 5.80% (90%) | 1.80% | librispeech | rapidfuzz 3 |" in card
     assert "| other | - | - | 12.40% | - | - | - | - |" in card
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"wer": 0.1}', json.dumps({"wer": {"rate": None}})])
+def test_a_score_file_is_read_whole(tmp_path):
+    (tmp_path / "score.json").write_text(
+        json.dumps(
+            {
+                "utterances": 2620,
+                "wer": {"rate": 0.055, "units": 52576, "interval": [0.052, 0.058]},
+                "cer": {"rate": 0.018},
+                "bootstrap": {"level": 0.9},
+                "normalization": "librispeech",
+                "version": "rapidfuzz 3",
+            }
+        )
+    )
+    name = f"{tmp_path.name}/score.json"
+    assert read_score(tmp_path / "score.json") == Score(
+        name, 0.055, (0.052, 0.058), 0.9, 2620, 52576, 0.018, "librispeech", "rapidfuzz 3"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"wer": 0.1}', '{"wer": {"rate": 0.1, "interval": [0]}}', json.dumps({"wer": {"rate": None}})],
+)
 def test_file_without_a_word_error_rate_is_refused(text, tmp_path):
     (tmp_path / "score.json").write_text(text)
     with pytest.raises(InputError, match=r"score\.json: no word error rate"):

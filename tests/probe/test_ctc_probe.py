@@ -72,11 +72,11 @@ def probe(request):
 
 def test_a_probe_spells_what_a_layer_holds_and_finds_the_layer(probe):
     measured = measure_probe(probe, TEST)
-    assert measured["cer"]["rate"] < 0.1
-    low, high = measured["cer"]["interval"]
-    assert low <= measured["cer"]["rate"] <= high
-    assert measured["bootstrap"]["of"] == "speakers"
-    assert measured["bootstrap"]["count"] == 4
+    assert measured.cer.rate < 0.1
+    low, high = measured.cer.interval or (1, 0)
+    assert low <= measured.cer.rate <= high
+    assert measured.provenance.resampled == "speakers"
+    assert measured.provenance.groups == 4
     weights = describe(probe)["layer_weights"]
     assert max(range(LAYERS), key=weights.__getitem__) == TELLING
     assert sum(weights) == pytest.approx(1, abs=1e-3)
@@ -87,7 +87,7 @@ def test_features_without_the_words_give_no_words():
     noise = replace(
         TRAIN, states=replace(TRAIN.states, values=tuple(torch.randn(v.shape).half() for v in TRAIN.states.values))
     )
-    assert measure_probe(train_probe(noise, DEV, LETTERS, SETTINGS), TEST)["cer"]["rate"] > 0.5
+    assert measure_probe(train_probe(noise, DEV, LETTERS, SETTINGS), TEST).cer.rate > 0.5
 
 
 def test_a_probe_is_the_same_again_and_depends_on_its_seed(probe):
@@ -110,7 +110,7 @@ def test_the_head_is_that_of_the_lowest_error_rate_on_dev(probe):
     looks = {look: min((update + 1) * 10, 150) for update, look in reversed(list(enumerate(probe.looks)))}
     best = min(probe.looks, key=lambda look: look.cer)
     assert probe.best_update == looks[best]
-    assert measure_probe(probe, DEV)["cer"]["rate"] == best.cer
+    assert measure_probe(probe, DEV).cer.rate == best.cer
 
 
 def test_an_utterance_does_not_depend_on_its_batch(probe):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fairseq import criterions, tasks
+from fairseq import tasks
 
 from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.comparison.chain import claim_chain, finetuning_overrides, pretraining_overrides
@@ -22,7 +22,7 @@ from ccc_w2v.comparison.initial import write_initial
 from ccc_w2v.comparison.settings import Settings, choose_arms, key_overrides, load_arms, load_scale
 from ccc_w2v.corpora.small import prepare as small
 from ccc_w2v.errors import InputError
-from ccc_w2v.planning.recipe import build_model, compose_config
+from ccc_w2v.planning.recipe import compose_config
 from tests.corpora.small.fake_small import pinned_lists, write_repositories
 from tests.run_tool import one_line_error, run_with
 
@@ -51,8 +51,9 @@ def composed(arm, scale="small"):
 )
 def test_every_arm_builds_at_every_scale(arm, scale):
     config = composed(arm, scale)
-    assert sum(parameter.numel() for parameter in build_model(config).parameters()) > 1000
-    criterions.build_criterion(config.criterion, tasks.setup_task(config.task))
+    task = tasks.setup_task(config.task)
+    assert sum(parameter.numel() for parameter in task.build_model(config.model).parameters()) > 1000
+    task.build_criterion(config.criterion)
 
 
 def test_arms_differ_in_what_is_named_alone():

@@ -20,9 +20,11 @@ from ccc_w2v.data.packing import pack
 from ccc_w2v.data.trn import utterance_ids, write_trn
 from ccc_w2v.errors import InputError
 from ccc_w2v.report.build import Limits, build_report, render
+from ccc_w2v.score.options import ScoringOptions
 from tests.fake_corpora import RATE, speech_like
 from tests.run_tool import as_arguments, run_with
 
+SCORING = ScoringOptions()
 HOSTILE = "<script>document.title='hacked'</script>"
 IMAGE = "<img/src=x/onerror=document.title='hacked'>"
 REFERENCES = {"a-1": "THE CAT SAT", "a-2": f"ON {HOSTILE}", "a-3": "MATS", "b-1": "A HAT IS NOT A CAT AT ALL"}
@@ -63,9 +65,9 @@ def page(folder: Path) -> str:
 
 
 def test_worst_utterances_come_first(folder: Path) -> None:
-    report = build_report(systems(folder), manifest_path=folder / "test.tsv")
+    report = build_report(systems(folder), SCORING, manifest_path=folder / "test.tsv")
     # b-1: 5 errors of the first system and 8 of the second; a-3 has none and is not shown.
-    assert [(each["id"], each["errors"], each["words"]) for each in report["utterances"]] == [
+    assert [(row["id"], row["errors"], row["words"]) for row in report["utterances"]] == [
         ("b-1", 4 + 8, 8),
         ("a-1", 2, 3),
         ("a-2", 1, 2),
@@ -90,8 +92,10 @@ def test_players_hold_the_recordings_without_loss(folder: Path, tmp_path: Path) 
     ids = dict(zip(REFERENCES, utterance_ids(slices), strict=True))
     for name, texts in (("ref", REFERENCES), ("hyp", FIRST)):
         write_trn(tmp_path / f"{name}.trn", {ids[key]: text for key, text in texts.items()})
-    of_slices = build_report([tmp_path / "hyp.trn"], reference_path=tmp_path / "ref.trn", manifest_path=slices.source)
-    of_files = build_report([folder / "first<b>"], manifest_path=folder / "test.tsv")
+    of_slices = build_report(
+        [tmp_path / "hyp.trn"], SCORING, reference_path=tmp_path / "ref.trn", manifest_path=slices.source
+    )
+    of_files = build_report([folder / "first<b>"], SCORING, manifest_path=folder / "test.tsv")
     for index, utterance in enumerate(REFERENCES):
         if utterance == "a-3":
             continue
@@ -105,7 +109,7 @@ def test_players_hold_the_recordings_without_loss(folder: Path, tmp_path: Path) 
 
 
 def test_the_limit_of_audio_is_kept_and_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = build_report(systems(folder), manifest_path=folder / "test.tsv")["audio"]
+    whole = build_report(systems(folder), SCORING, manifest_path=folder / "test.tsv")["audio"]
     limit = len(whole["b-1"]) + len(whole["a-1"])
     options = {"manifest": folder / "test.tsv", "out": folder / "short.html", "max_audio_mb": limit / 1e6}
     assert run_with("report", *systems(folder), *as_arguments(**options)) == 0
@@ -113,12 +117,12 @@ def test_the_limit_of_audio_is_kept_and_said(folder: Path, capsys: pytest.Captur
     assert page.count("<audio") == 2
     assert "1 of 3 recordings, because together they take more than" in page
     assert "audio of 1 of them left out" in capsys.readouterr().out
-    none = build_report(systems(folder), manifest_path=folder / "test.tsv", limits=Limits(1, 0))
+    none = build_report(systems(folder), SCORING, manifest_path=folder / "test.tsv", limits=Limits(1, 0))
     assert (len(none["utterances"]), none["audio"], none["audio_left_out"]) == (1, {}, 1)
 
 
 def test_without_audio_or_errors_a_page_still_says_so(folder: Path) -> None:
-    page = render(build_report([folder / "second" / "ref.trn"], reference_path=folder / "second" / "ref.trn"))
+    page = render(build_report([folder / "second" / "ref.trn"], SCORING, reference_path=folder / "second" / "ref.trn"))
     assert "No utterance holds an error" in page
     assert "no manifest was given" in page
     assert "<audio" not in page
@@ -225,4 +229,4 @@ def test_refusals_are_one_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "decoding.json").write_text("{")
     shutil.copy(second / "ref.trn", tmp_path / "hyp.trn")
     with pytest.raises(InputError, match=r"decoding\.json: not what ccc-w2v decode writes"):
-        build_report([tmp_path / "hyp.trn"], reference_path=second / "ref.trn")
+        build_report([tmp_path / "hyp.trn"], SCORING, reference_path=second / "ref.trn")

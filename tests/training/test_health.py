@@ -176,7 +176,7 @@ def test_a_single_odd_row_is_no_verdict():
     ("text", "message"),
     [
         ("", "expected a list 'rules'"),
-        ("rules: [1", "not a readable YAML"),
+        ("rules: [1", "not valid YAML"),
         ("rules: [{name: a}]", "rule 1 is not as in"),
         ("rules: [{name: a, status: bad, when: {x: {below: 1}}, cause: c, remedy: r, source: s}]", "needs the status"),
         ("rules: [{name: a, status: watch, when: {x: {under: 1}}, cause: c, remedy: r, source: s}]", "under"),

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ccc_w2v.data.audio import audio_samples, read_audio
 from ccc_w2v.errors import InputError
+from ccc_w2v.text_files import text_lines
 
 SAMPLE_RATE = 16_000
 _PLACE = re.compile(r"/(\d+)/(\d+)/(\1-\2-\d+)\.flac$")
@@ -91,10 +92,7 @@ def transcripts_of(chapter: str) -> dict[str, str]:
     path = Path(chapter, f"{speaker}-{number}.trans.txt")
     if not path.is_file():
         return {}
-    try:
-        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason}); extract the archive again") from error
+    rows = [line.split() for line in text_lines(path, "transcript file", "lines of an utterance and its words")]
     return {row[0]: " ".join(row[1:]) for row in rows if row}
 
 

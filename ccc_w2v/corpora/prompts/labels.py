@@ -7,11 +7,11 @@ prompt then stays out of the labelled set.
 
 from __future__ import annotations
 
-import gzip
 import re
 from pathlib import Path
 
 from ccc_w2v.errors import InputError
+from ccc_w2v.text_files import text_lines
 
 # Typing errors of the source, and words that the source writes in two ways.
 CORRECTIONS = {
@@ -70,21 +70,15 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
 
     Raises InputError for a file that is not UTF-8 text and for the first line without a colon.
     """
-    path = Path(path)
-    opener = gzip.open if path.suffix == ".gz" else open
     transcripts = {}
-    try:
-        with opener(path, "rt", encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                line = line.strip()
-                if not line or line.startswith(";"):
-                    continue
-                name, colon, text = line.partition(":")
-                if not colon:
-                    raise InputError(f"{path}:{number}: expected 'prompt name: text', found {line[:40]!r}")
-                transcripts[name.strip()] = text.strip()
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise InputError(f"{path}: not a UTF-8 transcript file ({error}); fetch the package again") from error
+    for number, line in enumerate(text_lines(path, "transcript file", "lines 'prompt name: text'"), start=1):
+        line = line.strip()
+        if not line or line.startswith(";"):
+            continue
+        name, colon, text = line.partition(":")
+        if not colon:
+            raise InputError(f"{path}:{number}: expected 'prompt name: text', found {line[:40]!r}")
+        transcripts[name.strip()] = text.strip()
     return transcripts
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ccc_w2v.corpora.download import TIMEOUT_SECONDS, Checksum, DownloadError, fetch, unpack
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import appearing
 
 RELEASE = "1.6.1"
 UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases/"
@@ -57,8 +58,8 @@ def find_recordings(
             return locate(folder, language, origin)
     raise InputError(
         f"no source of the voice prompts can be reached ({'; '.join(reasons)}): install the Debian packages "
-        f"{' and '.join(_packages(language))} and pass --source /usr/share/asterisk, or unpack {_release(language)} "
-        f"from {UPSTREAM} and pass its folder as --source"
+        f"{' and '.join(_packages(language))} and pass --from /usr/share/asterisk, or unpack {_release(language)} "
+        f"from {UPSTREAM} and pass its folder as --from"
     )
 
 
@@ -68,7 +69,7 @@ def locate(folder: Path, language: str, origin: str) -> Recordings:
     Raises InputError when the folder, the recordings or the transcripts are not there.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; --source takes the folder where the voice prompts were unpacked")
+        raise InputError(f"{folder}: no such folder; --from takes the folder where the voice prompts were unpacked")
     sounds = _sounds_folder(folder.resolve(), language)
     if sounds is None:
         raise InputError(
@@ -145,15 +146,14 @@ def _fetch_packages(language: str, downloads: Path, _upstream: str) -> tuple[Pat
         if not (shutil.which("apt-get") and shutil.which("dpkg")):
             raise SourceUnavailableError("the Debian packages need apt-get and dpkg, which are not on this system")
         # The folder stays after a kill: apt-get takes up what it finds there, and verifies every hash itself.
-        partial = folder.with_name(f".{folder.name}.partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        names = _packages(language)
-        print(f"[{language}] fetching the Debian packages {' and '.join(names)}", flush=True)
-        options = ["-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
-        _run(["apt-get", *options, "download", *names], partial)
-        for package in sorted(partial.glob("*.deb")):
-            _run(["dpkg", "-x", package.name, "."], partial)
-        os.replace(partial, folder)
+        with appearing(folder, durable=False, resumable=True) as partial:
+            partial.mkdir(exist_ok=True)
+            names = _packages(language)
+            print(f"[{language}] fetching the Debian packages {' and '.join(names)}", flush=True)
+            options = ["-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
+            _run(["apt-get", *options, "download", *names], partial)
+            for package in sorted(partial.glob("*.deb")):
+                _run(["dpkg", "-x", package.name, "."], partial)
     return folder, "Debian packages " + " and ".join(sorted(package.stem for package in folder.glob("*.deb")))
 
 

@@ -79,7 +79,7 @@ def source_folder(source: Source, folder: Path) -> Path:
             return root / source.folder
     raise InputError(
         f"{folder}: holds no {Path(source.name, source.folder)}; unpack {archive_url(source)} there, "
-        "or leave --source away and it is fetched"
+        "or leave --from away and it is fetched"
     )
 
 
@@ -105,7 +105,7 @@ def fetch_source(source: Source, downloads: Path, server: str = CODELOAD) -> Pat
             archive.unlink()
     except DownloadError as error:
         raise InputError(
-            f"{error}; call again, or put {stem}.zip from GitHub into {downloads}, or pass unpacked folders as --source"
+            f"{error}; call again, or put {stem}.zip from GitHub into {downloads}, or pass unpacked folders as --from"
         ) from error
     return source_folder(source, folder)
 

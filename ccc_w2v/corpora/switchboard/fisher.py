@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ccc_w2v.corpora.switchboard.text import label_words, unknown_characters
-from ccc_w2v.data.stm import text_lines
+from ccc_w2v.data.stm import nist_lines
 from ccc_w2v.errors import InputError
 
 _LINE = re.compile(r"[\d.]+ [\d.]+ [AB]: ?(.*)")
@@ -30,7 +30,7 @@ def fisher_text(folder: str | Path) -> Iterator[str]:
     if not files:
         raise InputError(f"{folder}: holds no data/trans/*/fe_03_*.txt; expected fe_03_p1_tran (LDC2004T19) or part 2")
     for file in tqdm(files, desc=f"text of {Path(folder).name}", unit="call", leave=False):
-        for number, line in text_lines(file, "transcript"):
+        for number, line in nist_lines(file, "transcript"):
             if not line.strip() or line.startswith("#"):
                 continue
             match = _LINE.fullmatch(line.rstrip())

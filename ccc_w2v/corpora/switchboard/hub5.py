@@ -28,7 +28,7 @@ from ccc_w2v.corpora.switchboard.sphere import SIDES, Call
 from ccc_w2v.corpora.switchboard.text import label_words
 from ccc_w2v.data.cuts import Cut, write_cuts
 from ccc_w2v.data.manifest import write_manifest
-from ccc_w2v.data.stm import Definition, Segment, read_stm, text_lines, write_stm
+from ccc_w2v.data.stm import Definition, Segment, nist_lines, read_stm, write_stm
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
 
@@ -234,7 +234,7 @@ def _listed_otherwise(evaluation: Evaluation, segments: Sequence[Segment]) -> li
     if evaluation.segments is None:
         return []
     listed = set()
-    for number, line in text_lines(evaluation.segments, ".pem"):
+    for number, line in nist_lines(evaluation.segments, ".pem"):
         if not line.strip() or line.startswith(";;"):
             continue
         try:

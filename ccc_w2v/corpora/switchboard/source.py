@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from ccc_w2v.corpora.download import LONG_ATTEMPTS, DownloadError, digest_of, fe
 from ccc_w2v.corpora.switchboard.audio import Span, span_name
 from ccc_w2v.corpora.switchboard.sphere import SIDES
 from ccc_w2v.corpora.switchboard.text import read_acronyms, words_of
-from ccc_w2v.data.stm import text_lines
+from ccc_w2v.data.stm import nist_lines
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import appearing
 from ccc_w2v.shared_files import shared_folder
 
 TRANSCRIPTS_URL = "https://www.openslr.org/resources/5/switchboard_word_alignments.tar.gz"
@@ -123,16 +123,15 @@ def fetch_transcripts(downloads: Path, url: str | None = None) -> Path:
     if folder.is_dir():
         return folder
     url = url or TRANSCRIPTS_URL
-    archive, unpacked = downloads / url.rsplit("/", 1)[1], downloads / "unpacked"
+    archive = downloads / url.rsplit("/", 1)[1]
     try:
-        unpack(fetch(url, archive, lambda: None, attempts=LONG_ATTEMPTS), unpacked)
-        if different := transcript_differences(*find_transcripts(unpacked)):
-            raise DownloadError(f"{url}: not what was published ({'; '.join(different)}); it was discarded")
+        with appearing(folder, durable=False) as unpacked:
+            unpack(fetch(url, archive, lambda: None, attempts=LONG_ATTEMPTS), unpacked)
+            if different := transcript_differences(*find_transcripts(unpacked)):
+                raise DownloadError(f"{url}: not what was published ({'; '.join(different)}); it was discarded")
     except (DownloadError, InputError) as error:
         archive.unlink(missing_ok=True)
-        shutil.rmtree(unpacked, ignore_errors=True)
         raise InputError(f"{error}; call again, or pass the unpacked folder as --transcripts") from error
-    os.replace(unpacked, folder)
     return folder
 
 
@@ -149,7 +148,7 @@ def transcript_differences(sides: Collection[object], dictionary: Path) -> list[
 def read_transcripts(sides: Mapping[tuple[str, str], Path], dictionary: Path) -> list[Utterance]:
     """Read all transcripts in Kaldi's order, without what says nothing; a side in capitals alone has no case.
 
-    Raises InputError as text_lines does and for the first malformed line.
+    Raises InputError as nist_lines does and for the first malformed line.
     """
     acronyms = {cased: read_acronyms(dictionary, cased=cased) for cased in (True, False)}
     utterances = []
@@ -172,7 +171,7 @@ def read_transcripts(sides: Mapping[tuple[str, str], Path], dictionary: Path) ->
 def _lines(path: Path, call: str, side: str) -> Iterator[tuple[float, float, str, str]]:
     """Yield start, end, text and "file:line" of each segment of a side."""
     name = re.compile(f"sw{call[3:]}{side}-ms98-a-\\d{{4}}", re.IGNORECASE)
-    for number, line in text_lines(path, "transcript"):
+    for number, line in nist_lines(path, "transcript"):
         where, fields = f"{path}:{number}", line.split(maxsplit=3)
         if not fields:
             continue
@@ -216,7 +215,7 @@ def missing_discs(source: Path, calls: Mapping[str, Path]) -> list[str]:
     tables = [path for path in files_below(source) if path.name.lower() == "swb1_all.dvd.tbl"]
     if tables:
         on_disc: dict[str, list[bool]] = {}
-        for _, line in text_lines(tables[0], "disc table"):
+        for _, line in nist_lines(tables[0], "disc table"):
             if len(fields := line.split()) >= 2 and (match := _CALL_FILE.fullmatch(fields[1])):
                 on_disc.setdefault(fields[0], []).append(f"sw0{match[1]}" in calls)
         return sorted(disc for disc, there in on_disc.items() if not any(there))

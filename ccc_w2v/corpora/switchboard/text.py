@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 from string import ascii_lowercase
 
-from ccc_w2v.data.stm import text_lines
+from ccc_w2v.data.stm import nist_lines
 
 NOISES = frozenset(("[noise]", "[vocalized-noise]", "[laughter]"))
 _DROPPED = frozenset(("[silence]", "<b_aside>", "<e_aside>"))
@@ -79,11 +79,11 @@ def read_acronyms(dictionary: str | Path, *, cased: bool) -> dict[str, str]:
     """Find the words of the transcripts' dictionary that are said letter by letter: IBM -> i._b._m., CDs -> c._d.s.
 
     Without ``cased`` the keys are in lower case, and what is a word too is left out: US, because of us. Raises
-    InputError as text_lines does.
+    InputError as nist_lines does.
     """
     spelled: dict[str, str] = {}
     words: set[str] = set()
-    for _, line in text_lines(dictionary, "dictionary"):
+    for _, line in nist_lines(dictionary, "dictionary"):
         word, _, phones = line.strip().partition(" ")
         if not word or word.startswith("#"):
             continue

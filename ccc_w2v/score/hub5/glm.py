@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccc_w2v.data.stm import text_lines
+from ccc_w2v.data.stm import nist_lines
 from ccc_w2v.errors import InputError
 
 # rfilter1 reads lines of 132 bytes with their end, and takes the rest of a longer one for a rule of its own.
@@ -81,7 +81,7 @@ def read_glm(path: str | Path, kind: str, side: str) -> Glm:
     Raises InputError, with the line, for all that rfilter1 stops at (whereupon NIST's scripts go on without text), and
     for lines that it takes for something else than they say: a slash that starts no context, unbalanced brackets.
     """
-    lines = [(f"{path}:{number}", line.rstrip()) for number, line in text_lines(path, "GLM")]
+    lines = [(f"{path}:{number}", line.rstrip()) for number, line in nist_lines(path, "GLM")]
     applying = list(_applying(lines, kind, side))
     if not applying or applying[0][1].split(maxsplit=1)[:1] != [_COMMENT]:
         raise InputError(

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ccc_w2v.errors import InputError
 from ccc_w2v.shared_files import shared_folder
+from ccc_w2v.text_files import read_yaml
 
 STATUSES = ("ok", "watch", "collapsed")
 BANDS = "health_bands.yaml"
@@ -62,12 +61,7 @@ class Rule:
 def load_rules(path: str | Path | None = None) -> list[Rule]:
     """Read the rules of a YAML file; default: the shipped bands. Raises InputError for a file that holds no rules."""
     path = shared_folder("manifests") / BANDS if path is None else Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file of health bands; without one the shipped bands apply") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
+    content = read_yaml(path, "file of health bands", f"a list 'rules' as in manifests/{BANDS}")
     entries = content.get("rules") if isinstance(content, Mapping) else None
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path}: expected a list 'rules' as in manifests/{BANDS}")

@@ -94,9 +94,9 @@ def test_transcripts_are_read(tmp_path, compressed):
     ("content", "name", "message"),
     [
         (b"hello: Hello\nno colon here\n", "a.txt", "a.txt:2: expected 'prompt name: text', found 'no colon here'"),
-        (b"hello: \xff\n", "a.txt", "a.txt: not a UTF-8 transcript file"),
-        (b"not gzip", "a.txt.gz", "a.txt.gz: not a UTF-8 transcript file"),
-        (gzip.compress(b"hello: Hello\n" * 100, mtime=0)[:-12], "a.txt.gz", "a.txt.gz: not a UTF-8 transcript file"),
+        (b"hello: \xff\n", "a.txt", "a.txt: not UTF-8 text"),
+        (b"not gzip", "a.txt.gz", "a.txt.gz: damaged"),
+        (gzip.compress(b"hello: Hello\n" * 100, mtime=0)[:-12], "a.txt.gz", "a.txt.gz: damaged"),
     ],
 )
 def test_a_broken_transcript_file_is_named(tmp_path, content, name, message):

@@ -145,7 +145,7 @@ def test_nothing_to_be_had_names_the_ways_out_in_one_sentence(tmp_path, monkeypa
     with pytest.raises(InputError) as caught:
         find_recordings("en", tmp_path / "download", upstream=NOWHERE)
     message = str(caught.value)
-    for part in ("cannot be fetched", "need apt-get and dpkg", "asterisk-core-sounds-en-wav and", "--source", ARCHIVE):
+    for part in ("cannot be fetched", "need apt-get and dpkg", "asterisk-core-sounds-en-wav and", "--from", ARCHIVE):
         assert part in message
     assert "\n" not in message
     assert not list((tmp_path / "download").iterdir())

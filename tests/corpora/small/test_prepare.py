@@ -277,7 +277,7 @@ def test_parts_of_librispeech_replace_the_untranscribed_hours(repositories, tmp_
         ({"source": "{repos}", "unlabelled": "train-clean-100"}, "pass the folder that holds them as --librispeech"),
         ({"source": "{repos}", "librispeech": "{tmp}"}, "lacks dev-clean; name a folder"),
         ({"librispeech": "{tmp}", "unlabelled": "train-clean-100"}, "lacks train-clean-100; name a folder"),
-        ({"server": "http://127.0.0.1:9"}, "cannot be fetched .* pass unpacked folders as --source"),
+        ({"server": "http://127.0.0.1:9"}, "cannot be fetched .* pass unpacked folders as --from"),
     ],
 )
 def test_bad_options_are_one_line(repositories, tmp_path, capsys, options, message):

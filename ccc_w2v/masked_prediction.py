@@ -1,0 +1,166 @@
+"""Masked prediction of online clusters: what criterion `capi`, and `ccc` with a weight delta, compute beside the model.
+
+A teacher, the exponential moving average of the model, sees the unmasked original; an online clustering turns its
+frames into soft clusters; the student predicts them at the masked frames of a view. Source: CAPI (arXiv 2502.08769);
+see docs/family.md. Letters: B utterances, T frames, M masked frames of each, E width of the Transformer, K prototypes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+
+from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.errors import InputError
+from ccc_w2v.losses.cluster_head import Balance, ClusterHead, PredictionHead, soft_cross_entropy
+from ccc_w2v.losses.schedule import warmup_then_cosine
+from ccc_w2v.losses.signals import mean_signal
+from ccc_w2v.training.signal_log import SIGNAL
+
+MOMENTUM_SCHEDULES = ("cosine", "constant")
+
+
+@dataclass
+class MaskedPredictionConfig(FairseqDataclass):
+    """Settings of masked prediction; the defaults are CAPI's, but for the number of prototypes."""
+
+    prototypes: int = field(default=256, metadata={"help": "online clusters, >= 2; a dozen frames of a batch for each"})
+    sinkhorn_iterations: int = field(default=3, metadata={"help": "iterations of Sinkhorn-Knopp, >= 1"})
+    target_temperature: float = field(default=0.06, metadata={"help": "temperature of the soft clusters, > 0"})
+    clustering_temperature: float = field(default=0.12, metadata={"help": "temperature of the clustering's loss, > 0"})
+    student_temperature: float = field(default=0.12, metadata={"help": "temperature of the student's softmax, > 0"})
+    clustering_lr: float = field(default=5e-4, metadata={"help": "peak learning rate of the online clustering, > 0"})
+    momentum_schedule: ChoiceEnum(MOMENTUM_SCHEDULES) = field(  # type: ignore[valid-type]
+        default="cosine",
+        metadata={
+            "help": "the teacher's momentum: from 1 to ema.ema_decay in the warm-up, then towards 1 by a cosine; or "
+            "ema.ema_decay throughout"
+        },
+    )
+    schedule_warmup: float = field(
+        default=0.1, metadata={"help": "share of optimization.max_update that warms up clustering_lr and momentum"}
+    )
+    schedule_truncate: float = field(
+        default=0.8, metadata={"help": "share of the half cosine that the schedules reach at their end, 0 to 1"}
+    )
+    teacher_layer: int = field(
+        default=0, metadata={"help": "layer whose frames of the teacher are clustered, from 1; 0: the output"}
+    )
+
+
+class Predicted(NamedTuple):
+    """What the student predicted of the computed views."""
+
+    loss: torch.Tensor  # (), nats, summed over masked frames, the mean over views
+    signals: dict[str, torch.Tensor]  # sums and counts, as they are logged
+
+
+class MaskedPrediction(torch.nn.Module):
+    """The student's head, which the training's optimiser trains, and the online clustering, which trains itself."""
+
+    def __init__(self, cfg: MaskedPredictionConfig, task: Any):
+        super().__init__()
+        check_prediction(cfg, task)
+        self.cfg, self._updates = cfg, task.cfg.max_update
+        how = Balance(cfg.sinkhorn_iterations, cfg.target_temperature, cfg.clustering_temperature)
+        generator = generator_for(task.cfg.seed, "prediction")
+        width = task.encoder_width
+        self.student = PredictionHead(width, cfg.prototypes, generator)
+        self.clustering = ClusterHead(width, cfg.prototypes, how, generator)
+
+    def forward(
+        self, hidden: Mapping[str, torch.Tensor], mask_BT: torch.Tensor, sample: Mapping[str, Any], *, learn: bool
+    ) -> Predicted:
+        """Predict at the masked frames of views, each with hidden vectors (B, M, E).
+
+        The sample's ``teacher`` (B, T, E), with ``teacher_padding`` (B, T) or None, are the teacher's frames. With
+        ``learn`` the online clustering keeps its gradient for step(). A batch that is ``ignored`` has no points.
+        """
+        targets_BTK, signals = self._targets(sample, learn=learn)
+        targets_BMK = targets_BTK[mask_BT].unflatten(0, (len(mask_BT), -1))
+        losses, right, counted = [], [], not sample.get("ignored", False)
+        for hidden_BME in hidden.values():
+            scores_BMK = self.student(hidden_BME)
+            losses.append(soft_cross_entropy(scores_BMK / self.cfg.student_temperature, targets_BMK))
+            right.append(scores_BMK.detach().argmax(dim=-1) == targets_BMK.argmax(dim=-1))
+        if counted:
+            signals["loss_prediction"] = mean_signal(torch.stack(losses)) * torch.tensor(
+                [1 / math.log(2), 1], device=mask_BT.device
+            )
+            signals["accuracy_prediction"] = mean_signal(torch.stack(right))
+        loss = torch.stack([loss_BM.sum() for loss_BM in losses]).mean()
+        return Predicted(loss, {SIGNAL + name: value for name, value in signals.items()})
+
+    def _targets(self, sample: Mapping[str, Any], *, learn: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the soft clusters (B, T, K) of all frames, zeros where there is padding, and signals of them."""
+        teacher_BTE, padding_BT = sample["teacher"], sample.get("teacher_padding")
+        valid_BT = torch.ones(teacher_BTE.shape[:2], dtype=torch.bool, device=teacher_BTE.device)
+        if padding_BT is not None:
+            valid_BT = ~padding_BT
+        if sample.get("ignored", False):
+            valid_BT = torch.zeros_like(valid_BT)
+        clustered = self.clustering.assign(teacher_BTE[valid_BT], learn=learn)
+        targets_PK = clustered.assigned
+        targets_BTK = targets_PK.new_zeros(*valid_BT.shape, targets_PK.size(-1))
+        targets_BTK[valid_BT] = targets_PK
+        if not len(targets_PK):
+            return targets_BTK, {}
+        bits = 1 / math.log(2)
+        return targets_BTK, {
+            "loss_clustering": mean_signal(clustered.loss * bits),
+            "target_entropy": mean_signal(torch.special.entr(targets_PK).sum(dim=-1) * bits),
+            # Below 1: points that the temperature has left without a target.
+            "target_mass": mean_signal(targets_PK.sum(dim=-1)),
+            "prototype_perplexity": mean_signal(torch.special.entr(targets_PK.mean(dim=0)).sum().exp()),
+        }
+
+    def step(self, update: int) -> None:
+        """Make the online clustering's step of an update, with the learning rate of its schedule."""
+        self.clustering.step(self._scheduled(update, base=self.cfg.clustering_lr, final=0.0, start=0.0))
+
+    def momentum(self, update: int, decay: float) -> float:
+        """Return the teacher's momentum after an update (from 0); ``decay`` is ema.ema_decay."""
+        if str(self.cfg.momentum_schedule) == "constant":
+            return decay
+        return self._scheduled(update, base=decay, final=1.0, start=1.0)
+
+    def _scheduled(self, update: int, *, base: float, final: float, start: float) -> float:
+        warmup = round(self.cfg.schedule_warmup * self._updates)
+        return warmup_then_cosine(
+            update,
+            base=base,
+            final=final,
+            total=self._updates,
+            warmup=warmup,
+            start=start,
+            truncate=self.cfg.schedule_truncate,
+        )
+
+
+def check_prediction(cfg: MaskedPredictionConfig, task: Any) -> None:
+    """Raise InputError for settings out of their range, and where the training keeps no teacher."""
+    for name in ("target_temperature", "clustering_temperature", "student_temperature", "clustering_lr"):
+        if not getattr(cfg, name) > 0:
+            raise InputError(f"criterion.{name}={getattr(cfg, name)}: must be greater than 0")
+    for name in ("schedule_warmup", "schedule_truncate"):
+        if not 0 <= getattr(cfg, name) <= 1:
+            raise InputError(f"criterion.{name}={getattr(cfg, name)}: must be between 0 and 1")
+    for name, least in (("prototypes", 2), ("sinkhorn_iterations", 1)):
+        if getattr(cfg, name) < least:
+            raise InputError(f"criterion.{name}={getattr(cfg, name)}: must be a whole number of at least {least}")
+    if not 0 <= cfg.teacher_layer <= task.encoder_layers:
+        raise InputError(
+            f"criterion.teacher_layer={cfg.teacher_layer}: the model has layers 1 to {task.encoder_layers}, and 0 "
+            "stands for its output"
+        )
+    if not task.cfg.store_ema:
+        raise InputError("masked prediction needs a teacher, fairseq's average of the model: set ema.store_ema=true")
+    if (task.cfg.fp16 or task.cfg.bf16) and not task.cfg.ema_fp32:
+        raise InputError("the teacher's small steps are lost in half precision: set ema.ema_fp32=true")
+    if not task.cfg.max_update > 0:
+        raise InputError("the schedules of masked prediction need a length: set optimization.max_update")

@@ -1,0 +1,65 @@
+"""Trainings with a teacher: a stopped one resumes bit for bit, with teacher, student's head and online clustering."""
+
+import shutil
+
+import pytest
+import torch
+
+from tests.fake_corpora import write_corpus
+from tests.integration.test_resume import arguments, done, same
+from tests.integration.test_training import state
+
+SETTINGS = [
+    *("optimization.max_update=8", "lr_scheduler.warmup_updates=2", "dataset.max_tokens=64000"),
+    *("+criterion.prototypes=16", "+criterion.clustering_lr=0.1", "+criterion.schedule_warmup=0.25"),
+    *("ema.store_ema=true", "ema.ema_decay=0.9"),
+    *("checkpoint.save_interval_updates=4", "checkpoint.keep_interval_updates=-1"),
+    *("dataset.disable_validation=false", "dataset.validate_interval_updates=4"),
+]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder, [16000 + 500 * i for i in range(12)], "pretrain")
+    write_corpus(folder, [16000, 18000], "pretrain_valid", seed=50)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ["criterion._name=capi", "+criterion.contexts=alternate"],
+        ["+criterion.delta=0.5", "optimization.update_freq=[2]"],
+    ],
+    ids=["capi", "ccc_delta"],
+)
+def test_a_resumed_training_equals_the_uninterrupted_one(warm, corpus, tmp_path, objective):
+    settings = [*SETTINGS, *objective]
+    log = done(warm.run(arguments(corpus, tmp_path / "straight", *settings), tmp_path / "log"))
+    assert "loss_prediction" in log
+    assert "prototype_perplexity" in log
+    expected = state(tmp_path / "straight")
+    (half,) = (tmp_path / "straight" / "checkpoints").glob("checkpoint_*_4.pt")
+    (tmp_path / "resumed" / "checkpoints").mkdir(parents=True)
+    shutil.copy(half, tmp_path / "resumed" / "checkpoints" / "checkpoint_last.pt")
+    done(warm.run(arguments(corpus, tmp_path / "resumed", *settings), tmp_path / "log"))
+    resumed, first = state(tmp_path / "resumed"), torch.load(half, weights_only=True)
+    task = "CccPretrainingTask"
+    for read in (
+        lambda kept: kept["model"],
+        lambda kept: kept["criterion"],
+        lambda kept: kept["last_optimizer_state"],
+        lambda kept: kept["extra_state"]["ema"],
+        lambda kept: kept["extra_state"][task]["clustering"],
+    ):
+        assert same(read(expected), read(resumed))
+        assert not same(read(expected), read(first))
+    assert not same(expected["extra_state"]["ema"], expected["model"])
+    assert not any(name.startswith("criterion") for name in expected["model"])
+
+
+def test_a_training_without_a_teacher_is_refused_in_one_line(warm, corpus, tmp_path):
+    code, output = warm.run(arguments(corpus, tmp_path / "run", "criterion._name=capi"), tmp_path / "log")
+    assert code == 2
+    assert output.strip().splitlines()[-1].endswith("set ema.store_ema=true")
