@@ -47,7 +47,7 @@ def _row(settings: Settings, name: str, function: Callable[[], object], limit: f
         taken = measure.interleaved({name: function}, settings.rounds, settings.torch_device)[name]
         peak = measure.peak_memory(function, settings.torch_device)
         flops = measure.flops(function)
-    except (RuntimeError, ImportError) as error:
+    except Exception as error:  # whatever it is, it is the row's result
         if settings.device == "cuda":
             torch.cuda.empty_cache()
         return {"step": name, "seconds": reason_of(error)}

@@ -8,21 +8,22 @@ from ccc_w2v.cli.main import main
 from ccc_w2v.gpu_report import report
 from ccc_w2v.gpu_report.section import Section
 
+LEFT_OUT = ["tests", "steps_bf16_compiled", "steps_fp16", "steps_fp16_compiled", "steps_fp32_compiled"]
 TINY = ["gpu-report", "--device", "cpu", "--size", "tiny"]
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    """A whole report, but for what takes minutes elsewhere: the tests themselves, and torch.compile."""
+    """A whole report, but for what takes minutes on a CPU: the tests themselves, torch.compile and fp16."""
     folder = tmp_path_factory.mktemp("report") / "out"
-    measured = [name for name in report.SECTIONS if name != "tests" and not name.endswith("compiled")]
+    measured = [name for name in report.SECTIONS if name not in LEFT_OUT]
     assert main([*TINY, "--out", str(folder), "--sections", *measured]) == 1  # some are missing
     return folder
 
 
 def test_every_section_has_a_result(out):
     content = json.loads((out / "report.json").read_text())
-    assert content["missing"] == [name for name in report.SECTIONS if name == "tests" or name.endswith("compiled")]
+    assert content["missing"] == LEFT_OUT
     for name, result in content["sections"].items():
         assert not result["failed"], (name, result["remarks"])
         assert result["rows"], name
@@ -30,13 +31,14 @@ def test_every_section_has_a_result(out):
 
 def test_steps_have_all_that_is_asked_for(out):
     sections = json.loads((out / "report.json").read_text())["sections"]
-    rows = {row["step"]: row for row in sections["steps_fp32"]["rows"]}
-    assert rows.keys() == {"fairseq wav2vec 2.0", "ours, one context", "ours, two views", "un-fused, two views"}
-    for row in rows.values():
-        assert row["seconds"] > 0
-        assert row["peak memory [GiB]"] > 0
-        assert row["hours of audio per device hour"] > 0
-        assert row["of the matmul rate"] > 0
+    for precision in ("fp32", "bf16"):
+        rows = {row["step"]: row for row in sections[f"steps_{precision}"]["rows"]}
+        assert rows.keys() == {"fairseq wav2vec 2.0", "ours, one context", "ours, two views", "un-fused, two views"}
+        for row in rows.values():
+            assert row["seconds"] > 0
+            assert row["peak memory [GiB]"] > 0
+            assert row["hours of audio per device hour"] > 0
+            assert row["of the matmul rate"] > 0
     assert rows["ours, one context"]["peak memory [GiB]"] < rows["ours, two views"]["peak memory [GiB]"]
     assert [row["gradients repeat bit for bit"] for row in sections["determinism"]["rows"]] == [True, True]
     assert {row["kernel"] for row in sections["attention"]["rows"]} <= {"flash", "math", "memory-efficient", "cuDNN"}
