@@ -216,8 +216,9 @@ class Bench:
         """Run wav2vec 2.0's loss on one view through our code: the same encoder pass, quantizer and logits."""
         model, source, seed = self.model, self.sample["net_input"]["source"], 1
         mask = model.draw_mask(source, None, seed)
-        context, features, raw = model.encode(source, None, mask, None, seed)
-        target = model.quantize(features, None, generator_for(seed, "gumbel", device=self.device))
+        encoded = model.encode(source, None, mask, None, seed)
+        context, raw = encoded.context_BMD, encoded.raw_BTF
+        target = model.quantize(encoded.features_BMF, None, generator_for(seed, "gumbel", device=self.device))
         drawn = generator_for(seed, "negatives", device=self.device)
         utterances, frames = context.shape[:2]
         negatives = sample_negatives(utterances, frames, model.n_negatives, drawn)
