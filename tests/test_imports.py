@@ -166,3 +166,14 @@ def test_losses_and_scoring_never_name_fairseq():
 def test_a_circle_is_found():
     assert cycle({("a", "b"), ("b", "c"), ("c", "b")}) == ["b", "c", "b"]
     assert cycle({("a", "b"), ("b", "c"), ("a", "c")}) == []
+
+
+def test_a_class_name_is_defined_once():
+    """One meaning for each name, so that a reader who has met it once knows it everywhere."""
+    names: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                names.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert len(names) > 100
+    assert {name: places for name, places in names.items() if len(places) > 1} == {}

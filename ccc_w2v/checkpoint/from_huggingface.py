@@ -25,7 +25,7 @@ PRETRAINED, FINETUNED = "Wav2Vec2ForPreTraining", "Wav2Vec2ForCTC"
 
 def import_huggingface(
     folder: str | Path, sample_audio: Sequence[str | Path] | None
-) -> tuple[Imported, parity.Difference]:
+) -> tuple[Imported, parity.OutputDifference]:
     """Read a folder of Wav2Vec2ForPreTraining or Wav2Vec2ForCTC; returns the plain state and the largest difference.
 
     ``sample_audio``: recordings to compare the outputs on. Nothing is fetched and no code of the folder is run.

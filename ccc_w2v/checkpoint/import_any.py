@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ccc_w2v.checkpoint.from_fairseq import Imported, import_fairseq
-from ccc_w2v.checkpoint.parity import Difference
+from ccc_w2v.checkpoint.parity import OutputDifference
 from ccc_w2v.checkpoint.plain import write_plain
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import refuse_existing
@@ -19,7 +19,7 @@ def import_any(
     sample_audio: Sequence[str | Path] = (),
     dictionary: str | Path | None = None,
     overwrite: bool = False,
-) -> tuple[Imported, Difference | None, list[Path]]:
+) -> tuple[Imported, OutputDifference | None, list[Path]]:
     """Import a transformers folder or a fairseq checkpoint file; returns it, the difference found, the files written.
 
     A checkpoint keeps its tensors as they are, so that there is nothing to compare and the difference is None.

@@ -19,14 +19,14 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
-class Difference:
+class OutputDifference:
     """The largest difference found, and at which output of which recording."""
 
     value: float
     where: str
 
 
-def check(difference: Difference) -> None:
+def check(difference: OutputDifference) -> None:
     """Raise InputError when a difference exceeds TOLERANCE."""
     if not difference.value <= TOLERANCE:
         raise InputError(
@@ -35,7 +35,7 @@ def check(difference: Difference) -> None:
         )
 
 
-def largest_difference(fairseq_model: Any, hf_model: Any, waves: Sequence[torch.Tensor]) -> Difference:
+def largest_difference(fairseq_model: Any, hf_model: Any, waves: Sequence[torch.Tensor]) -> OutputDifference:
     """Compare every layer and every output on each wave (S,) alone and on a padded pair with its mask.
 
     The waves are what the models take: normalised where the task normalises. Both models are in eval mode.
@@ -122,7 +122,7 @@ def transformers_outputs(
     return outputs
 
 
-def _compare_padded(fairseq_model: Any, hf_model: Any, waves: Sequence[torch.Tensor]) -> Difference:
+def _compare_padded(fairseq_model: Any, hf_model: Any, waves: Sequence[torch.Tensor]) -> OutputDifference:
     by_length = sorted(waves, key=len)
     longest, samples = by_length[-1], len(by_length[-1])
     # At least a quarter of the shorter one's row is padding, even where only one recording was given.
@@ -145,12 +145,12 @@ def _compare_padded(fairseq_model: Any, hf_model: Any, waves: Sequence[torch.Ten
     return max(rows, key=lambda difference: difference.value)
 
 
-def _compare(reference: dict[str, torch.Tensor], exported: dict[str, torch.Tensor], recording: str) -> Difference:
+def _compare(reference: dict[str, torch.Tensor], exported: dict[str, torch.Tensor], recording: str) -> OutputDifference:
     if reference.keys() != exported.keys():
         raise InputError(f"outputs differ: fairseq has {list(reference)}, transformers {list(exported)}")
-    worst = Difference(0.0, "every output")
+    worst = OutputDifference(0.0, "every output")
     for name, output in reference.items():
         value = distance(output, exported[name])
         if value > worst.value:
-            worst = Difference(value, f"{name} ({recording})")
+            worst = OutputDifference(value, f"{name} ({recording})")
     return worst

@@ -23,7 +23,7 @@ from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import SETTINGS_KEY, Output, add_overwrite_option, check, claim
 
 if TYPE_CHECKING:
-    from ccc_w2v.data.check import Finding
+    from ccc_w2v.data.check import AudioFinding
     from ccc_w2v.data.labels_check import LabelReport
     from ccc_w2v.data.manifest import Manifest
 
@@ -101,7 +101,9 @@ def output_of(
     return Output(name, {**labelled_content(manifest), **limits}, Path(report_path), written, read)
 
 
-def print_findings(findings: list[Finding], label_reports: list[LabelReport], report_path: str | Path | None) -> None:
+def print_findings(
+    findings: list[AudioFinding], label_reports: list[LabelReport], report_path: str | Path | None
+) -> None:
     """Print up to three lines of each fault and how many more there are, then what is wrong with the labels."""
     from ccc_w2v.data.check import grouped
 

@@ -54,9 +54,9 @@ def main() -> None:
 
     manifest = read_manifest(options.manifest)
     names = ("checkpoint", "manifest", "examples", "clusters", "seed", "alignments")
-    held = {name: value for name in names if (value := getattr(options, name)) is not None}
+    chosen = {name: value for name in names if (value := getattr(options, name)) is not None}
     alignments = read_alignments(options.alignments) if options.alignments else None
-    output = file_output(options.out, held, [options.checkpoint, options.manifest])
+    output = file_output(options.out, chosen, [options.checkpoint, options.manifest])
     claim(output, overwrite=options.overwrite)
     encoder = load_encoder(options.checkpoint, options.device)
     use = use_of_codes(encoder, manifest, options.examples)

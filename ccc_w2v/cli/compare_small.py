@@ -22,7 +22,7 @@ from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.shared_files import shared_folder
 
 if TYPE_CHECKING:
-    from ccc_w2v.comparison.settings import LanguageModel
+    from ccc_w2v.comparison.settings import SearchedLanguageModel
 
 
 def arguments() -> argparse.Namespace:
@@ -105,8 +105,8 @@ def read_seeds(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts)) if len(parts) > 1 or text.endswith(",") else tuple(range(1, int(parts[0]) + 1))
 
 
-def language_model(options: argparse.Namespace) -> LanguageModel | None:
-    from ccc_w2v.comparison.settings import LanguageModel
+def language_model(options: argparse.Namespace) -> SearchedLanguageModel | None:
+    from ccc_w2v.comparison.settings import SearchedLanguageModel
 
     if (options.lm is None) != (options.lexicon is None):
         raise InputError("--lm and --lexicon: expected both or neither")
@@ -118,4 +118,4 @@ def language_model(options: argparse.Namespace) -> LanguageModel | None:
     from ccc_w2v.compat import flashlight_text
 
     flashlight_text()
-    return LanguageModel(str(Path(options.lm).resolve()), str(Path(options.lexicon).resolve()))
+    return SearchedLanguageModel(str(Path(options.lm).resolve()), str(Path(options.lexicon).resolve()))

@@ -61,12 +61,12 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
-    from ccc_w2v.corpora.own.prepare import Options, prepare
+    from ccc_w2v.corpora.own.prepare import ManifestOptions, prepare
 
     prepared = prepare(
         options.folder,
         options.out,
-        Options(
+        ManifestOptions(
             options.transcripts,
             options.sample_rate,
             options.speakers,

@@ -51,7 +51,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class LanguageModel:
+class SearchedLanguageModel:
     """An n-gram model of words and its lexicon, and how they weigh in the search."""
 
     lm: str
@@ -72,7 +72,7 @@ class Settings:
     seeds: tuple[int, ...]
     labels: tuple[str, ...] = LABELS
     device: str = "cpu"
-    language_model: LanguageModel | None = None
+    language_model: SearchedLanguageModel | None = None
 
     @property
     def conditions(self) -> dict[str, Path]:

@@ -24,7 +24,7 @@ RUN = 3  # samples at full scale in a row: one alone may be a peak, three are a 
 
 
 @dataclass(frozen=True)
-class Finding:
+class AudioFinding:
     """What is wrong with one line: ``kind`` is "unusable" (a training stops at it), "clipped" or "duplicate"."""
 
     entry: Entry
@@ -39,24 +39,24 @@ class Finding:
 
 def check_manifest(
     manifest: Manifest, sample_rate: int, *, min_samples: int = 1, max_clipped: float = 0.01, workers: int = 1
-) -> list[Finding]:
+) -> list[AudioFinding]:
     """Read every recording whole, by ``workers`` threads, with a progress bar; return what is wrong, in line order.
 
     Clipped is a recording of which more than the share ``max_clipped`` stands at full scale; a duplicate decodes to the
     samples of an earlier line. Each line has one finding at most.
     """
-    findings: list[Finding] = []
+    findings: list[AudioFinding] = []
     first: dict[bytes, Entry] = {}
     for entry, (problem, clipped, digest) in _look(manifest, sample_rate, min_samples, workers):
         name = f"{manifest.where(entry)}: {manifest.audio_path(entry)}"
         if problem:
-            findings.append(Finding(entry, "unusable", problem))
+            findings.append(AudioFinding(entry, "unusable", problem))
         elif digest in first:
             same = f"{name}: the same samples as line {first[digest].line} ({first[digest].path})"
-            findings.append(Finding(entry, "duplicate", same))
+            findings.append(AudioFinding(entry, "duplicate", same))
         elif clipped > max_clipped:
             findings.append(
-                Finding(entry, "clipped", f"{name}: {clipped:.1%} of its samples are cut off at full scale")
+                AudioFinding(entry, "clipped", f"{name}: {clipped:.1%} of its samples are cut off at full scale")
             )
         first.setdefault(digest, entry)
     return findings
@@ -78,12 +78,12 @@ def clipped_share(wave_S: np.ndarray) -> float:
     return float(runs[runs >= RUN].sum() / len(wave_S))
 
 
-def grouped(findings: list[Finding], most: int = 3) -> list[tuple[Finding, int]]:
+def grouped(findings: list[AudioFinding], most: int = 3) -> list[tuple[AudioFinding, int]]:
     """Return up to ``most`` findings of each kind of fault, and with the last of them how many more there are of it.
 
     One fault is what a message says but for its file and its numbers: "sample rate 8000 Hz, expected 16000 Hz".
     """
-    faults: dict[tuple[str, str], list[Finding]] = {}
+    faults: dict[tuple[str, str], list[AudioFinding]] = {}
     for finding in findings:
         faults.setdefault((finding.kind, re.sub(r"\d+", "N", finding.fault)), []).append(finding)
     shown = []
@@ -93,7 +93,7 @@ def grouped(findings: list[Finding], most: int = 3) -> list[tuple[Finding, int]]
     return shown
 
 
-def report(manifest: Manifest, findings: list[Finding], sample_rate: int) -> dict[str, Any]:
+def report(manifest: Manifest, findings: list[AudioFinding], sample_rate: int) -> dict[str, Any]:
     """Return what a check found as JSON can hold it: counts, hours, and every finding with its line."""
     wrong = {finding.entry for finding in findings}
     samples = [entry.samples for entry in manifest.entries if entry not in wrong]

@@ -14,7 +14,7 @@ SETTINGS = "decoding.json"
 def read_settings(folder: Path) -> dict[str, str]:
     """Return what is known of how a folder's hypotheses were decoded; nothing where ccc-w2v decode has left nothing.
 
-    Raises InputError for a file of its name that it has not written.
+    Raises InputError if decoding.json is malformed.
     """
     path = folder / SETTINGS
     if not path.is_file():

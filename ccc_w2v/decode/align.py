@@ -20,7 +20,7 @@ from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.decode.batching import MAX_BATCH_SAMPLES
 from ccc_w2v.decode.ctc_model import CtcModel
-from ccc_w2v.decode.log_probs import emitted_pieces
+from ccc_w2v.decode.log_probs import emitted_segments
 from ccc_w2v.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ def align_manifest(
     todo = [position for position, utterance in enumerate(ids) if targets_of[utterance]]
     rows_of: dict[str, list[AlignedLabel] | None] = {}
     with tqdm(total=len(todo), unit="utt", desc="aligning") as bar:
-        for piece, log_probs_TV in emitted_pieces(model, manifest, todo, max_samples, None, None):
-            rows_of[piece.utterance] = align(log_probs_TV, targets_of[piece.utterance], model)
+        for segment, log_probs_TV in emitted_segments(model, manifest, todo, max_samples, None, None):
+            rows_of[segment.utterance] = align(log_probs_TV, targets_of[segment.utterance], model)
             bar.update()
     aligned = {utterance: rows for utterance in ids if (rows := rows_of.get(utterance))}
     _warn_of_the_rest(manifest, ids, aligned)

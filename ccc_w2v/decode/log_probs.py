@@ -1,4 +1,4 @@
-"""A manifest's log-probabilities, batch by batch and window by window, in the pieces that are searched at once.
+"""A manifest's log-probabilities, batch by batch and window by window, in the segments that are searched at once.
 
 Letters in shapes: T frames, V symbols of the dictionary.
 """
@@ -18,14 +18,14 @@ from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.decode.batch_threads import batches_at_once, compute_ahead
 from ccc_w2v.decode.batching import batches_for
 from ccc_w2v.decode.ctc_model import CtcModel
-from ccc_w2v.decode.long_segments import pieces_of
+from ccc_w2v.decode.long_segments import segments_of
 from ccc_w2v.decode.long_windows import Windows, emit_long
 from ccc_w2v.decode.network import emit, frame_count
 from ccc_w2v.files import appearing
 
 
 @dataclass(frozen=True)
-class Piece:
+class DecodingSegment:
     """What is searched at once: an utterance or a part of it, its start [s] and length in samples, whether the last."""
 
     utterance: str
@@ -34,15 +34,15 @@ class Piece:
     last: bool
 
 
-def emitted_pieces(
+def emitted_segments(
     model: CtcModel,
     manifest: Manifest,
     todo: Sequence[int],
     max_samples: int,
     windows: Windows | None,
     logits_dir: Path | None,
-) -> Iterator[tuple[Piece, torch.Tensor]]:
-    """Give log-probabilities (T, V) of the positions ``todo``: utterances in batches, then long recordings in pieces.
+) -> Iterator[tuple[DecodingSegment, torch.Tensor]]:
+    """Give log-probabilities (T, V) of the positions ``todo``: utterances in batches, then long recordings in segments.
 
     With ``logits_dir`` each utterance's are written there as <id>.npy, float32.
     """
@@ -52,21 +52,21 @@ def emitted_pieces(
         if logits_dir is not None:
             shape = (frame_count(model, samples), len(model.labels))
             parts = _writing(logits_dir / f"{ids[position]}.npy", shape, parts)
-        yield from cut_pieces(model, ids[position], samples, parts, windows)
+        yield from cut_segments(model, ids[position], samples, parts, windows)
 
 
-def cut_pieces(
+def cut_segments(
     model: CtcModel, utterance: str, samples: int, parts: Iterable[torch.Tensor], windows: Windows | None
-) -> Iterator[tuple[Piece, torch.Tensor]]:
-    """Give an utterance's log-probabilities (T, V) as one piece, or in pieces where it is longer than ``windows``."""
+) -> Iterator[tuple[DecodingSegment, torch.Tensor]]:
+    """Give an utterance's log-probabilities (T, V) as one segment, or in several where it exceeds ``windows``."""
     if windows is not None and _is_long(model, samples, windows):
-        parts = pieces_of(parts, model, windows.frames)
+        parts = segments_of(parts, model, windows.frames)
     end = 0
     for log_probs_TV in parts:
         start, end = end, end + len(log_probs_TV)
         last = end == frame_count(model, samples)
         length = (samples if last else end * model.frame_samples) - start * model.frame_samples
-        yield Piece(utterance, start * model.frame_samples / model.sample_rate, length, last), log_probs_TV
+        yield DecodingSegment(utterance, start * model.frame_samples / model.sample_rate, length, last), log_probs_TV
 
 
 def _is_long(model: CtcModel, samples: int, windows: Windows | None) -> bool:

@@ -1,7 +1,7 @@
-"""Long recordings in pieces: cut between words, where the network hears a pause, searched apart, joined again.
+"""Long recordings in segments: cut between words, where the network hears a pause, searched apart, joined again.
 
-A search remembers every frame since its start, so that its memory grows with the length; pieces bound it, and all cores
-search one recording. A language model sees each piece as a sentence of its own.
+A search remembers every frame since its start, so that its memory grows with the length; segments bound it, and all
+cores search one recording. A language model sees each segment as a sentence of its own.
 
 Letters in shapes: T frames, V symbols.
 """
@@ -18,15 +18,15 @@ import torch
 from ccc_w2v.decode.ctc_model import CtcModel
 from ccc_w2v.decode.hypothesis import Hypothesis
 
-# A stretch of so many pieces' lengths without a pause is cut where a blank is most probable.
+# A stretch of so many segments' lengths without a pause is cut where a blank is most probable.
 MOST = 3
 
 
-def pieces_of(parts: Iterable[torch.Tensor], model: CtcModel, frames: int) -> Iterator[torch.Tensor]:
-    """Regroup log-probabilities (T, V) into pieces of about ``frames`` frames that end in a pause between two words.
+def segments_of(parts: Iterable[torch.Tensor], model: CtcModel, frames: int) -> Iterator[torch.Tensor]:
+    """Regroup log-probabilities (T, V) into segments of about ``frames`` frames that end in a pause between two words.
 
-    The pause is the longest one in the second half of what has come. No piece is longer than MOST times ``frames`` and
-    the longest part together.
+    The pause is the longest one in the second half of what has come. No segment is longer than MOST times ``frames``
+    and the longest part together.
     """
     waiting: torch.Tensor | None = None
     for part_TV in parts:
@@ -63,7 +63,7 @@ def _pauses(best: Sequence[str], model: CtcModel) -> Iterator[tuple[int, int, in
             continue
         frames = list(run)
         start, stop = frames[0], frames[-1] + 1
-        if start == 0:  # the piece before ended here
+        if start == 0:  # the segment before ended here
             yield start, stop, start
         elif letters:
             # Blanks alone may also stand between two letters of a word.
@@ -73,14 +73,14 @@ def _pauses(best: Sequence[str], model: CtcModel) -> Iterator[tuple[int, int, in
             yield start, stop, start
 
 
-def joined(pieces: Sequence[tuple[float, Sequence[Hypothesis]]]) -> list[Hypothesis]:
-    """Join the pieces' hypotheses, each piece given with its start in seconds; best first.
+def joined(segments: Sequence[tuple[float, Sequence[Hypothesis]]]) -> list[Hypothesis]:
+    """Join the segments' hypotheses, each segment given with its start in seconds; best first.
 
-    Scores add up; there are as many hypotheses as the piece with most of them has.
+    Scores add up; there are as many hypotheses as the segment with most of them has.
     """
-    most = max(len(hypotheses) for _, hypotheses in pieces)
+    most = max(len(hypotheses) for _, hypotheses in segments)
     whole = [Hypothesis([], 0.0, 0.0, 0.0)]
-    for start, hypotheses in pieces:
+    for start, hypotheses in segments:
         later = [_later(hypothesis, start) for hypothesis in hypotheses]
         best = heapq.nlargest(most, itertools.product(whole, later), key=lambda pair: pair[0].total + pair[1].total)
         whole = [

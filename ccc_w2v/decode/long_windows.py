@@ -58,7 +58,7 @@ def windows_of(model: CtcModel, seconds: float, overlap_seconds: float) -> Windo
 
 
 @dataclass(frozen=True)
-class Span:
+class WindowSpan:
     """A window's first frame and the one after its last, and of those that are kept."""
 
     first: int
@@ -67,14 +67,14 @@ class Span:
     kept_end: int
 
 
-def spans(frames: int, windows: Windows) -> list[Span]:
+def spans(frames: int, windows: Windows) -> list[WindowSpan]:
     """Cover so many frames with windows, each frame being kept once."""
     hop, margin = windows.frames - windows.overlap, windows.overlap // 2
-    spans: list[Span] = []
+    spans: list[WindowSpan] = []
     for first in range(0, max(1, frames - windows.overlap), hop):
         end = min(first + windows.frames, frames)
         kept_end = frames if end == frames else first + hop + margin
-        spans.append(Span(first, end, spans[-1].kept_end if spans else 0, kept_end))
+        spans.append(WindowSpan(first, end, spans[-1].kept_end if spans else 0, kept_end))
     return spans
 
 
@@ -93,7 +93,7 @@ def emit_long(
         wave_S = torch.from_numpy(read(start, length))
         return (wave_S - mean) * scale if model.normalize else wave_S
 
-    def wave_of(span: Span) -> torch.Tensor:
+    def wave_of(span: WindowSpan) -> torch.Tensor:
         length = (span.end - span.first - 1) * model.frame_samples + model.min_samples
         return prepared(span.first * model.frame_samples, length)
 
@@ -104,9 +104,9 @@ def emit_long(
                 yield log_probs_TV[span.kept_first - span.first : span.kept_end - span.first]
 
 
-def _batches(spans: list[Span], frames: int) -> Iterator[list[Span]]:
+def _batches(spans: list[WindowSpan], frames: int) -> Iterator[list[WindowSpan]]:
     """Group neighbours of one length, of at most so many frames together."""
-    batch: list[Span] = []
+    batch: list[WindowSpan] = []
     for span in spans:
         length = span.end - span.first
         if batch and (length != batch[0].end - batch[0].first or (len(batch) + 1) * length > frames):

@@ -26,7 +26,7 @@ from ccc_w2v.errors import InputError
 # The network's threads wait for each other, a search for nobody: where both want a core, the network goes first.
 NICENESS = 10
 
-# For each search process, so many pieces may wait for it: enough work for all during a batch, and a bound on memory.
+# For each search process, so many segments may wait for it: enough work for all during a batch, and a bound on memory.
 WAITING = 8
 
 T = TypeVar("T")
@@ -76,15 +76,15 @@ def searching(search: Search, processes: int) -> Iterator[Submit]:
 
 
 def searched(
-    pieces: Iterable[tuple[T, torch.Tensor]], search: Search, processes: int
+    segments: Iterable[tuple[T, torch.Tensor]], search: Search, processes: int
 ) -> Generator[tuple[T, list[Hypothesis]], None, None]:
-    """Give what ``search`` finds in log-probabilities (T, V), each with its name, in the order of ``pieces``.
+    """Give what ``search`` finds in log-probabilities (T, V), each with its name, in the order of ``segments``.
 
-    ``pieces`` is asked for more while searches run; close this generator to end their processes early. Raises
+    ``segments`` is asked for more while searches run; close this generator to end their processes early. Raises
     InputError as searching does.
     """
     with searching(search, processes) as submit:
-        yield from in_order(((name, submit(log_probs_TV)) for name, log_probs_TV in pieces), WAITING * processes)
+        yield from in_order(((name, submit(log_probs_TV)) for name, log_probs_TV in segments), WAITING * processes)
 
 
 def in_order(started: Iterable[tuple[T, Future[list[Hypothesis]]]], most: int) -> Iterator[tuple[T, list[Hypothesis]]]:

@@ -24,7 +24,7 @@ from ccc_w2v.decode.ctc_model import CtcModel
 from ccc_w2v.decode.greedy import greedy_search
 from ccc_w2v.decode.hypothesis import Hypothesis, Search, Word
 from ccc_w2v.decode.journal import add_line, journal_identity, open_journal
-from ccc_w2v.decode.log_probs import emitted_pieces
+from ccc_w2v.decode.log_probs import emitted_segments
 from ccc_w2v.decode.long_segments import joined
 from ccc_w2v.decode.long_windows import Windows
 from ccc_w2v.decode.search_pool import searched
@@ -95,20 +95,20 @@ def transcribe(
     resumed = len(ids) - len(todo)
     started = time.perf_counter()
     samples = sum(manifest.entries[position].samples for position in todo)
-    pieces: list[tuple[float, list[Hypothesis]]] = []
-    emitted = emitted_pieces(model, manifest, todo, options.max_samples, options.windows, logits_dir)
+    segments: list[tuple[float, list[Hypothesis]]] = []
+    emitted = emitted_segments(model, manifest, todo, options.max_samples, options.windows, logits_dir)
     with (
         journal,
         tqdm(total=samples, unit="s", unit_scale=1 / model.sample_rate, bar_format=BAR, desc="decoding") as bar,
         closing(searched(emitted, search, options.search_processes)) as results,
     ):
-        for piece, piece_hypotheses in results:
-            pieces.append((piece.start, piece_hypotheses))
-            if piece.last:
-                hypotheses[piece.utterance] = joined(pieces)
-                pieces.clear()
-                add_line(journal, piece.utterance, hypotheses[piece.utterance])
-            bar.update(piece.samples)
+        for segment, segment_hypotheses in results:
+            segments.append((segment.start, segment_hypotheses))
+            if segment.last:
+                hypotheses[segment.utterance] = joined(segments)
+                segments.clear()
+                add_line(journal, segment.utterance, hypotheses[segment.utterance])
+            bar.update(segment.samples)
     in_order = {utterance: hypotheses[utterance] for utterance in ids}
     return Transcription(in_order, resumed, samples / model.sample_rate, time.perf_counter() - started)
 

@@ -62,7 +62,7 @@ _CITATION = """- arXiv 2210.02592: CCC-wav2vec 2.0: Clustering aided Cross Contr
 
 
 @dataclass(frozen=True)
-class Score:
+class SetScore:
     """What ccc-w2v score measured on one set, rates with 1.0 for 100 %; None is what its file does not say."""
 
     name: str
@@ -84,11 +84,11 @@ class Notes:
     data: str | None = None
     recipe: str | None = None
     licence: str | None = None
-    scores: Sequence[Score] = ()
+    scores: Sequence[SetScore] = ()
     run: Mapping[str, str] = field(default_factory=dict)  # what the run's folder says: training/run_record.summary
 
 
-def read_score(path: str | Path) -> Score:
+def read_score(path: str | Path) -> SetScore:
     """Read a file of ``ccc-w2v score --json``; raises InputError where it holds no word error rate.
 
     Also for one that lies beside other hypotheses than it was made from.
@@ -97,11 +97,11 @@ def read_score(path: str | Path) -> Score:
     try:
         numbers = json.loads(path.read_text(encoding="utf-8"))
         wer, cer, bootstrap = (numbers.get(name) or {} for name in ("wer", "cer", "bootstrap"))
-        score = Score(
+        score = SetScore(
             name="/".join(path.parts[-2:]),
             wer=float(wer["rate"]),
             interval=wer.get("interval") and (wer["interval"][0], wer["interval"][1]),
-            level=bootstrap.get("level", Score.level),
+            level=bootstrap.get("level", SetScore.level),
             utterances=numbers.get("utterances"),
             words=wer.get("units"),
             cer=cer.get("rate"),
@@ -217,7 +217,7 @@ def _fidelity(report: dict[str, Any], normalize: bool) -> str:
     return text
 
 
-def _score_table(scores: Sequence[Score]) -> str:
+def _score_table(scores: Sequence[SetScore]) -> str:
     columns = ("score", "utterances", "words", "WER", "interval", "CER", "normalisation", "scored by")
     rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for score in scores:

@@ -97,7 +97,7 @@ def _check_written(
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder, local_files_only=True)
     last = list(reference)[-1]
     reread = parity.transformers_outputs(model, wave[None])[last]
-    parity.check(parity.Difference(parity.distance(reference[last], reread), f"{last} (folder read back)"))
+    parity.check(parity.OutputDifference(parity.distance(reference[last], reread), f"{last} (folder read back)"))
     inputs = extractor(raw_wave.numpy(), sampling_rate=extractor.sampling_rate, return_tensors="pt")
     used = parity.transformers_outputs(model, inputs["input_values"])[last]
     return parity.distance(reference[last], used)

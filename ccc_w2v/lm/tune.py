@@ -25,7 +25,7 @@ from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.decode.beam import BeamSettings, Knowledge, load_knowledge, search_with
 from ccc_w2v.decode.ctc_model import CtcModel
 from ccc_w2v.decode.hypothesis import Hypothesis
-from ccc_w2v.decode.log_probs import Piece, cut_pieces
+from ccc_w2v.decode.log_probs import DecodingSegment, cut_segments
 from ccc_w2v.decode.long_segments import joined
 from ccc_w2v.decode.long_windows import Windows
 from ccc_w2v.decode.search_pool import searched
@@ -51,7 +51,7 @@ class Ranges:
 
 
 @dataclass(frozen=True)
-class Trial:
+class WeightTrial:
     """A pair of weights and the errors on dev with them."""
 
     lm_weight: float
@@ -64,12 +64,12 @@ class Trial:
         return self.counts.errors / self.counts.words
 
 
-def best_of(trials: list[Trial]) -> Trial:
+def best_of(trials: list[WeightTrial]) -> WeightTrial:
     """Return the trial with fewest errors, the first of several."""
     return min(trials, key=lambda trial: trial.counts.errors)
 
 
-def options_of(settings: BeamSettings, trial: Trial) -> str:
+def options_of(settings: BeamSettings, trial: WeightTrial) -> str:
     """Write a trial's search as the options of ccc-w2v decode."""
     options = {**asdict(settings), "nbest": None, "lm_weight": trial.lm_weight, "word_score": trial.word_score}
     if settings.lexicon is None:
@@ -111,11 +111,11 @@ class Dev:
     rules: str
     windows: Windows | None
 
-    def pieces(self) -> Iterator[tuple[Piece, torch.Tensor]]:
-        """Read the log-probabilities, in the pieces that ccc-w2v decode searches."""
+    def segments(self) -> Iterator[tuple[DecodingSegment, torch.Tensor]]:
+        """Read the log-probabilities, in the segments that ccc-w2v decode searches."""
         for utterance, entry in zip(utterance_ids(self.manifest), self.manifest.entries, strict=True):
             log_probs_TV = torch.from_numpy(np.load(self.logits_dir / f"{utterance}.npy"))
-            yield from cut_pieces(self.model, utterance, entry.samples, [log_probs_TV], self.windows)
+            yield from cut_segments(self.model, utterance, entry.samples, [log_probs_TV], self.windows)
 
 
 def dev_set(model: CtcModel, manifest: Manifest, logits_dir: Path, rules: str, windows: Windows | None) -> Dev:
@@ -130,17 +130,17 @@ def dev_set(model: CtcModel, manifest: Manifest, logits_dir: Path, rules: str, w
     return Dev(model, manifest, logits_dir, texts, rules, windows)
 
 
-def run_trial(dev: Dev, knowledge: Knowledge, settings: BeamSettings, processes: int) -> Trial:
+def run_trial(dev: Dev, knowledge: Knowledge, settings: BeamSettings, processes: int) -> WeightTrial:
     """Search all of dev with the settings' weights and count its errors."""
     hypotheses: dict[str, str] = {}
-    pieces: list[tuple[float, list[Hypothesis]]] = []
-    with closing(searched(dev.pieces(), search_with(knowledge, settings), processes)) as results:
-        for piece, piece_hypotheses in results:
-            pieces.append((piece.start, piece_hypotheses))
-            if piece.last:
-                hypotheses[piece.utterance] = normalize(joined(pieces)[0].text, dev.rules)
-                pieces.clear()
-    return Trial(settings.lm_weight, settings.word_score, score(dev.references, hypotheses).total)
+    segments: list[tuple[float, list[Hypothesis]]] = []
+    with closing(searched(dev.segments(), search_with(knowledge, settings), processes)) as results:
+        for segment, segment_hypotheses in results:
+            segments.append((segment.start, segment_hypotheses))
+            if segment.last:
+                hypotheses[segment.utterance] = normalize(joined(segments)[0].text, dev.rules)
+                segments.clear()
+    return WeightTrial(settings.lm_weight, settings.word_score, score(dev.references, hypotheses).total)
 
 
 def tune(
@@ -152,7 +152,7 @@ def tune(
     trials: int,
     seed: int = 0,
     processes: int = 0,
-) -> list[Trial]:
+) -> list[WeightTrial]:
     """Run trials until ``table`` holds so many; the first is that of ``settings`` as they are, untuned.
 
     What ``table`` holds is not run again. Each proposal depends on the seed and the trials before it alone, so that a
@@ -212,7 +212,7 @@ def _proposed(optuna: Any, study: Any, spaces: dict[str, Any], seed: int, number
     return {name: round(value, 2) for name, value in asked.params.items()}
 
 
-def _tell(optuna: Any, study: Any, spaces: dict[str, Any], trial: Trial) -> None:
+def _tell(optuna: Any, study: Any, spaces: dict[str, Any], trial: WeightTrial) -> None:
     values = {name: getattr(trial, name) for name in spaces}
     # The untuned weights may lie outside of what is searched.
     if all(space.low <= values[name] <= space.high for name, space in spaces.items()):
@@ -228,7 +228,7 @@ def claim_trials(folder: Path, settings: Mapping[str, str], inputs: Sequence[str
         keep_record(output)
 
 
-def write_table(path: Path, trials: list[Trial]) -> None:
+def write_table(path: Path, trials: list[WeightTrial]) -> None:
     """Write a row for each trial in order, under the names of COLUMNS; rates in percent."""
     rows = ["\t".join(COLUMNS)]
     for number, trial in enumerate(trials):
@@ -239,12 +239,12 @@ def write_table(path: Path, trials: list[Trial]) -> None:
     write_whole(path, "".join(f"{row}\n" for row in rows))
 
 
-def read_table(path: Path) -> list[Trial]:
+def read_table(path: Path) -> list[WeightTrial]:
     """Read what write_table wrote; raises InputError for another file."""
     try:
         head, *rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
         if tuple(head) != COLUMNS:
             raise ValueError(f"columns {head}")
-        return [Trial(float(row[1]), float(row[2]), Counts(*map(int, row[4:8]))) for row in rows]
+        return [WeightTrial(float(row[1]), float(row[2]), Counts(*map(int, row[4:8]))) for row in rows]
     except (ValueError, IndexError, TypeError) as error:
         raise InputError(f"{path}: not a table of ccc-w2v tune ({error}); move it away to start over") from error

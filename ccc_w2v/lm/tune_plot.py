@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ccc_w2v.lm.tune import Trial, best_of
+from ccc_w2v.lm.tune import WeightTrial, best_of
 
 LEVELS = 12
 # Rates above this share of the trials are one colour: a few bad corners would hide the valley.
 SHOWN = 0.8
 
 
-def plot_trials(path: Path, trials: Sequence[Trial], *, words_scored: bool) -> None:
+def plot_trials(path: Path, trials: Sequence[WeightTrial], *, words_scored: bool) -> None:
     """Draw the trials, the first (untuned) and the best marked, as a PNG; ``words_scored``: over two weights."""
     from matplotlib.figure import Figure
 

@@ -142,7 +142,7 @@ def tokens_that_fit(recipe: Recipe, memory: float) -> int:
     """Estimate the samples of one batch that a GPU of so much memory holds.
 
     What is not weights, gradients or optimiser grows with the samples and the views: the configuration's max_tokens in
-    KNOWN_MEMORY is scaled. That it fits there is known, that no more would is not: the estimate is from below.
+    KNOWN_MEMORY is scaled. Conservative: known to fit; more might.
     """
     known = KNOWN_MEMORY - recipe.parameters * STATE_BYTES["fp16"] / 2**30
     share = (memory - recipe.state_memory) / known / recipe.views

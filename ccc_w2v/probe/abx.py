@@ -20,7 +20,7 @@ MAX_GROUP, MAX_ACROSS = 10, 5
 
 
 @dataclass(frozen=True)
-class Segment:
+class PhoneSegment:
     """A phone of a speaker with its frames [first, end) in all frames of a set."""
 
     phone: str
@@ -39,7 +39,7 @@ def available() -> bool:
 
 
 def abx_error(
-    frames_TD: torch.Tensor, segments: Sequence[Segment], speaker: str, *, discrete: bool = False, seed: int = 0
+    frames_TD: torch.Tensor, segments: Sequence[PhoneSegment], speaker: str, *, discrete: bool = False, seed: int = 0
 ) -> float:
     """Return the ABX error rate of segments, compared by dynamic time warping; not a number where no triple exists.
 

@@ -22,7 +22,7 @@ from ccc_w2v.data.alignments import Alignments, label_spans
 from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.errors import InputError
-from ccc_w2v.probe.abx import SPEAKERS, Segment, abx_error
+from ccc_w2v.probe.abx import SPEAKERS, PhoneSegment, abx_error
 from ccc_w2v.probe.features import Encoder, hidden_states, read_wave, stride_of
 from ccc_w2v.probe.phone_measures import phone_measures
 
@@ -38,7 +38,7 @@ class AlignedFrames:
     states: list[torch.Tensor] = field(default_factory=list)
     codes_TG: torch.Tensor | None = None
     phones: list[str] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
+    segments: list[PhoneSegment] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def aligned_frames(
         for phone, first, end in spans:
             begin = len(result.phones)
             result.phones += [phone] * (end - first)
-            result.segments.append(Segment(phone, speaker, begin, len(result.phones)))
+            result.segments.append(PhoneSegment(phone, speaker, begin, len(result.phones)))
         kept = [frame for _, first, end in spans for frame in range(first, end)]
         for place, layer in enumerate(layers):
             # Half of the memory: a set may be an hour of frames in a dozen layers.

@@ -50,11 +50,11 @@ class Watch:
         """Probe the checkpoints that are new since the last look, oldest first; return how many were probed."""
         probed = 0
         for path in self.new_checkpoints():
-            with _held(path, self.run / FOLDER) as held:
-                if held is None:
+            with _held(path, self.run / FOLDER) as linked:
+                if linked is None:
                     continue
                 try:
-                    probed += self._probe(held)
+                    probed += self._probe(linked)
                 except InputError as error:
                     # The training may be writing something else here; the next checkpoint may be whole.
                     logger.warning(f"{path} is not probed: {error}")
@@ -140,18 +140,18 @@ def updates_of(checkpoint: Path) -> int:
 @contextmanager
 def _held(path: Path, folder: Path) -> Iterator[Path | None]:
     """Give another name for a file, so that deleting or replacing it does not matter; None where it is gone already."""
-    held = folder / f".checkpoint-{os.getpid()}-{time.monotonic_ns()}.pt"
+    linked = folder / f".checkpoint-{os.getpid()}-{time.monotonic_ns()}.pt"
     try:
         try:
-            os.link(path, held)
+            os.link(path, linked)
         except FileNotFoundError:
             yield None
             return
         except OSError:  # a disk without links
-            shutil.copyfile(path, held)
-        yield held
+            shutil.copyfile(path, linked)
+        yield linked
     finally:
-        held.unlink(missing_ok=True)
+        linked.unlink(missing_ok=True)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

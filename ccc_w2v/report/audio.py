@@ -19,7 +19,7 @@ from ccc_w2v.report.snr import estimate_snr
 
 
 @dataclass(frozen=True)
-class Recordings:
+class UtteranceAudio:
     """A manifest's recordings by utterance id; files and zip slices alike."""
 
     manifest: Manifest
@@ -33,7 +33,7 @@ class Recordings:
         return read_audio(path, rate, where=where, declared_samples=entry.samples).numpy(), rate
 
 
-def find_recordings(manifest: Manifest, utterances: Iterable[str]) -> Recordings:
+def find_recordings(manifest: Manifest, utterances: Iterable[str]) -> UtteranceAudio:
     """Return the recordings of ``utterances``; raises InputError where the manifest lacks one of them."""
     entry_of = dict(zip(utterance_ids(manifest), manifest.entries, strict=True))
     missing = [utterance for utterance in utterances if utterance not in entry_of]
@@ -42,10 +42,10 @@ def find_recordings(manifest: Manifest, utterances: Iterable[str]) -> Recordings
             f"{manifest.source}: lacks {len(missing)} utterances of the references: {', '.join(missing[:3])}; name the "
             "manifest that was decoded"
         )
-    return Recordings(manifest, entry_of)
+    return UtteranceAudio(manifest, entry_of)
 
 
-def estimate_all(recordings: Recordings, utterances: Iterable[str]) -> tuple[dict[str, float], dict[str, float]]:
+def estimate_all(recordings: UtteranceAudio, utterances: Iterable[str]) -> tuple[dict[str, float], dict[str, float]]:
     """Return the length of each utterance in seconds and its estimated signal-to-noise ratio in dB."""
     seconds, ratios = {}, {}
     for utterance in tqdm(list(utterances), desc="estimating SNR", unit="utt"):
@@ -54,7 +54,7 @@ def estimate_all(recordings: Recordings, utterances: Iterable[str]) -> tuple[dic
     return seconds, ratios
 
 
-def data_uris(recordings: Recordings, utterances: Iterable[str], max_bytes: int) -> dict[str, str]:
+def data_uris(recordings: UtteranceAudio, utterances: Iterable[str], max_bytes: int) -> dict[str, str]:
     """Return recordings as data URIs of FLAC, without loss, as long as all of them take at most ``max_bytes``.
 
     One that would go beyond is left out, and a shorter one after it may still fit.

@@ -63,7 +63,7 @@ PANELS = (
 
 
 @dataclass(frozen=True)
-class Run:
+class RunCurves:
     """A run by the name that tells it from the others, with its history and the verdict on it."""
 
     name: str
@@ -71,13 +71,15 @@ class Run:
     verdict: Verdict
 
 
-def read_runs(folders: Sequence[Path], rules: Sequence[Rule]) -> list[Run]:
+def read_runs(folders: Sequence[Path], rules: Sequence[Rule]) -> list[RunCurves]:
     """Read runs and name each by as much of its path as tells it from the others. Raises InputError as read_history."""
     paths = [folder.resolve() for folder in folders]
     if len(set(paths)) < len(paths):
         raise InputError("the same run is named twice; name every folder once")
     histories = [read_history(folder) for folder in folders]
-    return [Run(name, rows, judge(rows, rules)) for name, rows in zip(_short_names(paths), histories, strict=True)]
+    return [
+        RunCurves(name, rows, judge(rows, rules)) for name, rows in zip(_short_names(paths), histories, strict=True)
+    ]
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
@@ -88,7 +90,7 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def draw(runs: Sequence[Run], rules: Sequence[Rule], axis: str) -> Figure:
+def draw(runs: Sequence[RunCurves], rules: Sequence[Rule], axis: str) -> Figure:
     """Draw a panel for each signal that a run has, its bands behind the curves, and one legend for all."""
     label, key, unit = AXES[axis]
     panels = [panel for panel in PANELS if any(_points(run.rows, key, panel.signal, unit) for run in runs)]
@@ -137,7 +139,7 @@ def _look(index: int, points: int) -> dict[str, Any]:
     }
 
 
-def _place_of(runs: Sequence[Run], key: str, unit: float, update: int) -> float:
+def _place_of(runs: Sequence[RunCurves], key: str, unit: float, update: int) -> float:
     """Return where along the axis a run first reaches an update; beyond everything if none does."""
     return min(
         (row[key] / unit for run in runs for row in run.rows if key in row and row["update"] >= update),
@@ -166,7 +168,7 @@ def _shade(place: Any, signal: str, rules: Sequence[Rule], place_of: Callable[[i
     return seen
 
 
-def _legend(figure: Figure, runs: Sequence[Run], bands: set[str]) -> None:
+def _legend(figure: Figure, runs: Sequence[RunCurves], bands: set[str]) -> None:
     lines = [
         Line2D([], [], label=f"{run.name} ({run.verdict.status})", **_look(index, 1)) for index, run in enumerate(runs)
     ]
@@ -178,7 +180,7 @@ def _legend(figure: Figure, runs: Sequence[Run], bands: set[str]) -> None:
     figure.legend(handles=[*lines, *patches], loc="outside upper left", ncols=4, frameon=False)
 
 
-def write_page(runs: Sequence[Run], rules: Sequence[Rule], page: Path, settings: Mapping[str, Any]) -> None:
+def write_page(runs: Sequence[RunCurves], rules: Sequence[Rule], page: Path, settings: Mapping[str, Any]) -> None:
     """Write one self-contained HTML page: the verdict on each run, and the curves against each axis that they have."""
     environment = jinja2.Environment(loader=jinja2.PackageLoader("ccc_w2v", "report"), autoescape=True)
     style = (importlib.resources.files("ccc_w2v.report") / "page.css").read_text(encoding="utf-8")

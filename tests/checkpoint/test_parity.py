@@ -29,7 +29,7 @@ def test_padding_that_is_not_masked_is_found(style, monkeypatch):
 @pytest.mark.parametrize("value", [2e-4, float("nan"), float("inf")])
 def test_differences_above_the_tolerance_are_refused(value):
     with pytest.raises(InputError, match="layer 7"):
-        parity.check(parity.Difference(value, "layer 7"))
+        parity.check(parity.OutputDifference(value, "layer 7"))
 
 
 def test_distance_is_relative_only_above_one():

@@ -21,7 +21,7 @@ from ccc_w2v.data.trn import read_trn
 from ccc_w2v.decode.ctc_model import CtcModel, load_ctc
 from ccc_w2v.decode.greedy import greedy_search
 from ccc_w2v.decode.hypothesis import Hypothesis, Word
-from ccc_w2v.decode.long_segments import MOST, joined, pieces_of
+from ccc_w2v.decode.long_segments import MOST, joined, segments_of
 from ccc_w2v.decode.long_windows import Windows, emit_long, spans, windows_of
 from ccc_w2v.decode.network import emit
 from ccc_w2v.decode.transcribe import DecodingOptions, transcribe
@@ -151,7 +151,7 @@ def test_pieces_cut_no_word(kind: str, found: list[tuple[int, int]], frames: int
     model = model_of(kind)
     best = [index for index, count in found for _ in range(count if index in (0, 4) else 1 + count % 2)]
     log_probs_TV = one_hot(best)
-    pieces = list(pieces_of(log_probs_TV.split(part), model, frames))
+    pieces = list(segments_of(log_probs_TV.split(part), model, frames))
     assert torch.equal(torch.cat(pieces), log_probs_TV)
     assert all(len(piece) < MOST * frames + part for piece in pieces)
     search, starts = greedy_search(model), 0.02 * np.cumsum([0, *map(len, pieces[:-1])])
@@ -185,7 +185,7 @@ def test_no_word_is_cut_where_words_are_short(kind: str, words: list[tuple[int, 
         letters = [5 + index % 4 // 2 for index in range(length)]
         best += [*letters, 4, *[0] * (pause - 1)] if kind == "letter" else [7, *[8] * (length - 1), *[0] * pause]
     log_probs_TV, search = one_hot(best), greedy_search(model)
-    pieces = list(pieces_of(log_probs_TV.split(part), model, frames))
+    pieces = list(segments_of(log_probs_TV.split(part), model, frames))
     assert len(pieces) > 1
     starts = 0.02 * np.cumsum([0, *map(len, pieces[:-1])])
     (whole,) = search(log_probs_TV)
@@ -201,13 +201,13 @@ def test_pieces_end_in_the_longest_pause_of_the_second_half(kind: str) -> None:
     # A long pause in the first half, then words of which the second pause is the longer one.
     pause = [4, 0, 0] if kind == "letter" else [0, 0, 0]
     best = [7, *pause, *[0] * 20, *[7, 8, 8, 8, 8] * 5, *pause, 7, 8, *pause, 0, 0, 0, 7, *pause, 7]
-    first, *_ = pieces_of([one_hot(best)], model_of(kind), len(best))
+    first, *_ = segments_of([one_hot(best)], model_of(kind), len(best))
     start = len(best) - 5 - 6
     assert len(first) == start + 3
     # Without a pause at all, a stretch is cut where a blank is most probable.
     log_probs_TV = one_hot([8] * 90)
     log_probs_TV[70, 0] = -1.0
-    assert [len(piece) for piece in pieces_of([log_probs_TV], model_of(kind), 30)] == [70, 20]
+    assert [len(piece) for piece in segments_of([log_probs_TV], model_of(kind), 30)] == [70, 20]
 
 
 def scored(text: str, acoustic: float, lm: float, total: float) -> Hypothesis:

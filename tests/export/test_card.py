@@ -7,7 +7,7 @@ import pytest
 from ccc_w2v.checkpoint.evaluated import parse_conv_layers
 from ccc_w2v.checkpoint.plain import to_plain
 from ccc_w2v.errors import InputError
-from ccc_w2v.export.card import Notes, Score, model_card, read_score
+from ccc_w2v.export.card import Notes, SetScore, model_card, read_score
 from ccc_w2v.training.health.history import VERDICTS, append_row
 from ccc_w2v.training.run_record import RECORD, summary
 from tests.export.conftest import GONE, OBJECTIVE, STYLES, finetuned_state, pretrained_state
@@ -69,8 +69,8 @@ def test_card_tells_recipe_and_configuration_and_what_the_exporting_person_adds(
 
 
 def test_scores_are_tabled_and_what_is_unknown_stays_open():
-    full = Score("clean", 0.055, (0.052, 0.058), 0.9, 2620, 52576, 0.018, "librispeech", "rapidfuzz 3")
-    scores = [full, Score("other", 0.124)]
+    full = SetScore("clean", 0.055, (0.052, 0.058), 0.9, 2620, 52576, 0.018, "librispeech", "rapidfuzz 3")
+    scores = [full, SetScore("other", 0.124)]
     card = model_card(to_plain(finetuned_state()), REPORT, "m", Notes(scores=scores))
     assert "| clean | 2,620 | 52,576 | 5.50% | 5.20% to 5.80% (90%) | 1.80% | librispeech | rapidfuzz 3 |" in card
     assert "| other | - | - | 12.40% | - | - | - | - |" in card
@@ -90,7 +90,7 @@ def test_a_score_file_is_read_whole(tmp_path):
         )
     )
     name = f"{tmp_path.name}/score.json"
-    assert read_score(tmp_path / "score.json") == Score(
+    assert read_score(tmp_path / "score.json") == SetScore(
         name, 0.055, (0.052, 0.058), 0.9, 2620, 52576, 0.018, "librispeech", "rapidfuzz 3"
     )
 

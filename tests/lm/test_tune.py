@@ -18,7 +18,7 @@ from ccc_w2v.decode.ctc_model import CtcModel
 from ccc_w2v.decode.long_windows import Windows
 from ccc_w2v.errors import InputError
 from ccc_w2v.lm import tune
-from ccc_w2v.lm.tune import COLUMNS, Dev, Ranges, Trial, best_of, dev_set, read_table
+from ccc_w2v.lm.tune import COLUMNS, Dev, Ranges, WeightTrial, best_of, dev_set, read_table
 from ccc_w2v.lm.tune_plot import plot_trials
 from ccc_w2v.score.wer import Counts, score
 from tests.run_tool import run_with
@@ -105,7 +105,7 @@ def test_a_stopped_search_ends_as_an_uninterrupted_one(
 ) -> None:
     table, run_trial, ran = tmp_path / "trials.tsv", tune.run_trial, []
 
-    def stopped_at_the_thirteenth(*args: object) -> Trial:
+    def stopped_at_the_thirteenth(*args: object) -> WeightTrial:
         ran.append(args)
         if len(ran) == 13:
             raise KeyboardInterrupt
@@ -133,7 +133,7 @@ def test_other_seeds_propose_others(dev: Dev, settings: BeamSettings, uninterrup
 
 
 def test_long_recordings_are_searched_in_the_pieces_of_decode(dev: Dev, settings: BeamSettings) -> None:
-    pieces = [piece for piece, _ in dataclasses.replace(dev, windows=Windows(12, 2)).pieces()]
+    pieces = [piece for piece, _ in dataclasses.replace(dev, windows=Windows(12, 2)).segments()]
     assert len([piece for piece in pieces if piece.last]) == len(TEXTS) < len(pieces)
 
 
@@ -159,7 +159,7 @@ def is_picture(path: Path) -> bool:
 @pytest.mark.parametrize("weights", [[(1, 0)], [(1, 0), (2, 0), (3, 0)], [(1, 0), (1, 2), (3, 1), (2, 0.5)]])
 def test_any_trials_are_drawn(tmp_path: Path, weights: list[tuple[float, float]]) -> None:
     for rates in ([9] * len(weights), [9 + index for index in range(len(weights))]):
-        trials = [Trial(*pair, Counts(errors, 0, 0, 100)) for pair, errors in zip(weights, rates, strict=True)]
+        trials = [WeightTrial(*pair, Counts(errors, 0, 0, 100)) for pair, errors in zip(weights, rates, strict=True)]
         plot_trials(tmp_path / "t.png", trials, words_scored=True)
         assert is_picture(tmp_path / "t.png")
 

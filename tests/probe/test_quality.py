@@ -9,7 +9,7 @@ import torch
 
 from ccc_w2v.data.alignments import AlignedLabel, write_alignments
 from ccc_w2v.probe import abx
-from ccc_w2v.probe.abx import Segment, abx_error
+from ccc_w2v.probe.abx import PhoneSegment, abx_error
 from ccc_w2v.probe.phone_measures import phone_measures
 from ccc_w2v.probe.quality import cluster_frames
 from ccc_w2v.report.quality import quality_table
@@ -65,7 +65,7 @@ def segments_of(frames_each=3, times=4):
     for speaker in ("anna", "ben"):
         for phone in ("A", "B", "C"):
             for _ in range(times):
-                segments.append(Segment(phone, speaker, first, first + frames_each))
+                segments.append(PhoneSegment(phone, speaker, first, first + frames_each))
                 first += frames_each
     return segments, first
 
@@ -84,7 +84,7 @@ def test_abx_is_0_for_separate_phones_and_chance_for_equal_frames(speaker):
 
 @needs_fastabx
 def test_abx_of_two_segments_is_no_number():
-    assert math.isnan(abx_error(torch.ones(6, 2), [Segment("A", "anna", 0, 3)], "within"))
+    assert math.isnan(abx_error(torch.ones(6, 2), [PhoneSegment("A", "anna", 0, 3)], "within"))
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Options:
+class ManifestOptions:
     """What decides the content of OUT; see `ccc-w2v manifest --help`."""
 
     transcripts: str = ""
@@ -49,7 +49,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRecording:
     """The lists with their numbers, and what a user should know of the rest."""
 
     lists: dict[str, dict[str, float]]
@@ -59,12 +59,12 @@ class Prepared:
 def prepare(
     folder: str | Path,
     out: str | Path,
-    options: Options,
+    options: ManifestOptions,
     *,
     leave_out_bad: bool = False,
     overwrite: bool = False,
     workers: int = 1,
-) -> Prepared:
+) -> PreparedRecording:
     """Convert a folder's recordings and write the lists; a call that was stopped continues with the same settings.
 
     Raises InputError for settings out of range, for what find_recordings, read_table and join refuse, and, without
@@ -89,13 +89,13 @@ def prepare(
     _refuse(bad, leave_out_bad)
     notes += [f"left out: {line}" for line in bad]
     lists = _write_lists(out, clips, samples, split_of, options)
-    prepared = Prepared(lists, notes)
+    prepared = PreparedRecording(lists, notes)
     content = {SETTINGS_KEY: output.settings, "lists": lists, "notes": notes}
     write_whole(out / "manifest.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return prepared
 
 
-def _check(options: Options) -> None:
+def _check(options: ManifestOptions) -> None:
     if options.text not in RULES:
         raise InputError(f"--text {options.text}: unknown rules; available: {', '.join(RULES)}")
     if options.sample_rate < 1000 or options.longest_seconds < 1:
@@ -105,7 +105,7 @@ def _check(options: Options) -> None:
 
 
 def _joined(
-    recordings: Sequence[Path], folder: Path, segments: Sequence[Any], options: Options, bad: list[str]
+    recordings: Sequence[Path], folder: Path, segments: Sequence[Any], options: ManifestOptions, bad: list[str]
 ) -> tuple[list[Path], list[Clip]]:
     """Return the recordings that can be opened and their clips; the others' errors go to ``bad``."""
     readable = [path for path in recordings if _tried(functools.partial(duration, path), bad) is not None]
@@ -130,7 +130,7 @@ def _refuse(bad: Sequence[str], leave_out_bad: bool) -> None:
         raise InputError(f"{bad[0]}{more}; --leave-out-bad skips them")
 
 
-def _notes(clips: Sequence[Clip], options: Options) -> list[str]:
+def _notes(clips: Sequence[Clip], options: ManifestOptions) -> list[str]:
     long = [clip for clip in clips if clip.seconds > options.longest_seconds and clip.start is None]
     labelled = [clip for clip in long if clip.text is not None]
     notes = []
@@ -152,7 +152,7 @@ def _notes(clips: Sequence[Clip], options: Options) -> list[str]:
     return notes
 
 
-def _settings(folder: Path, recordings: Sequence[Path], options: Options) -> dict[str, Any]:
+def _settings(folder: Path, recordings: Sequence[Path], options: ManifestOptions) -> dict[str, Any]:
     listing = {path.relative_to(folder).as_posix(): path.stat().st_size for path in recordings}
     content = sha256(options.transcripts) if options.transcripts else ""
     return {**asdict(options), "transcripts": content, "folder": str(folder.resolve()), "recordings": listing}
@@ -169,7 +169,7 @@ def _converted(clips: Sequence[Clip], audio: Path, sample_rate: int, bad: list[s
 
 
 def _write_lists(
-    out: Path, clips: Sequence[Clip], samples: Sequence[int | None], split_of: dict[str, str], options: Options
+    out: Path, clips: Sequence[Clip], samples: Sequence[int | None], split_of: dict[str, str], options: ManifestOptions
 ) -> dict[str, dict[str, float]]:
     lines = [
         (clip, name, count, normalized(clip.text or "", options.text))
@@ -202,7 +202,7 @@ def _write_lists(
     }
 
 
-def _splits(clips: Sequence[Clip], transcribed: bool, options: Options) -> dict[str, str]:
+def _splits(clips: Sequence[Clip], transcribed: bool, options: ManifestOptions) -> dict[str, str]:
     """Return each speaker's split, drawn among those who have what a split needs: transcripts, where there are any."""
     seconds: dict[str, float] = defaultdict(float)
     for clip in clips:

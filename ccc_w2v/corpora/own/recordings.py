@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 from ccc_w2v.corpora.own.pauses import parts
-from ccc_w2v.corpora.own.transcripts import Segment
+from ccc_w2v.corpora.own.transcripts import TranscribedSegment
 from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.data.sound_file import open_sound
 from ccc_w2v.errors import InputError
@@ -66,7 +66,7 @@ def speaker_of(name: str, scheme: str) -> str:
     return match[1] if match.re.groups else match[0]
 
 
-def join(recordings: Sequence[Path], root: Path, segments: Sequence[Segment], scheme: str) -> list[Clip]:
+def join(recordings: Sequence[Path], root: Path, segments: Sequence[TranscribedSegment], scheme: str) -> list[Clip]:
     """Return the clips of recordings and their transcripts; recordings without one have no text.
 
     A table may name a recording by its path below ``root`` or its file name, with or without its ending. Raises
@@ -74,7 +74,7 @@ def join(recordings: Sequence[Path], root: Path, segments: Sequence[Segment], sc
     transcribed twice.
     """
     named = _by_name(recordings, root)
-    said: dict[Path, list[Segment]] = defaultdict(list)
+    said: dict[Path, list[TranscribedSegment]] = defaultdict(list)
     for segment in segments:
         candidates = named.get(segment.path.removeprefix("./"), [])
         if len(candidates) != 1:
@@ -94,7 +94,7 @@ def join(recordings: Sequence[Path], root: Path, segments: Sequence[Segment], sc
     return clips
 
 
-def _transcribed(clip: Clip, line: Segment) -> Clip:
+def _transcribed(clip: Clip, line: TranscribedSegment) -> Clip:
     if line.end is not None and line.end > clip.seconds + 0.1:
         raise InputError(
             f"{line.where}: ends at {line.end:g} s, {clip.name} has {clip.seconds:.1f} s; correct the times"

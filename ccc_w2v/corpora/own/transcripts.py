@@ -27,7 +27,7 @@ RULES = ("simple", "as-is")
 
 
 @dataclass(frozen=True)
-class Segment:
+class TranscribedSegment:
     """A line of a table: a recording, or a part of it in seconds, and what is said there. ``where``: for messages."""
 
     path: str
@@ -39,7 +39,7 @@ class Segment:
     end: float | None = None
 
 
-def read_table(path: str | Path) -> list[Segment]:
+def read_table(path: str | Path) -> list[TranscribedSegment]:
     """Read a table of transcripts: tabs between the fields of a .tsv, commas (with quotes) in a .csv.
 
     Raises InputError for a file that is missing or no text, column names that lack path or text, and the first line
@@ -71,7 +71,7 @@ def _column_names(header: Sequence[str], path: Path) -> dict[str, int]:
     return names
 
 
-def _segment(row: Sequence[str], names: dict[str, int], where: str) -> Segment:
+def _segment(row: Sequence[str], names: dict[str, int], where: str) -> TranscribedSegment:
     if len(row) <= max(names.values()):
         raise InputError(f"{where}: {len(row)} fields, the first line names {max(names.values()) + 1}; complete it")
     fields = {name: row[index].strip() for name, index in names.items()}
@@ -83,7 +83,7 @@ def _segment(row: Sequence[str], names: dict[str, int], where: str) -> Segment:
     split = fields.get("split", "").lower()
     if split and split not in SPLITS:
         raise InputError(f"{where}: unknown split {split!r}; available: {', '.join(SPLITS)}")
-    return Segment(
+    return TranscribedSegment(
         fields["path"], fields["text"], where, fields.get("speaker", ""), SPLITS.get(split, ""), times[0], times[1]
     )
 
@@ -97,14 +97,14 @@ def _seconds(field: str, where: str) -> float | None:
         raise InputError(f"{where}: {field!r} is no number of seconds") from None
 
 
-def beside(recordings: Iterable[Path], root: Path) -> list[Segment]:
+def beside(recordings: Iterable[Path], root: Path) -> list[TranscribedSegment]:
     """Return the transcripts in files NAME.txt beside recordings NAME.*; their lines are joined."""
     segments = []
     for recording in recordings:
         text = recording.with_suffix(".txt")
         if text.is_file():
             words = " ".join(read_lines(text, "transcript", "the words of the recording of its name"))
-            segments.append(Segment(recording.relative_to(root).as_posix(), words, str(text)))
+            segments.append(TranscribedSegment(recording.relative_to(root).as_posix(), words, str(text)))
     return segments
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ccc_w2v.corpora.prompts.sources import Recordings
+from ccc_w2v.corpora.prompts.sources import PromptRelease
 
 _BY_SA = ("Creative Commons Attribution-ShareAlike 3.0 Unported", "https://creativecommons.org/licenses/by-sa/3.0/")
 _BY = ("Creative Commons Attribution 3.0 Unported", "https://creativecommons.org/licenses/by/3.0/")
@@ -25,7 +25,7 @@ CREDITS = {
 }
 
 
-def licence_text(sources: list[Recordings]) -> str:
+def licence_text(sources: list[PromptRelease]) -> str:
     """Return LICENSE.txt: for each language its licence, the licence's address, the credits, and what was changed."""
     parts = ["Asterisk core sounds (https://downloads.asterisk.org/pub/telephony/sounds/)\n"]
     for recordings in sources:
@@ -41,7 +41,7 @@ def licence_text(sources: list[Recordings]) -> str:
     return "\n".join(parts)
 
 
-def _credits(recordings: Recordings) -> str:
+def _credits(recordings: PromptRelease) -> str:
     """Return the credits of the source's own CREDITS or Debian copyright file, else those known of the release."""
     folders = (recordings.transcripts.parent, recordings.sounds)
     for folder in folders:

@@ -38,7 +38,7 @@ from ccc_w2v.corpora.prompts.labels import (
     without_remarks,
 )
 from ccc_w2v.corpora.prompts.licence import licence_text
-from ccc_w2v.corpora.prompts.sources import LANGUAGES, UPSTREAM, Recordings, find_recordings
+from ccc_w2v.corpora.prompts.sources import LANGUAGES, UPSTREAM, PromptRelease, find_recordings
 from ccc_w2v.corpora.prompts.splits import LABELLED, MANIFESTS, SAMPLE_RATE, Prompt, check, lists_of, table, write_lists
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.resample import resampled_pcm
@@ -114,7 +114,7 @@ def _finished(out: Path, options: dict[str, Any]) -> dict[str, Any] | None:
     return done if all(file.is_file() for file in files) else None
 
 
-def _prompts(recordings: Recordings) -> list[Prompt]:
+def _prompts(recordings: PromptRelease) -> list[Prompt]:
     """Judge every recording of a language, in the order of their names."""
     transcripts = read_transcripts(recordings.transcripts)
     files = sorted(recordings.sounds.rglob("*.wav"))

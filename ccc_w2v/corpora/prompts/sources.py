@@ -29,7 +29,7 @@ class SourceUnavailableError(Exception):
 
 
 @dataclass(frozen=True)
-class Recordings:
+class PromptRelease:
     """One language on disk: the folder of .wav files, the transcript file, and one line on where they came from."""
 
     language: str
@@ -40,7 +40,7 @@ class Recordings:
 
 def find_recordings(
     language: str, downloads: Path, source: str | Path | None = None, upstream: str = UPSTREAM
-) -> Recordings:
+) -> PromptRelease:
     """Return one language's recordings, fetched into ``downloads`` unless a ``source`` folder is given.
 
     Raises InputError when the given folder does not hold them, or when neither upstream nor Debian can be reached.
@@ -63,7 +63,7 @@ def find_recordings(
     )
 
 
-def locate(folder: Path, language: str, origin: str) -> Recordings:
+def locate(folder: Path, language: str, origin: str) -> PromptRelease:
     """Find the recordings and core-sounds-XX.txt(.gz) below a folder, the latter also above it or in a doc folder near.
 
     Raises InputError when the folder, the recordings or the transcripts are not there.
@@ -82,7 +82,7 @@ def locate(folder: Path, language: str, origin: str) -> Recordings:
             f"{folder}: holds recordings but no core-sounds-{language}.txt or .txt.gz, in it or in a doc folder beside "
             f"it; copy that file there (Debian package {_packages(language)[1]}, upstream {_release(language)})"
         )
-    return Recordings(language, origin, sounds, text)
+    return PromptRelease(language, origin, sounds, text)
 
 
 def _sounds_folder(folder: Path, language: str) -> Path | None:

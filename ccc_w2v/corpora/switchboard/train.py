@@ -30,7 +30,7 @@ MIN_PRETRAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Corpus:
+class SwitchboardCorpus:
     """Switchboard-1 before anything of it is written; ``labels`` has no entry for an utterance that cannot have one."""
 
     calls: Mapping[str, Call]
@@ -56,7 +56,7 @@ def read_corpus(
     keep_noises: bool,
     dev: int,
     first: int,
-) -> Corpus:
+) -> SwitchboardCorpus:
     """Read transcripts, headers and lists; raises InputError for anything wrong with them.
 
     Without ``transcripts`` a folder swb_ms98_transcriptions among the audio is taken, else they are fetched.
@@ -75,7 +75,7 @@ def read_corpus(
     if unknown := sum(map(bool, written.values())) - len(labels):
         differing.append(f"{unknown} utterances with other characters than letters, ' and -, in no labelled list")
     lists = dict(lists_of(utterances, dev=dev, first=first))
-    corpus = Corpus(
+    corpus = SwitchboardCorpus(
         calls, utterances, labels, lists, [line for folder in fisher for line in fisher_text(folder)], differing
     )
     least = MIN_PRETRAIN_SECONDS * SAMPLE_RATE
@@ -91,7 +91,9 @@ def read_corpus(
     return corpus
 
 
-def write_corpus(out: Path, corpus: Corpus, *, zipped: bool, workers: int | None = None) -> dict[str, dict[str, float]]:
+def write_corpus(
+    out: Path, corpus: SwitchboardCorpus, *, zipped: bool, workers: int | None = None
+) -> dict[str, dict[str, float]]:
     """Write a corpus into ``out``, as ccc_w2v/corpora/switchboard/prepare.py says; returns counts by list."""
     spans = _spans(corpus.utterances)
     where = write_calls(out / "audio", corpus.calls, spans, zipped=zipped, workers=workers)
@@ -110,7 +112,7 @@ def write_corpus(out: Path, corpus: Corpus, *, zipped: bool, workers: int | None
     return counts
 
 
-def _write_text(out: Path, corpus: Corpus) -> None:
+def _write_text(out: Path, corpus: SwitchboardCorpus) -> None:
     """Write the dictionary of letters, the text for language models, and all transcripts."""
     training, dev = (
         [corpus.labels[utterance.id] for utterance in corpus.lists[name]] for name in ("train_nodup", "dev")

@@ -28,7 +28,7 @@ _TRUE = ("T", "YES", "TRUE")
 
 
 @dataclass(frozen=True)
-class Rule:
+class GlmRule:
     """Replace ``source`` by ``target`` where ``left`` comes before it and ``right`` after it."""
 
     source: str
@@ -41,7 +41,7 @@ class Rule:
 class Glm:
     """The rules that hold for one kind of file, in file order: at each place the first that matches is applied."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[GlmRule, ...]
     case_sensitive: bool
     _patterns: dict[str, re.Pattern[str]] = field(init=False, repr=False)
 
@@ -133,7 +133,7 @@ def _check_header(path: str | Path, header: dict[str, str], rules: int) -> None:
         raise InputError(f"{path}: {rules} rules and max_nrules {limit!r}; raise it, or rfilter1 stops")
 
 
-def _rule(line: str, where: str) -> Rule:
+def _rule(line: str, where: str) -> GlmRule:
     text = line.partition(_COMMENT)[0].rstrip()
 
     def broken(reason: str) -> InputError:
@@ -164,7 +164,7 @@ def _rule(line: str, where: str) -> Rule:
     for part in (source, left, right):
         if part.startswith("[") and "]" not in part:
             raise broken("unbalanced []")
-    return Rule(source, target, left, right)
+    return GlmRule(source, target, left, right)
 
 
 def _opens_after_closing(context: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from ccc_w2v.cli.main import main
-from ccc_w2v.corpora.own.prepare import Options, prepare
+from ccc_w2v.corpora.own.prepare import ManifestOptions, prepare
 from ccc_w2v.corpora.own.recordings import speaker_of
 from ccc_w2v.data.labels import read_labels
 from ccc_w2v.data.manifest import read_manifest
@@ -38,7 +38,7 @@ def listed(out, name):
 
 def test_lists_labels_and_audio(tmp_path):
     folder, out = write_recordings(tmp_path / "in"), tmp_path / "out"
-    prepared = prepare(folder, out, Options(dev=0.25, test=0.25))
+    prepared = prepare(folder, out, ManifestOptions(dev=0.25, test=0.25))
     lists = {name: listed(out, name) for name in ("train", "dev", "test", "pretrain")}
     assert {name: len(lines) for name, lines in lists.items()} == {"train": 4, "dev": 2, "test": 2, "pretrain": 4}
     speakers = {name: {path.split("/")[0] for path, *_ in lines} for name, lines in lists.items()}
@@ -64,7 +64,7 @@ def test_lists_labels_and_audio(tmp_path):
 @pytest.mark.parametrize(("suffix", "rate"), [(".flac", 44100), (".mp3", 22050), (".ogg", 8000), (".wav", 8000)])
 def test_any_format_and_rate(suffix, rate, tmp_path):
     folder = write_recordings(tmp_path / "in", suffix=suffix, rate=rate)
-    prepare(folder, tmp_path / "out", Options(dev=0.25, test=0.25))
+    prepare(folder, tmp_path / "out", ManifestOptions(dev=0.25, test=0.25))
     for path, samples, _ in listed(tmp_path / "out", "train"):
         # 0.6 s and a little more for each speaker.
         assert 9600 <= samples <= 9600 + 16000 / rate * 400 + 16
@@ -75,7 +75,7 @@ def test_channels_are_averaged(tmp_path):
     folder = write_recordings(tmp_path / "in", text=False)
     left, right = speech_like(16000, 1), speech_like(16000, 2)
     soundfile.write(folder / "s0" / "stereo.wav", np.stack([left, right], axis=1), 16000, subtype="FLOAT")
-    prepare(folder, tmp_path / "out", Options(dev=0.0, test=0.0))
+    prepare(folder, tmp_path / "out", ManifestOptions(dev=0.0, test=0.0))
     mono, _ = soundfile.read(tmp_path / "out" / "audio" / "s0" / "stereo.flac")
     np.testing.assert_allclose(mono, (left + right) / 2, atol=2**-15)
 
@@ -90,7 +90,7 @@ def test_table_with_parts_and_speakers(tmp_path):
         "path\ttext\tspeaker\tsplit\tstart\tend\n"
         "talk.wav\tone\tanna\ttrain\t0.5\t1.5\ntalk\ttwo\tben\tdev\t1.5\t3\nother\tthree\tcara\ttest\t\t\n"
     )
-    prepare(folder, tmp_path / "out", Options(str(tmp_path / "t.tsv")))
+    prepare(folder, tmp_path / "out", ManifestOptions(str(tmp_path / "t.tsv")))
     assert listed(tmp_path / "out", "train") == [("talk_0000050_0000150.flac", 16000, "ONE")]
     assert listed(tmp_path / "out", "dev") == [("talk_0000150_0000300.flac", 24000, "TWO")]
     assert [text for *_, text in listed(tmp_path / "out", "test")] == ["THREE"]
@@ -102,7 +102,7 @@ def test_long_recordings_are_cut_and_without_times_lose_their_words(tmp_path):
     folder = write_recordings(tmp_path / "in")
     soundfile.write(folder / "s0" / "long.wav", speech_like(16000 * 7, 3), 16000)
     (folder / "s0" / "long.txt").write_text("many words")
-    prepared = prepare(folder, tmp_path / "out", Options(dev=0.2, test=0.2, longest_seconds=3.0))
+    prepared = prepare(folder, tmp_path / "out", ManifestOptions(dev=0.2, test=0.2, longest_seconds=3.0))
     names = ("pretrain", "train", "dev", "test")
     lines = {name: [line for line in listed(tmp_path / "out", name) if "long" in line[0]] for name in names}
     assert sum(samples for _, samples, _ in lines["pretrain"]) in (0, 16000 * 7)
@@ -113,7 +113,7 @@ def test_long_recordings_are_cut_and_without_times_lose_their_words(tmp_path):
 
 def test_without_transcripts_for_pretraining_alone(tmp_path):
     out = tmp_path / "out"
-    prepared = prepare(write_recordings(tmp_path / "in", text=False), out, Options(dev=0.25))
+    prepared = prepare(write_recordings(tmp_path / "in", text=False), out, ManifestOptions(dev=0.25))
     assert set(prepared.lists) == {"pretrain", "dev"}
     assert not list(out.glob("*.wrd")) + list(out.glob("dict.*"))
     assert len(listed(out, "pretrain")) + len(listed(out, "dev")) == 8
@@ -121,7 +121,7 @@ def test_without_transcripts_for_pretraining_alone(tmp_path):
 
 def test_a_stopped_call_continues_and_other_settings_are_refused(tmp_path):
     folder, out = write_recordings(tmp_path / "in"), tmp_path / "out"
-    options = Options(dev=0.25, test=0.25)
+    options = ManifestOptions(dev=0.25, test=0.25)
     prepare(folder, out, options)
     kept = next((out / "audio").rglob("*.flac"))
     before, content = kept.stat().st_mtime_ns, (out / "train.tsv").read_bytes()
@@ -131,8 +131,8 @@ def test_a_stopped_call_continues_and_other_settings_are_refused(tmp_path):
     assert kept.stat().st_mtime_ns == before
     assert (out / "train.tsv").read_bytes() == content
     with pytest.raises(InputError, match=r"made with other settings \(sample_rate\)"):
-        prepare(folder, out, Options(dev=0.25, test=0.25, sample_rate=8000))
-    prepare(folder, out, Options(dev=0.25, test=0.25, sample_rate=8000), overwrite=True)
+        prepare(folder, out, ManifestOptions(dev=0.25, test=0.25, sample_rate=8000))
+    prepare(folder, out, ManifestOptions(dev=0.25, test=0.25, sample_rate=8000), overwrite=True)
     assert soundfile.info(kept).samplerate == 8000
 
 
@@ -140,7 +140,7 @@ def test_bad_recordings_are_named_or_left_out(tmp_path):
     folder, out = write_recordings(tmp_path / "in"), tmp_path / "out"
     (folder / "s0" / "broken.wav").write_bytes(b"RIFFnothing")
     soundfile.write(folder / "s1" / "silent.wav", np.zeros(16000), 16000)
-    options = Options(dev=0.25, test=0.25)
+    options = ManifestOptions(dev=0.25, test=0.25)
     with pytest.raises(InputError, match=r"broken\.wav: not audio .*; and 1 more; --leave-out-bad skips"):
         prepare(folder, out, options)
     prepared = prepare(folder, out, options, leave_out_bad=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from ccc_w2v.corpora.own.transcripts import Segment, beside, normalized, read_table
+from ccc_w2v.corpora.own.transcripts import TranscribedSegment, beside, normalized, read_table
 from ccc_w2v.errors import InputError
 
 
@@ -14,15 +14,15 @@ def test_tsv_with_every_column(tmp_path):
         encoding="utf-8",
     )
     assert read_table(table) == [
-        Segment("a.wav", 'say "hello"', f"{table}:2", "anna", "dev", 0.5, 2.0),
-        Segment("b.wav", "b", f"{table}:4"),
+        TranscribedSegment("a.wav", 'say "hello"', f"{table}:2", "anna", "dev", 0.5, 2.0),
+        TranscribedSegment("b.wav", "b", f"{table}:4"),
     ]
 
 
 def test_csv_with_quotes_and_windows_line_ends(tmp_path):
     table = tmp_path / "t.csv"
     table.write_bytes(b'text,path\r\n"one, two",a.wav\r\n')
-    assert read_table(table) == [Segment("a.wav", "one, two", f"{table}:2")]
+    assert read_table(table) == [TranscribedSegment("a.wav", "one, two", f"{table}:2")]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,9 @@ def test_files_beside_the_audio(tmp_path):
     (tmp_path / "anna").mkdir()
     (tmp_path / "anna" / "a.txt").write_text("hello\nyou\n")
     recordings = [tmp_path / "anna" / "a.wav", tmp_path / "b.wav"]
-    assert beside(recordings, tmp_path) == [Segment("anna/a.wav", "hello you", str(tmp_path / "anna" / "a.txt"))]
+    assert beside(recordings, tmp_path) == [
+        TranscribedSegment("anna/a.wav", "hello you", str(tmp_path / "anna" / "a.txt"))
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from ccc_w2v.data.stm import read_ctm, read_stm
 from ccc_w2v.errors import InputError
-from ccc_w2v.score.hub5.glm import Glm, Rule, filter_text, filter_word, read_glm
+from ccc_w2v.score.hub5.glm import Glm, GlmRule, filter_text, filter_word, read_glm
 from ccc_w2v.score.hub5.sclite import command
 from tests.score.hub5.pairs import GLM, HEARD, STORED
 from tests.score.nist import needs_sclite
@@ -59,7 +59,7 @@ def test_words_of_a_hypothesis_stand_alone() -> None:
 
 
 def test_contexts_are_those_of_the_text_before() -> None:
-    glm = Glm((Rule("A", "B", " ", " "), Rule("C", "D", "A ", " ")), case_sensitive=True)
+    glm = Glm((GlmRule("A", "B", " ", " "), GlmRule("C", "D", "A ", " ")), case_sensitive=True)
     assert glm.apply(" A C B C ") == " B D B C "
 
 
@@ -133,6 +133,6 @@ def test_refuses_parentheses_that_nist_refuses(text: str) -> None:
 
 
 def test_refuses_a_word_that_nist_would_lose() -> None:
-    glm = Glm((Rule("A", "B 66", " ", " "),), case_sensitive=True)
+    glm = Glm((GlmRule("A", "B 66", " ", " "),), case_sensitive=True)
     with pytest.raises(InputError, match="of which NIST's filter loses the end"):
         filter_word("A", glm, "here")
