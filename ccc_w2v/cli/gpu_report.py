@@ -40,7 +40,7 @@ def main() -> int:
     import torch
 
     from ccc_w2v.gpu_report.report import SECTIONS, write_report
-    from ccc_w2v.gpu_report.section import Settings
+    from ccc_w2v.gpu_report.section import ReportSettings
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("no GPU that torch can use; --device cpu --size tiny tries the report without one")
@@ -48,7 +48,7 @@ def main() -> int:
     if unknown:
         raise InputError(f"no section '{unknown[0]}'; there are {', '.join(SECTIONS)}")
     tiny = options.size == "tiny"
-    settings = Settings(
+    settings = ReportSettings(
         device=options.device,
         size=options.size,
         samples=options.samples or (32_000 if tiny else 1_400_000),

@@ -13,13 +13,13 @@ from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.synthetic import RATE, corpus
 from ccc_w2v.dataset.two_view import TwoViewDataset
 from ccc_w2v.dataset.views import two_views
-from ccc_w2v.gpu_report.section import Section, Settings
+from ccc_w2v.gpu_report.section import ReportSection, ReportSettings
 
 PRESETS = ("paper", "noise_reverb", "telephone")
 WITHOUT_ROOMS = ("telephone",)  # a thousand rooms are simulated once, which takes a minute
 
 
-def augmentation(settings: Settings) -> Section:
+def augmentation(settings: ReportSettings) -> ReportSection:
     """Measure making both views on the device (task.augment_device=gpu) beside a step in bfloat16."""
     samples = settings.samples // settings.utterances
     bench, rows = Bench(settings.step(precision="bf16")), []
@@ -51,4 +51,4 @@ def augmentation(settings: Settings) -> Section:
             )
             share = {"of a step in bf16": round(taken / (taken + step), 4)}
             rows.append({"augmentation": preset, "seconds": round(taken, 4), **share})
-    return Section(rows, ["Decoding and cropping stay with the data workers: `ccc-w2v benchmark loader`."])
+    return ReportSection(rows, ["Decoding and cropping stay with the data workers: `ccc-w2v benchmark loader`."])

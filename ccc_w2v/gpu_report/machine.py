@@ -12,24 +12,24 @@ from torch.profiler import ProfilerActivity, profile
 import ccc_w2v
 from ccc_w2v.benchmark import measure
 from ccc_w2v.benchmark.step import DTYPES, Bench
-from ccc_w2v.gpu_report.section import Row, Section, Settings, reason_of
+from ccc_w2v.gpu_report.section import ReportSection, ReportSettings, Row, reason_of
 from ccc_w2v.training.utilisation import matmul_flops_per_second
 
 # A kernel's name holds one of these; "math" is what is left: plain matrix products and a softmax.
 KERNELS = {"cudnn": "cuDNN", "flash": "flash", "efficient": "memory-efficient"}
 
 
-def machine(settings: Settings) -> Section:
+def machine(settings: ReportSettings) -> ReportSection:
     """Name the device and the versions."""
     row: Row = {"device": measure.machine(settings.torch_device)}
     if settings.device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         row |= {"memory [GiB]": round(properties.total_memory / 2**30, 1), "CUDA": torch.version.cuda}
         row |= {"cuDNN": torch.backends.cudnn.version(), "capability": f"{properties.major}.{properties.minor}"}
-    return Section([row | {"system": platform.platform(), "ccc_w2v": ccc_w2v.__version__}])
+    return ReportSection([row | {"system": platform.platform(), "ccc_w2v": ccc_w2v.__version__}])
 
 
-def matmul_rates(settings: Settings) -> Section:
+def matmul_rates(settings: ReportSettings) -> ReportSection:
     """Measure the rate of a large matrix product in each precision: the practical limit of the device."""
     width = 8192 if settings.device == "cuda" else 512
     rows = []
@@ -39,10 +39,10 @@ def matmul_rates(settings: Settings) -> Section:
             rows.append({"precision": precision, "width": width, "TFLOP/s": round(rate / 1e12, 3)})
         except RuntimeError as error:
             rows.append({"precision": precision, "width": width, "TFLOP/s": reason_of(error)})
-    return Section(rows, ["fp32 is IEEE float32, without TF32, here and in the steps."])
+    return ReportSection(rows, ["fp32 is IEEE float32, without TF32, here and in the steps."])
 
 
-def matmul_rate(settings: Settings, precision: str) -> float:
+def matmul_rate(settings: ReportSettings, precision: str) -> float:
     """Return the FLOP/s of a square product of 8192 on a GPU, 512 on a CPU."""
     width = 8192 if settings.device == "cuda" else 512
     with without_tf32():
@@ -61,7 +61,7 @@ def without_tf32() -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def attention(settings: Settings) -> Section:
+def attention(settings: ReportSettings) -> ReportSection:
     """Tell which attention kernel ran on full crops, with and without the padding to an even number of frames."""
     rows = []
     for precision in ("fp32", "bf16"):
@@ -72,7 +72,7 @@ def attention(settings: Settings) -> Section:
             bench = Bench(step, model={"required_seq_len_multiple": multiple})
             row = {"precision": precision, "required_seq_len_multiple": multiple, "samples": samples}
             rows.append({**row, "kernel": _kernel(bench)})
-    return Section(rows)
+    return ReportSection(rows)
 
 
 def _kernel(bench: Bench) -> str:

@@ -10,16 +10,18 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ccc_w2v.benchmark.processes import step_seconds
-from ccc_w2v.gpu_report.section import Row, Section, Settings, reason_of
+from ccc_w2v.gpu_report.section import ReportSection, ReportSettings, Row, reason_of
 
 TESTS = Path(__file__).parents[2] / "tests"
 PATIENCE_S = 600
 
 
-def marked_tests(settings: Settings) -> Section:
+def marked_tests(settings: ReportSettings) -> ReportSection:
     """Run the tests marked `cuda` of the checkout that this package lies in."""
     if not TESTS.is_dir():
-        return Section(remarks=[f"not run: {TESTS} is not there; the tests come with the repository, not with a wheel"])
+        return ReportSection(
+            remarks=[f"not run: {TESTS} is not there; the tests come with the repository, not with a wheel"]
+        )
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         options = ["-q", "-m", "cuda", "-p", "no:cacheprovider", f"--junitxml={report}"]
@@ -31,12 +33,12 @@ def marked_tests(settings: Settings) -> Section:
             timeout=PATIENCE_S,
         )
         if not report.is_file():
-            return Section(remarks=[f"pytest ended with {run.returncode}: {run.stdout[-500:]}"], failed=True)
+            return ReportSection(remarks=[f"pytest ended with {run.returncode}: {run.stdout[-500:]}"], failed=True)
         cases = list(ElementTree.parse(report).iter("testcase"))
     rows = [_outcome(case) for case in cases]
     counts = {name: sum(row["outcome"] == name for row in rows) for name in ("passed", "failed", "skipped")}
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return Section(rows, [summary], failed=bool(counts["failed"]) or not rows)
+    return ReportSection(rows, [summary], failed=bool(counts["failed"]) or not rows)
 
 
 def _outcome(case: ElementTree.Element) -> Row:
@@ -48,7 +50,7 @@ def _outcome(case: ElementTree.Element) -> Row:
     return row
 
 
-def decoding(settings: Settings) -> Section:
+def decoding(settings: ReportSettings) -> ReportSection:
     """Run `ccc-w2v benchmark decode`: greedy and beam decoding beside transformers and fairseq on the device."""
     from ccc_w2v.benchmark import decode
 
@@ -67,11 +69,11 @@ def decoding(settings: Settings) -> Section:
             )
         )
     except ImportError as error:
-        return Section(remarks=[f"not measured: {reason_of(error)}"])
-    return Section([{"measured": name, "value": value} for name, value in measured.items()])
+        return ReportSection(remarks=[f"not measured: {reason_of(error)}"])
+    return ReportSection([{"measured": name, "value": value} for name, value in measured.items()])
 
 
-def processes(settings: Settings) -> Section:
+def processes(settings: ReportSettings) -> ReportSection:
     """Measure an update of one process and of two on this one device: NCCL on a GPU, gloo on a CPU."""
     backend, rows = ("nccl" if settings.device == "cuda" else "gloo"), []
     for count in (1, 2):
@@ -81,4 +83,4 @@ def processes(settings: Settings) -> Section:
         except Exception as error:  # NCCL may refuse two processes on one device; what it says is the result
             row["seconds"] = reason_of(error)
         rows.append(row)
-    return Section(rows, ["Each process has a batch of its own; gradients are added up in one buffer."])
+    return ReportSection(rows, ["Each process has a batch of its own; gradients are added up in one buffer."])

@@ -13,7 +13,7 @@ from ccc_w2v.files import write_whole
 from ccc_w2v.gpu_report.augmentation import augmentation
 from ccc_w2v.gpu_report.machine import attention, machine, matmul_rates
 from ccc_w2v.gpu_report.others import decoding, marked_tests, processes
-from ccc_w2v.gpu_report.section import Measure, Section, Settings, reason_of
+from ccc_w2v.gpu_report.section import Measure, ReportSection, ReportSettings, reason_of
 from ccc_w2v.gpu_report.steps import determinism, published, steps
 from ccc_w2v.run_folder import Output, claim, keep_record
 
@@ -39,7 +39,7 @@ SECTIONS: dict[str, tuple[str, Measure]] = {
 }
 
 
-def write_report(settings: Settings, out: Path, minutes: float, names: list[str], *, overwrite: bool) -> bool:
+def write_report(settings: ReportSettings, out: Path, minutes: float, names: list[str], *, overwrite: bool) -> bool:
     """Measure the sections that ``out`` does not hold yet, as long as there is time; returns whether all is well.
 
     A section begun in time is finished. What was measured is kept whatever happens to the rest: the same command goes
@@ -65,16 +65,16 @@ def write_report(settings: Settings, out: Path, minutes: float, names: list[str]
     return _write(settings, out)
 
 
-def _measured(measure: Measure, settings: Settings) -> tuple[Section, float]:
+def _measured(measure: Measure, settings: ReportSettings) -> tuple[ReportSection, float]:
     began = time.monotonic()
     try:
         section = measure(settings)
     except Exception as error:  # one section's failure is a result too, and must not cost the others
-        section = Section(remarks=[f"failed: {reason_of(error)}"], failed=True)
+        section = ReportSection(remarks=[f"failed: {reason_of(error)}"], failed=True)
     return section, time.monotonic() - began
 
 
-def _write(settings: Settings, out: Path) -> bool:
+def _write(settings: ReportSettings, out: Path) -> bool:
     kept = {name: out / "sections" / f"{name}.json" for name in SECTIONS}
     results = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in kept.items() if path.is_file()}
     content: dict[str, Any] = {"settings": dataclasses.asdict(settings), "sections": results}

@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReportSettings:
     """What is measured, on what."""
 
     device: str  # "cuda" or "cpu"
@@ -40,7 +40,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A section's result, all of it plain data: rows of a table, and sentences."""
 
     rows: list[Row] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Section:
     failed: bool = False  # it shows that something is wrong
 
 
-Measure = Callable[[Settings], Section]
+Measure = Callable[[ReportSettings], ReportSection]
 
 
 def reason_of(error: BaseException) -> str:

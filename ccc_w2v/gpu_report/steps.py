@@ -11,7 +11,7 @@ import torch
 from ccc_w2v.benchmark import measure
 from ccc_w2v.benchmark.step import ONE_CONTEXT, OURS, UNFUSED, WAV2VEC2, Bench
 from ccc_w2v.gpu_report.machine import matmul_rate, without_tf32
-from ccc_w2v.gpu_report.section import Row, Section, Settings, reason_of
+from ccc_w2v.gpu_report.section import ReportSection, ReportSettings, Row, reason_of
 
 # Hours of 400,000 updates of BASE, by their authors; ours would hear 1.4M samples on each of 64 devices per update.
 UPDATES = 400_000
@@ -25,10 +25,10 @@ PUBLISHED = [
 ]
 
 
-def steps(precision: str, compiled: bool) -> Callable[[Settings], Section]:
+def steps(precision: str, compiled: bool) -> Callable[[ReportSettings], ReportSection]:
     """Return the section of steps in a precision, with or without torch.compile of our Transformer's layers."""
 
-    def section(settings: Settings) -> Section:
+    def section(settings: ReportSettings) -> ReportSection:
         with without_tf32():
             bench = Bench(settings.step(precision=precision, compile=compiled))
             functions: dict[str, Callable[[], object]] = {ONE_CONTEXT: bench.one_context, OURS: bench.ours}
@@ -36,12 +36,12 @@ def steps(precision: str, compiled: bool) -> Callable[[Settings], Section]:
                 functions = {WAV2VEC2: bench.wav2vec2, **functions, UNFUSED: bench.unfused}
             limit = matmul_rate(settings, precision)
             rows = [_row(settings, name, function, limit) for name, function in functions.items()]
-        return Section(rows)
+        return ReportSection(rows)
 
     return section
 
 
-def _row(settings: Settings, name: str, function: Callable[[], object], limit: float) -> Row:
+def _row(settings: ReportSettings, name: str, function: Callable[[], object], limit: float) -> Row:
     """Measure a step, or say why it cannot be; a step that does not fit leaves room for the next."""
     try:
         taken = measure.interleaved({name: function}, settings.rounds, settings.torch_device)[name]
@@ -62,7 +62,7 @@ def _row(settings: Settings, name: str, function: Callable[[], object], limit: f
     }
 
 
-def published(settings: Settings) -> Section:
+def published(settings: ReportSettings) -> ReportSection:
     """Set published times of 400,000 updates beside the hours of audio per device hour that they come to."""
     hours = SAMPLES_OF_UPDATE / 16_000 / 3600 * UPDATES
     rows: list[Row] = []
@@ -71,7 +71,7 @@ def published(settings: Settings) -> Section:
         if name.startswith("NVIDIA"):
             row["hours of audio per device hour, at most"] = round(hours / (int(devices.split()[0]) * taken))
         rows.append(row)
-    return Section(
+    return ReportSection(
         rows,
         [
             "NVIDIA's updates are this recipe's: at most 1.556 h of audio. Batches that are 83 to 95 % full make 1,340 "
@@ -81,7 +81,7 @@ def published(settings: Settings) -> Section:
     )
 
 
-def determinism(settings: Settings) -> Section:
+def determinism(settings: ReportSettings) -> ReportSection:
     """Measure a step with deterministic algorithms beside one without, and whether gradients repeat bit for bit."""
     from ccc_w2v.training.determinism import use_deterministic_algorithms
 
@@ -100,7 +100,7 @@ def determinism(settings: Settings) -> Section:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.deterministic = before[1]
     cost = rows[1]["seconds"] / rows[0]["seconds"]
-    return Section(rows, [f"Deterministic algorithms take {cost:.2f} times as long."], failed=not same)
+    return ReportSection(rows, [f"Deterministic algorithms take {cost:.2f} times as long."], failed=not same)
 
 
 def _gradients(bench: Bench) -> list[Any]:

@@ -6,7 +6,7 @@ import pytest
 
 from ccc_w2v.cli.main import main
 from ccc_w2v.gpu_report import report
-from ccc_w2v.gpu_report.section import Section
+from ccc_w2v.gpu_report.section import ReportSection
 
 LEFT_OUT = ["tests", "steps_bf16_compiled", "steps_fp16", "steps_fp16_compiled", "steps_fp32_compiled"]
 TINY = ["gpu-report", "--device", "cpu", "--size", "tiny"]
@@ -63,7 +63,9 @@ def test_the_markdown_has_the_numbers_of_the_json(out):
 def test_what_was_measured_is_kept_and_the_rest_goes_on(out, monkeypatch, capsys):
     for name, (title, _) in report.SECTIONS.items():
         done = (out / "sections" / f"{name}.json").is_file()
-        stub = (lambda settings: pytest.fail("measured twice")) if done else (lambda settings: Section([{"a": 1}]))
+        stub = (
+            (lambda settings: pytest.fail("measured twice")) if done else (lambda settings: ReportSection([{"a": 1}]))
+        )
         monkeypatch.setitem(report.SECTIONS, name, (title, stub))
     assert main([*TINY, "--out", str(out), "--minutes", "0"]) == 1
     assert "not begun, the 0 minutes are over" in capsys.readouterr().out
@@ -75,7 +77,9 @@ def test_a_section_that_fails_is_told_and_costs_no_other(tmp_path, monkeypatch):
     def broken(settings):
         raise RuntimeError("out of luck\nand more")
 
-    monkeypatch.setattr(report, "SECTIONS", {"bad": ("Bad", broken), "good": ("Good", lambda _: Section([{"a": 1}]))})
+    monkeypatch.setattr(
+        report, "SECTIONS", {"bad": ("Bad", broken), "good": ("Good", lambda _: ReportSection([{"a": 1}]))}
+    )
     assert main([*TINY, "--out", str(tmp_path / "out")]) == 1
     text = (tmp_path / "out" / "report.md").read_text()
     assert "**Something is wrong here.**" in text
