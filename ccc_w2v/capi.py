@@ -1,7 +1,5 @@
 """`capi`: masked prediction of online clusters alone, without negatives and without a codebook (docs/family.md)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field

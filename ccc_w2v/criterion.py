@@ -7,7 +7,7 @@ for each utterance, or a single one), P points in each, K clusters, R starts.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, List, TypeVar  # noqa: UP035  (omegaconf 2.0 does not know list[float])
 
 import torch
 from fairseq import utils
@@ -23,6 +23,14 @@ from ccc_w2v.losses.batch_signals import SLOW_EVERY, batch_signals
 from ccc_w2v.losses.block import block_contrast
 from ccc_w2v.losses.contrastive import NEAR_POSITIVE_MODES, contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.kmeans import cluster_count, cosine_kmeans, draw_starts, nearest
+from ccc_w2v.losses.negative_sampling import (
+    NEGATIVES,
+    NegativePolicy,
+    check_sampling,
+    draw_by_bins,
+    empty_policy,
+    similarity_bins,
+)
 from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negatives
 from ccc_w2v.losses.objective import TERMS, Negatives, Objective, Term
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, TwoViewOutput, View
@@ -74,6 +82,20 @@ class CccCriterionConfig(MaskedPredictionConfig):
     )
     diversity_weight: float = field(default=0.1, metadata={"help": "weight of the codebook diversity loss, >= 0"})
     penalty_weight: float = field(default=10.0, metadata={"help": "weight of the mean squared feature, >= 0"})
+    negatives: ChoiceEnum(NEGATIVES) = field(  # type: ignore[valid-type]
+        default="uniform",
+        metadata={
+            "help": "how training draws negatives: uniformly, by negative_weights, or by weights that are learned"
+        },
+    )
+    negative_weights: List[float] = field(  # noqa: UP006
+        default_factory=lambda: [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 1.0, 0.5],
+        metadata={"help": "weights of the bins of cosine between targets, -1 to 1, >= 0; learned: only their number"},
+    )
+    negative_boost: float = field(
+        default=4.0, metadata={"help": "weight of the bin that the learned policy has chosen, others have 1; > 0"}
+    )
+    negative_policy_lr: float = field(default=0.5, metadata={"help": "learning rate of that policy, > 0"})
     delta: float = field(
         default=0.0, metadata={"help": "weight of the masked prediction of a teacher's online clusters, >= 0"}
     )
@@ -97,6 +119,8 @@ class CccCriterion(FairseqCriterion):
         if self._scope == "global":
             # In the task's state, which checkpoints keep: a resumed run has the same clusters.
             task.state.add_factory("target_bank", empty_bank)
+        if str(cfg.negatives) == "learned":
+            task.state.add_factory("negative_policy", lambda: empty_policy(len(cfg.negative_weights)))
         # Parameters of its own, so that there are none where it is off.
         self.prediction = MaskedPrediction(cfg, task) if cfg.delta else None
         self.weights = {"contrastive": cfg.alpha, "cross": cfg.beta, "cross_aug": cfg.gamma}
@@ -269,12 +293,31 @@ class CccCriterion(FairseqCriterion):
         if drawn_BMN is None:
             seed = sample["net_input"].get("seed", 0)
             generator = generator_for(seed, "negatives" + SUFFIX[name], device=codes_BMG.device)
-            drawn_BMN = sample_negatives(codes_BMG.size(0), codes_BMG.size(1), model.n_negatives, generator)
+            if str(self.cfg.negatives) == "uniform" or not model.training:
+                drawn_BMN = sample_negatives(codes_BMG.size(0), codes_BMG.size(1), model.n_negatives, generator)
+            else:
+                policy = self.negative_policy()
+                weights = self.cfg.negative_weights if policy is None else policy.weights()
+                bins_BMM = similarity_bins(view.target_BMD, len(weights))
+                drawn_BMN = draw_by_bins(bins_BMM, weights, model.n_negatives, generator)
         if labels_BM is None:
             near_BMN = torch.zeros_like(drawn_BMN, dtype=torch.bool)
         else:
             near_BMN = near_positives(labels_BM, drawn_BMN)
         return Negatives(drawn_BMN, near_BMN, equal_codes(codes_BMG, drawn_BMN), labels_BM)
+
+    def negative_policy(self) -> NegativePolicy | None:
+        """Return the policy of ``negatives: learned``, whose state the task's checkpoint keeps; else None."""
+        if str(self.cfg.negatives) != "learned":
+            return None
+        state = self.task.state.negative_policy
+        if len(state["preferences"]) != len(self.cfg.negative_weights):
+            with one_line_errors():
+                raise InputError(
+                    f"criterion.negative_weights has {len(self.cfg.negative_weights)} bins: the run that is resumed "
+                    f"here has {len(state['preferences'])}; set as many, or start another run in another folder"
+                )
+        return NegativePolicy(state, self.cfg.negative_boost, self.cfg.negative_policy_lr, self.task.cfg.seed)
 
     def _term(self, model: Any, name: str, views: dict[str, View], negatives: dict[str, Negatives]) -> Term:
         """Contrast the contexts of one view with the targets of a view."""
@@ -392,6 +435,7 @@ def _check(cfg: CccCriterionConfig) -> None:
             raise InputError(f"criterion.{name}={getattr(cfg, name)}: must be a whole number of at least 1")
     if not 0 <= cfg.scale_factor <= 1:
         raise InputError(f"criterion.scale_factor={cfg.scale_factor}: must be between 0 (remove) and 1 (no influence)")
+    check_sampling(str(cfg.negatives), cfg.negative_weights, cfg.negative_boost, cfg.negative_policy_lr)
     if not cfg.block_scale > 0:
         raise InputError(f"criterion.block_scale={cfg.block_scale}: must be greater than 0")
     if cfg.bank_clusters < 2:

@@ -5,8 +5,6 @@ frames into soft clusters; the student predicts them at the masked frames of a v
 see docs/family.md. Letters: B utterances, T frames, M masked frames of each, E width of the Transformer, K prototypes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

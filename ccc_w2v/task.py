@@ -162,6 +162,10 @@ class CccPretrainingTask(AudioPretrainingTask):
         """The criterion's masked prediction; None where it has none."""
         return getattr(self._criterion, "prediction", None)
 
+    def _negative_policy(self) -> Any:
+        """Return the policy by which the criterion draws negatives; None where it has none."""
+        return self._criterion.negative_policy() if hasattr(self._criterion, "negative_policy") else None
+
     @property
     def uses_ema(self) -> bool:
         """Tell fairseq's trainer whether the steps want its moving average of the model: the teacher."""
@@ -327,6 +331,8 @@ class CccPretrainingTask(AudioPretrainingTask):
         _end_on_bad_audio(sample)
         if self._prediction is not None and self._watch.batches % self._accumulated() == 0:
             self._prediction.clustering.forget()  # of an update that fp16 has skipped
+        if not self._training and (policy := self._negative_policy()) is not None:
+            policy.settle()  # a validation has ended
         views = self._with_teacher(self._with_views(sample, model), ema_model, ignored=ignore_grad)
         # A dummy batch (ignore_grad) is a copy of an earlier one, whose losses are counted already.
         bad_audio = 0 if ignore_grad else sample.get("bad_audio", 0)
@@ -429,6 +435,13 @@ class CccPretrainingTask(AudioPretrainingTask):
             seconds = self._log_totals(logging_outputs)
             if self._training:
                 self._watch.log(self._skipped)
+        if not self._training and (policy := self._negative_policy()) is not None:
+            names = [name.removeprefix("correct_") for log in logging_outputs[:1] for name in log if "correct_" in name]
+            correct, frames = (
+                float(sum(log[f"{key}_{name}"] for log in logging_outputs for name in names))
+                for key in ("correct", "frames")
+            )
+            policy.observe(correct, frames)
         if self._training:
             values = {name: value for name, value in logged.get_smoothed_values().items() if name not in NOT_KEPT}
             self._watch.repeat_slow(values)

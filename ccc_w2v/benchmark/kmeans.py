@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             results[kind, count, clusters] = seconds, distance
             cells = (f"{statistics.median(seconds[name]):.4f} s, {distance[name]:.5f}" for name in (OURS, FAST, FAISS))
             print(f"{kind:>16}{count:8}{clusters:5}" + "".join(f"{cell:>30}" for cell in cells))
-    seconds, distance = results[("quantised", *PROBLEMS[0])]
+    first = ("quantised", *PROBLEMS[0])  # in the subscript, mypy on Python 3.10 takes the star for newer syntax
+    seconds, distance = results[first]
     return {
         "time_ratio_vs_fast_pytorch_kmeans": round(measure.median_ratio(seconds[OURS], seconds[FAST]), 4),
         "objective_ratio": round(distance[OURS] / distance[FAST], 5),

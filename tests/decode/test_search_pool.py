@@ -64,7 +64,7 @@ def test_the_network_goes_on_while_a_search_runs(
         return emissions
 
     def waits_for_the_second_batch(log_probs_TV: torch.Tensor) -> list[Hypothesis]:
-        arrived = emitted.acquire(timeout=600) and emitted.acquire(timeout=600)
+        arrived = emitted.acquire(timeout=3600) and emitted.acquire(timeout=600)
         for _ in range(2):
             emitted.release()
         return scored(float(arrived))
