@@ -19,7 +19,7 @@ from tests.integration.namespaces import ADDRESSES, two_machines
 from tests.integration.test_training import ROOT, TRAIN, command, state, train
 
 LAUNCH = ROOT / "recipes/launch"
-PATIENCE_S = 600  # no claim about speed: only so that a hang fails
+PATIENCE_S = 3600  # no claim about speed: only so that a hang fails
 # Every draw belongs to an utterance: with no dropout, sharing batches out changes only the order of sums. Three
 # utterances of validation leave a rank of two or four without a batch. The bank is first clustered at update 8.
 SETTINGS = [
@@ -341,7 +341,7 @@ def arguments_of(pid):
 def test_a_launch_mistake_is_one_line_and_exit_code_2(script, arguments, message):
     path = f"{TRAIN.parent}:{os.environ['PATH']}"
     ended = subprocess.run(
-        [LAUNCH / script, *arguments], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=600
+        [LAUNCH / script, *arguments], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=3600
     )
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert ended.returncode == 2

@@ -11,7 +11,7 @@ import torch
 from tests.fake_corpora import write_corpus
 from tests.integration.test_training import command, state
 
-PATIENCE_S = 600  # no claim about speed: only so that a hang fails
+PATIENCE_S = 3600  # no claim about speed: only so that a hang fails
 # Four updates an epoch; a validation and a checkpoint at the end of each.
 EPOCHS = [
     *("dataset.disable_validation=false", "dataset.validate_interval=1", "dataset.validate_interval_updates=0"),

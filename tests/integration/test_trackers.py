@@ -45,7 +45,7 @@ def ended(tmp_path_factory):
     arguments += ["optimization.max_update=12", "dataset.disable_validation=false", "common.log_interval=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_STUB": str(folder / "calls.jsonl")}
     environment |= {"PYTHONPATH": f"{folder / 'stub'}:{os.environ.get('PYTHONPATH', '')}", "WANDB_NAME": "first"}
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
 

@@ -50,7 +50,7 @@ def command(corpus, folder, *overrides):
 def train(corpus, folder, *overrides):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command(corpus, folder, *overrides), env=environment, capture_output=True, text=True, timeout=600
+        command(corpus, folder, *overrides), env=environment, capture_output=True, text=True, timeout=3600
     )
 
 

@@ -133,7 +133,7 @@ def test_two_processes_hold_one_bank_and_identical_centroids(tmp_path):
     processes = [
         subprocess.Popen([sys.executable, "-c", TWO_PROCESSES, str(rank), str(tmp_path)], cwd=root) for rank in (0, 1)
     ]
-    assert [process.wait(timeout=600) for process in processes] == [0, 0]
+    assert [process.wait(timeout=3600) for process in processes] == [0, 0]
     first, second = (torch.load(tmp_path / f"state{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first["filled"] == 200
     assert first["fitted_at"] == 3

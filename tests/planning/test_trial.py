@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def plan_tool(*words):
     command = [sys.executable, str(ROOT / "tools/plan.py"), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, capture_output=True, text=True, timeout=3600)
 
 
 def test_a_trial_trains_and_its_time_is_in_the_plan(tmp_path):

@@ -35,7 +35,7 @@ def run(*options):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     command = [str(ROOT / "recipes/librispeech/run.sh"), *map(str, options)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800, cwd="/")
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600, cwd="/")
 
 
 def overrides(folder):

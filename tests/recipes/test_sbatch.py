@@ -46,7 +46,7 @@ def job(tmp_path):
 def test_it_starts_torchrun_on_every_node(job):
     process, folder = job
     (folder / "finish").write_text("0")
-    assert process.wait(600) == 0
+    assert process.wait(3600) == 0
     assert not (folder / "requeued").exists()
     assert (folder / "started").read_text() == "2 8 node7:23456 --config-name pretrain a=[1, 2]\n"
 
@@ -55,7 +55,7 @@ def test_it_starts_torchrun_on_every_node(job):
 def test_told_to_stop_it_passes_that_on_and_goes_back_into_the_queue(job, number):
     process, folder = job
     process.send_signal(number)
-    assert process.wait(600) == 75
+    assert process.wait(3600) == 75
     assert (folder / "requeued").read_text() == "requeue 123456\n"
     assert "back into the queue" in process.stdout.read()
 
@@ -63,12 +63,12 @@ def test_told_to_stop_it_passes_that_on_and_goes_back_into_the_queue(job, number
 def test_an_error_does_not_go_back_into_the_queue(job):
     process, folder = job
     (folder / "finish").write_text("2")
-    assert process.wait(600) == 2
+    assert process.wait(3600) == 2
     assert not (folder / "requeued").exists()
 
 
 def test_outside_of_slurm_it_says_how_to_start_it():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
-    ended = subprocess.run(["bash", SCRIPT, "x"], env=environment, capture_output=True, text=True, timeout=600)
+    ended = subprocess.run(["bash", SCRIPT, "x"], env=environment, capture_output=True, text=True, timeout=3600)
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith("error: expected to be started by sbatch")

@@ -106,7 +106,7 @@ def run(*arguments):
         "PYTHONPATH": str(ROOT),
     }
     command = ["bash", str(ROOT / "recipes/switchboard/run.sh"), *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600)
 
 
 def repeated(option, values):

@@ -169,7 +169,7 @@ def rendered(page: Path, profile: Path) -> tuple[str, str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=600,
+        timeout=3600,
     )
     return found.stdout, "\n".join(line for line in found.stderr.splitlines() if "CONSOLE" in line)
 
