@@ -1,13 +1,15 @@
 """Trainings with a teacher: a stopped one resumes bit for bit, with teacher, student's head and online clustering."""
 
+import os
 import shutil
+import subprocess
 
 import pytest
 import torch
 
 from tests.fake_corpora import write_corpus
 from tests.integration.test_resume import arguments, done, same
-from tests.integration.test_training import state
+from tests.integration.test_training import ROOT, TRAIN, state
 
 SETTINGS = [
     *("optimization.max_update=8", "lr_scheduler.warmup_updates=2", "dataset.max_tokens=64000"),
@@ -63,3 +65,18 @@ def test_a_training_without_a_teacher_is_refused_in_one_line(warm, corpus, tmp_p
     code, output = warm.run(arguments(corpus, tmp_path / "run", "criterion._name=capi"), tmp_path / "log")
     assert code == 2
     assert output.strip().splitlines()[-1].endswith("set ema.store_ema=true")
+
+
+def test_two_processes_train_where_one_has_a_batch_that_is_ignored(corpus, tmp_path):
+    """At an epoch's end: 12 utterances in an odd number of batches."""
+    settings = [*SETTINGS, "criterion._name=capi", "dataset.disable_validation=true", "optimization.max_update=4"]
+    ended = subprocess.run(
+        [ROOT / "recipes/launch/one_node.sh", "2", *arguments(corpus, tmp_path / "run", *settings)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{TRAIN.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    kept = state(tmp_path / "run")["extra_state"]
+    assert kept["train_iterator"]["epoch"] == 2
+    assert int(kept["CccPretrainingTask"]["clustering"]["optimizer"][0]["step"]) == 4
