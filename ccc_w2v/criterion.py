@@ -133,7 +133,9 @@ class CccCriterion(FairseqCriterion):
         """
         weights = self.term_weights(model)
         contexts, targets = {TERMS[name].context for name in weights}, self._target_views(weights)
-        output: TwoViewOutput = model(**sample["net_input"], contexts=contexts, targets=targets)
+        output: TwoViewOutput = model(
+            **sample["net_input"], contexts=contexts, targets=targets, penalties=self._extra_views()
+        )
         objective = self.objective(model, output, sample, weights)
         original = _needed(output.original, ORIGINAL)
         utterances, frames = original.target_BMD.shape[:2]
@@ -173,10 +175,13 @@ class CccCriterion(FairseqCriterion):
             logged |= self._signals(model, output, objective, sample["net_input"])
         return loss, sample_size, logged
 
+    def _extra_views(self) -> tuple[str, ...]:
+        """Return the views whose diversity and feature penalty count."""
+        return VIEWS if str(self.cfg.extra_losses_on) == "both" else (ORIGINAL,)
+
     def _extra_losses(self, output: TwoViewOutput, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the codebook's diversity loss and the feature penalty, weighted, for a number of masked frames."""
-        names = VIEWS if str(self.cfg.extra_losses_on) == "both" else (ORIGINAL,)
-        views = [_needed(output.view(name), name) for name in names]
+        views = [_needed(output.view(name), name) for name in self._extra_views()]
         size = output.codebook_size
         means = (
             torch.as_tensor(sum(values)).float() / len(views)

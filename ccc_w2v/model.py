@@ -7,7 +7,7 @@ Letters: B utterances, S samples, T frames, M masked frames of each utterance, F
 Transformer, D projected width, G codebook groups, V codes in each, d width of a code's vector.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from torch.profiler import record_function
 from ccc_w2v.data.masking import span_mask
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
+from ccc_w2v.feature_encoder import masked_features, recompute_activations
 from ccc_w2v.losses.quantization import Quantized, gumbel_noise, gumbel_quantize
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, HiddenViews, TwoViewOutput, View
 
@@ -44,6 +45,13 @@ class CccWav2Vec2Config(Wav2Vec2Config):
             "that have instructions for it"
         },
     )
+    checkpoint_features: bool = field(
+        default=False,
+        metadata={
+            "help": "keep no activations of the feature encoder and compute them again for backward: the same numbers "
+            "in less memory, for one more forward pass of it"
+        },
+    )
 
 
 class EncodedView(NamedTuple):
@@ -52,7 +60,13 @@ class EncodedView(NamedTuple):
     context_BMD: torch.Tensor | None  # None where the Transformer did not run
     hidden_BME: torch.Tensor | None  # what the context is the projection of
     features_BMF: torch.Tensor  # of the masked frames, normalised, as they are before masking
-    raw_BTF: torch.Tensor  # the feature encoder's output, before its layer norm
+    raw_BTF: torch.Tensor  # the feature encoder's output, before its layer norm; perhaps of the masked frames alone
+
+
+class GivenMask(NamedTuple):
+    """A mask that fairseq's forward hands to apply_mask unread: it would index with it, for which a GPU has to wait."""
+
+    mask_BT: torch.Tensor
 
 
 @register_model("ccc_wav2vec2", dataclass=CccWav2Vec2Config)
@@ -67,6 +81,8 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             for layer in self.encoder.layers:
                 # In place, so that the state dict keeps its names; dynamic, since every batch has its own length.
                 layer.compile(dynamic=True)
+        if cfg.checkpoint_features:
+            recompute_activations(self.feature_extractor)
 
     def set_num_updates(self, num_updates: int) -> None:
         """Remember how many updates were made, for schedules of the criterion; fairseq calls it before each one."""
@@ -84,17 +100,22 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         gumbel_aug: torch.Tensor | None = None,
         contexts: Collection[str] = VIEWS,
         targets: Collection[str] = VIEWS,
+        penalties: Collection[str] = VIEWS,
+        lengths: Sequence[int] | None = None,
         hidden_only: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any] | TwoViewOutput | HiddenViews:
         """Run wav2vec 2.0 on ``source`` (B, S), or on it and ``source_aug`` (B, S) with one mask and one padding.
 
         ``seed`` starts the generators of this batch's mask, Gumbel noise and layer drop; ``mask_indices`` (B, T),
-        ``gumbel`` and ``gumbel_aug`` (B, M, G, V) replace the draws. One view returns fairseq's dictionary.
+        ``gumbel`` and ``gumbel_aug`` (B, M, G, V) replace the draws. ``lengths`` are the samples of each utterance
+        before padding; without them the padding is counted, for which a GPU has to be waited for. One view returns
+        fairseq's dictionary.
 
         Only the Transformer's passes that ``contexts`` names are made, and only the views that ``contexts`` or
-        ``targets`` name are encoded, "original" or "augmented"; the rest of the output is None. ``hidden_only`` returns
-        the Transformer's output of the contexts at the masked frames, and quantises nothing.
+        ``targets`` name are encoded, "original" or "augmented"; the rest of the output is None. A view that is a target
+        alone is encoded at its masked frames alone, unless ``penalties`` wants its feature penalty over all frames.
+        ``hidden_only`` returns the Transformer's output of the contexts at the masked frames, and quantises nothing.
         """
         if source_aug is None:
             return super().forward(source, padding_mask, *args, **kwargs)
@@ -102,10 +123,12 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             raise TypeError(f"two views take no further arguments, got {args or sorted(kwargs)}")
         mask_BT = kwargs.get("mask_indices")
         if mask_BT is None:
-            mask_BT = self.draw_mask(source, padding_mask, seed)
+            mask_BT = self.draw_mask(source, padding_mask, seed, lengths)
         waves = {ORIGINAL: source, AUGMENTED: source_aug}
         noises = {ORIGINAL: gumbel, AUGMENTED: gumbel_aug}
-        encoded = self._encode_views(waves, padding_mask, mask_BT, seed, contexts, () if hidden_only else targets)
+        padding_BT = self._frame_padding(source, padding_mask, lengths)
+        quantized = () if hidden_only else targets
+        encoded = self._encode_views(waves, padding_BT, mask_BT, seed, contexts, quantized, penalties)
         if hidden_only:
             hidden = {view: encoded[view].hidden_BME for view in encoded}
             return HiddenViews(mask_BT.to(source.device), hidden.get(ORIGINAL), hidden.get(AUGMENTED))
@@ -143,36 +166,37 @@ class CccWav2Vec2Model(Wav2Vec2Model):
     def _encode_views(
         self,
         waves: dict[str, torch.Tensor],
-        padding_mask: torch.Tensor | None,
+        padding_BT: torch.Tensor | None,
         mask_BT: torch.Tensor,
         seed: int,
         contexts: Collection[str],
         targets: Collection[str],
+        penalties: Collection[str],
     ) -> dict[str, EncodedView]:
         """Encode the views that are asked for, those with a context in one pass."""
         encoded: dict[str, EncodedView] = {}
         in_full = [view for view in VIEWS if view in contexts]
         with self.autocast_region(waves[ORIGINAL]):
             if in_full:
-                together = self._encode_together([waves[view] for view in in_full], padding_mask, mask_BT, seed)
+                together = self._encode_together([waves[view] for view in in_full], padding_BT, mask_BT, seed)
                 # Each part is (len(in_full) x B, ...), view by view.
                 parts = zip(*(part.chunk(len(in_full)) for part in together if part is not None), strict=True)
                 encoded = {view: EncodedView(*of_view) for view, of_view in zip(in_full, parts, strict=True)}
             for view in VIEWS:
                 if view in targets and view not in encoded:
-                    encoded[view] = self.encode_targets(waves[view], mask_BT)
+                    encoded[view] = self.encode_targets(waves[view], mask_BT, whole=view in penalties)
         return {view: encoded[view] for view in VIEWS if view in encoded}
 
     def _encode_together(
         self,
         waves: list[torch.Tensor],
-        padding_mask: torch.Tensor | None,
+        padding_BT: torch.Tensor | None,
         mask_BT: torch.Tensor,
         seed: int,
     ) -> EncodedView:
         """Encode views (B, S) of the same padding and mask in one pass, one after the other; see encode."""
         count = len(waves)
-        padding = None if padding_mask is None else torch.cat([padding_mask] * count)
+        padding = None if padding_BT is None else torch.cat([padding_BT] * count)
         channels_BTE = self._draw_channel_mask(mask_BT, seed)
         if channels_BTE is not None:
             channels_BTE = torch.cat([channels_BTE] * count).to(waves[0].device)
@@ -183,36 +207,48 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         wanted = uses_bf16(str(self.cfg.autocast), source.device) and source.dtype == torch.float32
         return torch.autocast(source.device.type, torch.bfloat16) if wanted else nullcontext()
 
-    def encode_targets(self, source: torch.Tensor, mask_BT: torch.Tensor) -> EncodedView:
-        """Return what a view (B, S) is a target for, without the Transformer.
+    def encode_targets(self, source: torch.Tensor, mask_BT: torch.Tensor, *, whole: bool) -> EncodedView:
+        """Return what a view (B, S) is a target for, without the Transformer: of masked frames, or of the ``whole``.
 
         These are the steps of fairseq's forward up to the features that it hands to the quantizer.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.feature_grad_mult > 0):
-            raw_BFT = self.feature_extractor(source)
+            if whole:
+                raw = self.feature_extractor(source).transpose(1, 2)
+            else:
+                recompute = self.cfg.checkpoint_features
+                raw = masked_features(self.feature_extractor, source, mask_BT.cpu(), recompute=recompute)
         if self.feature_grad_mult not in (0.0, 1.0):
-            raw_BFT = GradMultiply.apply(raw_BFT, self.feature_grad_mult)
-        raw_BTF = raw_BFT.transpose(1, 2)
-        features_BTF = self.dropout_features(self.layer_norm(raw_BTF))
-        return EncodedView(None, None, _masked_frames(features_BTF, _places(mask_BT, source.device)), raw_BTF)
+            raw = GradMultiply.apply(raw, self.feature_grad_mult)
+        features = self.dropout_features(self.layer_norm(raw))
+        if whole:
+            features = _masked_frames(features, _places(mask_BT, source.device))
+        return EncodedView(None, None, features, raw)
 
     def encode(
         self,
         source: torch.Tensor,
-        padding_mask: torch.Tensor | None,
+        padding_BT: torch.Tensor | None,
         mask_indices: torch.Tensor,
         mask_channel_indices: torch.Tensor | None,
         seed: int,
     ) -> EncodedView:
-        """Run fairseq's forward once over waves (B, S) with the masks given; layer drop follows ``seed``."""
+        """Run fairseq's forward once over waves (B, S) with the masks given; layer drop follows ``seed``.
+
+        ``padding_BT`` marks the frames behind each utterance's end; see _frame_padding.
+        """
         places = _places(mask_indices, source.device)
         # Layer drop draws from numpy's global generator: seed it for this pass and leave it as it was.
-        with data_utils.numpy_seed(seed % 2**32), _captured_input(self.layer_norm) as encoder_output:
+        with (
+            data_utils.numpy_seed(seed % 2**32),
+            _captured_input(self.layer_norm) as encoder_output,
+            _given_padding(self.encoder, padding_BT),
+        ):
             output = super().forward(
                 source,
-                padding_mask,
+                None,
                 features_only=True,
-                mask_indices=mask_indices.to(source.device),
+                mask_indices=GivenMask(mask_indices.to(source.device)),
                 mask_channel_indices=mask_channel_indices,
             )
         hidden, shape = output["x"][places], (source.size(0), -1)
@@ -227,13 +263,16 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         self,
         x: torch.Tensor,
         padding_mask: torch.Tensor | None,
-        mask_indices: torch.Tensor | None = None,
+        mask_indices: torch.Tensor | GivenMask | None = None,
         mask_channel_indices: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Mask features (B, T, E) as fairseq does; masks that are given are applied by selection.
 
-        fairseq indexes with the mask, for which it has to wait for a GPU, and which autocast's two dtypes break.
+        fairseq indexes with the mask, for which it has to wait for a GPU, and which autocast's two dtypes break. Of a
+        GivenMask it gets none back, so that it does not index later either.
         """
+        if isinstance(mask_indices, GivenMask):
+            return self.apply_mask(x, padding_mask, mask_indices.mask_BT, mask_channel_indices)[0], None
         if mask_indices is None or (self.mask_channel_prob > 0 and mask_channel_indices is None):
             return super().apply_mask(x, padding_mask, mask_indices, mask_channel_indices)
         x = torch.where(mask_indices.unsqueeze(-1), self.mask_emb.to(x.dtype), x)
@@ -253,12 +292,16 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             noise_BMGV = gumbel_noise(tuple(logits_BMGV.shape), generator)
         return gumbel_quantize(logits_BMGV, codebook_GVd, quantizer.curr_temp, noise_BMGV)
 
-    def draw_mask(self, source: torch.Tensor, padding_mask: torch.Tensor | None, seed: int) -> torch.Tensor:
+    def draw_mask(
+        self,
+        source: torch.Tensor,
+        padding_mask: torch.Tensor | None,
+        seed: int,
+        lengths: Sequence[int] | None = None,
+    ) -> torch.Tensor:
         """Draw the time mask of a batch of waves (B, S): bool (B, T) on the CPU, as many frames in each utterance."""
-        sizes = torch.full(source.shape[:1], source.size(1))
-        if padding_mask is not None:
-            sizes = (~padding_mask).sum(dim=-1).cpu()
-        frames = self._get_feat_extract_output_lengths(torch.tensor([source.size(1), *sizes.tolist()])).tolist()
+        sizes = _sizes(source, padding_mask, lengths)
+        frames = self._get_feat_extract_output_lengths(torch.tensor([source.size(1), *sizes])).tolist()
         return span_mask(
             frames[1:],
             frames[0],
@@ -267,6 +310,16 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             generator_for(seed, "mask"),
             min_spans=2,
         )
+
+    def _frame_padding(
+        self, source: torch.Tensor, padding_mask: torch.Tensor | None, lengths: Sequence[int] | None
+    ) -> torch.Tensor | None:
+        """Return which frames lie behind their utterance's end, bool (B, T) on the waves' device; None if none does."""
+        sizes = _sizes(source, padding_mask, lengths)
+        if min(sizes) == source.size(1):
+            return None
+        frames, *valid = self._get_feat_extract_output_lengths(torch.tensor([source.size(1), *sizes])).tolist()
+        return (torch.arange(frames) >= torch.tensor(valid).unsqueeze(1)).to(source.device)
 
     def _draw_channel_mask(self, mask_BT: torch.Tensor, seed: int) -> torch.Tensor | None:
         if self.mask_channel_prob <= 0:
@@ -283,10 +336,50 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         return mask_BE.unsqueeze(1).expand(-1, frames, -1)
 
 
+def bf16_instructions() -> str | None:
+    """Name the instructions by which this processor multiplies in bfloat16; None where it has none."""
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    return "AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else None
+
+
 def uses_bf16(autocast: str, device: torch.device) -> bool:
     """Tell whether the two-view pass multiplies in bfloat16 on this device with model.autocast set so."""
-    fast_cpu = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return autocast == "bf16" or (autocast == "auto" and fast_cpu)
+    return autocast == "bf16" or (autocast == "auto" and device.type == "cpu" and bf16_instructions() is not None)
+
+
+def precision_chosen(autocast: str, device: torch.device) -> str:
+    """Return what model.autocast comes to on this device, for the plan line: "" for none, else ", matrix ..."."""
+    if autocast == "none":
+        return ""
+    reason = "model.autocast=bf16"
+    if autocast == "auto":
+        instructions = bf16_instructions() if device.type == "cpu" else None
+        reason = f"model.autocast=auto: this processor has {instructions or 'no instructions for bfloat16'}"
+        if device.type != "cpu":
+            reason = "model.autocast=auto: for CPUs alone, common.bf16 is for GPUs"
+    return f", matrix products in {'bfloat16' if uses_bf16(autocast, device) else 'float32'} ({reason})"
+
+
+def _sizes(source: torch.Tensor, padding_mask: torch.Tensor | None, lengths: Sequence[int] | None) -> list[int]:
+    """Return the samples of each utterance (B, S) before padding."""
+    if lengths is not None:
+        return list(lengths)
+    if padding_mask is None:
+        return [source.size(1)] * source.size(0)
+    return (~padding_mask).sum(dim=-1).tolist()
+
+
+@contextmanager
+def _given_padding(encoder: torch.nn.Module, padding_BT: torch.Tensor | None) -> Iterator[None]:
+    """Hand the frames' padding to fairseq's Transformer: its forward reads it off the samples', and waits for a GPU."""
+    handle = encoder.register_forward_pre_hook(
+        lambda _, inputs, keywords: (inputs, keywords | {"padding_mask": padding_BT}), with_kwargs=True
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _places(mask_BT: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,8 +26,9 @@ from ccc_w2v.dataset.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
 from ccc_w2v.dataset.views import AUGMENT_DEVICES, two_views
 from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.ignored_settings import refuse_ignored
-from ccc_w2v.model import refuse_unsupported, uses_bf16
+from ccc_w2v.model import precision_chosen, refuse_unsupported, uses_bf16
 from ccc_w2v.training.data_wait import WaitClock, watch_batches
+from ccc_w2v.training.determinism import use_deterministic_algorithms
 from ccc_w2v.training.health.history import folder_of_run
 from ccc_w2v.training.health.monitor import HealthMonitor
 from ccc_w2v.training.health.pictures import log_codes_and_clusters
@@ -78,6 +79,20 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     )
     accept_left_out: bool = field(
         default=False, metadata={"help": "train although min_sample_size leaves out more than half of the utterances"}
+    )
+    crop_step: int = field(
+        default=1,
+        metadata={
+            "help": "crops have min_sample_size plus a multiple of so many samples, or max_sample_size: 16000 gives "
+            "torch.compile and cuDNN a few lengths instead of thousands, for up to so much audio of each crop"
+        },
+    )
+    deterministic: bool = field(
+        default=False,
+        metadata={
+            "help": "let torch, cuDNN and cuBLAS add in a fixed order, so that a run on GPUs can be repeated bit for "
+            "bit; slower, see docs/several-gpus.md"
+        },
     )
     on_bad_audio: ChoiceEnum(BAD_AUDIO_POLICIES) = field(  # type: ignore[valid-type]
         default="raise", metadata={"help": "what an unreadable utterance does in the middle of an epoch"}
@@ -130,7 +145,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         self._pipeline: Optional[Pipeline] = None
         self._model: Any = None  # what load_dataset asks about its needs; None where there is only data
         self._clock = WaitClock()
-        self._updates = 0
+        self._updates = -1  # the number of the update that was made last, from 0
         self._training = False
         self._watch = UpdateWatch()
         self._skipped = 0
@@ -203,6 +218,7 @@ class CccPretrainingTask(AudioPretrainingTask):
                 augment_device=str(cfg.augment_device),
                 resample=cfg.resample,
                 accept_left_out=cfg.accept_left_out,
+                crop_step=cfg.crop_step,
             )
             if self._model is not None:
                 dataset.name_too_long(cfg.max_tokens, accepted=cfg.accept_left_out)
@@ -243,19 +259,20 @@ class CccPretrainingTask(AudioPretrainingTask):
         dataset = self.datasets.get(cfg.train_subset)
         if dataset is None or not cfg.tensorboard_logdir or cfg.tensorboard_pairs < 1 or _rank() != 0:
             return
-        generator = generator_for(cfg.seed, "pairs", self._updates)
+        update = self._updates + 1
+        generator = generator_for(cfg.seed, "pairs", update)
         shown = torch.randint(len(dataset), (cfg.tensorboard_pairs,), generator=generator).tolist()
         samples = [self._made_views(dataset.collater([dataset[index]]), model) for index in shown]
         # A batch of one that is bad has no pair to show; the training itself reports it.
         inputs = [sample["net_input"] for sample in samples if "error" not in sample and "lost" not in sample]
         pairs = [(views["source"][0].float().cpu(), views["source_aug"][0].float().cpu()) for views in inputs]
         with SummaryWriter(os.path.join(cfg.tensorboard_logdir, "pairs")) as writer:
-            log_pairs(writer, pairs, cfg.sample_rate, self._updates)
+            log_pairs(writer, pairs, cfg.sample_rate, update)
             # A model that is spread over processes cannot run on the first of them alone.
             if self._criterion is not None and type(model).__name__ != "FullyShardedDataParallel":
                 good = [sample for sample in samples if "error" not in sample and "lost" not in sample]
                 good = [self._on_device(sample, model) for sample in good]
-                log_codes_and_clusters(writer, model, self._criterion, good, cfg.sample_rate, self._updates)
+                log_codes_and_clusters(writer, model, self._criterion, good, cfg.sample_rate, update)
 
     def _on_device(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
         """Return a batch of one on the model's device and in its precision."""
@@ -273,6 +290,8 @@ class CccPretrainingTask(AudioPretrainingTask):
             with one_line_errors():
                 refuse_ignored(self.cfg)
                 refuse_unsupported(cfg)
+            if self.cfg.deterministic:
+                use_deterministic_algorithms()
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint:
             self._model = model
@@ -309,11 +328,12 @@ class CccPretrainingTask(AudioPretrainingTask):
         if not cfg.max_tokens:
             audio = f"up to {(cfg.batch_size or 0) * batches} utterances per update, {cfg.max_update} updates"
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        bf16 = uses_bf16(str(getattr(model_cfg, "autocast", "none")), device)
-        precision = ", matrix products in bfloat16" if bf16 else ""
+        precision = precision_chosen(str(getattr(model_cfg, "autocast", "none")), device)
+        deterministic = ", deterministic algorithms" if cfg.deterministic else ""
         return (
-            f"plan: {cfg.world_size} process(es), {audio}, {views}{precision}, augmentation {cfg.augment}, mask_prob "
-            f"{model_cfg.mask_prob} in spans of {model_cfg.mask_length} frames, checkpoints in "
+            f"plan: {cfg.world_size} process(es), {audio}, {views}{precision}{deterministic}, augmentation "
+            f"{cfg.augment}, mask_prob {model_cfg.mask_prob} in "
+            f"spans of {model_cfg.mask_length} frames, checkpoints in "
             f"{os.path.abspath(cfg.save_dir)}"
         )
 
@@ -406,9 +426,8 @@ class CccPretrainingTask(AudioPretrainingTask):
         if str(self.cfg.views) == "augmented":
             views["source"] = augmented
         # As two views would be masked; fairseq's own draw cannot be repeated.
-        views["mask_indices"] = model.draw_mask(views["source"], views.get("padding_mask"), views["seed"]).to(
-            augmented.device
-        )
+        mask_BT = model.draw_mask(views["source"], views.get("padding_mask"), views["seed"], views.get("lengths"))
+        views["mask_indices"] = mask_BT.to(augmented.device)
         return {**sample, "net_input": views}
 
     def _made_views(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.objective import TERMS
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, VIEWS
-from ccc_w2v.model import uses_bf16
+from ccc_w2v.model import precision_chosen, uses_bf16
 from tests.test_criterion import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 
@@ -24,7 +24,8 @@ def encoder_rows(model):
     """Collect how many waves each call of the Transformer and of the feature encoder gets."""
     rows = {"transformer": [], "features": []}
     model.encoder.register_forward_pre_hook(lambda _, inputs: rows["transformer"].append(len(inputs[0])))
-    model.feature_extractor.register_forward_pre_hook(lambda _, inputs: rows["features"].append(len(inputs[0])))
+    first = model.feature_extractor.conv_layers[0][0]
+    first.register_forward_pre_hook(lambda _, inputs: rows["features"].append(len(inputs[0])))
     return rows
 
 
@@ -199,3 +200,19 @@ def test_auto_takes_bfloat16_on_cpus_that_multiply_it(monkeypatch, supported):
     assert uses_bf16("bf16", cuda)
     assert not uses_bf16("none", cpu)
     assert not uses_bf16("auto", cuda)
+
+
+def test_the_plan_says_which_precision_was_chosen_and_why(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert precision_chosen("none", cpu) == ""
+    assert "products in bfloat16 (model.autocast=bf16)" in precision_chosen("bf16", cpu)
+    without = precision_chosen("auto", cpu)
+    assert "products in float32" in without
+    assert "this processor has no instructions for bfloat16" in without
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert "products in bfloat16 (model.autocast=auto: this processor has AVX512-BF16)" in precision_chosen("auto", cpu)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert "this processor has AMX" in precision_chosen("auto", cpu)
+    assert "products in float32 (model.autocast=auto: for CPUs alone" in precision_chosen("auto", cuda)

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "ccc_w2v"
 # Top to bottom. A room imports rooms of lower rows; within a row, none of those that import it.
 ROWS = [
     ["__main__", "cli"],
-    ["report", "export", "benchmark", "comparison"],
+    ["report", "export", "benchmark", "comparison", "gpu_report"],
     ["decode", "score", "lm", "probe"],
     ["checkpoint"],
     ["planning"],
@@ -22,7 +22,17 @@ ROWS = [
     ["dataset", "training"],
     ["augment", "losses", "corpora"],
     ["data"],
-    ["capacity", "compat", "compat_half", "errors", "files", "run_folder", "shared_files", "text_files"],
+    [
+        "capacity",
+        "compat",
+        "compat_half",
+        "errors",
+        "feature_encoder",
+        "files",
+        "run_folder",
+        "shared_files",
+        "text_files",
+    ],
 ]
 HEIGHT = {room: -row for row, rooms in enumerate(ROWS) for room in rooms}
 # What `import` of it would load fairseq.

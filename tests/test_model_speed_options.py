@@ -1,7 +1,10 @@
 """Activation checkpointing, torch.compile, the attention kernel: faster or smaller, and the same numbers."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from torch.profiler import ProfilerActivity, profile
 
 from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
@@ -46,3 +49,32 @@ def test_attention_runs_through_scaled_dot_product_attention(padded):
         model(**batch, padding_mask=padding)
     calls = {event.key: event.count for event in profiled.key_averages()}
     assert calls["aten::scaled_dot_product_attention"] == len(model.encoder.layers)  # both views in one call
+
+
+# What the pre-training recipes are made of: LibriSpeech's and Switchboard's share one file.
+RECIPES = ["own/config/pretraining/base", "own/config/pretraining/tiny", "prompts/config/pretrain"]
+RECIPES += ["shared/pretraining/shared", "small/config/pretrain"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_no_recipe_pads_its_frames(recipe):
+    file = Path(__file__).parents[1] / "recipes" / f"{recipe}.yaml"
+    assert yaml.safe_load(file.read_text())["model"]["required_seq_len_multiple"] == 1
+
+
+@pytest.mark.parametrize(("multiple", "masked"), [(1, False), (2, True)])
+def test_full_crops_need_no_mask_unless_frames_are_padded(monkeypatch, multiple, masked):
+    """A mask rules out the flash kernel, as torch says of the same shapes on a GPU (tests/cuda/test_step.py)."""
+    seen, attend = [], torch.nn.functional.scaled_dot_product_attention
+
+    def watch(query, key, value, attn_mask=None, *args, **kwargs):
+        seen.append((query.size(-2), attn_mask is not None))
+        return attend(query, key, value, attn_mask, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watch)
+    model = tiny_ccc(encoder_layers=1, required_seq_len_multiple=multiple).train()
+    for samples, frames in ((250_000, 781), (320_000, 999)):
+        waves = torch.randn(1, samples, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            model(waves, source_aug=waves, seed=1)
+        assert seen.pop() == (frames + frames % multiple, masked)

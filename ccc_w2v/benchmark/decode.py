@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="measured rounds of greedy decoding (default: 3)")
     parser.add_argument("--beam-rounds", type=int, default=2, help="of beam search; 0: none (default: 2)")
     parser.add_argument("--beams", type=int, nargs="+", default=[50, 500], help="hypotheses kept (default: 50 500)")
+    parser.add_argument("--device", default="cpu", help="of everyone's network: cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, help="for everyone (default: as many as torch takes)")
 
 
@@ -76,13 +77,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         model = load_ctc(checkpoint)
         if (model.sample_rate, model.post_process) != (RATE, "letter"):
             raise InputError(f"{checkpoint}: expected a model of letters at {RATE} Hz, which all three can decode")
-        fold(model)
+        device = torch.device(args.device)
+        if device.type == "cpu":
+            fold(model)
+        model.network.to(device)
         recordings = [manifest.audio_path(entry) for entry in manifest.entries[:1]]
         export_huggingface(checkpoint, folder / "transformers", recordings)
         seconds = sum(entry.samples for entry in manifest.entries) / RATE
-        print(f"{len(manifest)} utterances, {seconds:.0f} s of audio, {measure.machine(CPU)}", flush=True)
-        rival = Transformers(folder / "transformers", manifest)
-        result = _greedy(args, model, manifest, rival, Fairseq(checkpoint, manifest), seconds, folder)
+        print(f"{len(manifest)} utterances, {seconds:.0f} s of audio, {measure.machine(device)}", flush=True)
+        rival = Transformers(folder / "transformers", manifest, device)
+        result = _greedy(args, model, manifest, rival, Fairseq(checkpoint, manifest, device), seconds, folder)
         if args.beam_rounds:
             result |= _beam(args, model, manifest, rival, seconds, folder, draw)
         return result

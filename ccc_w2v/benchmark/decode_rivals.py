@@ -15,6 +15,7 @@ from typing import Any
 import fairseq
 import soundfile
 import torch
+from fairseq import utils
 
 from ccc_w2v.checkpoint.plain import build_model
 from ccc_w2v.checkpoint.read import load_checkpoint
@@ -30,10 +31,10 @@ Hears = Callable[[torch.Tensor], torch.Tensor]
 class Transformers:
     """Wav2Vec2ForCTC and its processor, in the way that their documentation shows."""
 
-    def __init__(self, folder: Path, manifest: Manifest):
+    def __init__(self, folder: Path, manifest: Manifest, device: torch.device):
         from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor
 
-        self.model = Wav2Vec2ForCTC.from_pretrained(folder, local_files_only=True).eval()
+        self.model = Wav2Vec2ForCTC.from_pretrained(folder, local_files_only=True).eval().to(device)
         self.processor = Wav2Vec2Processor.from_pretrained(folder, local_files_only=True)
         self.paths = [manifest.audio_path(entry) for entry in manifest.entries]
         # The base model's frames; what lies behind them in a padded batch is padding.
@@ -47,7 +48,8 @@ class Transformers:
                 indices = self.by_length[start : start + batch]
                 waves = [soundfile.read(self.paths[index], dtype="float32")[0] for index in indices]
                 inputs = self.processor(waves, sampling_rate=16_000, return_tensors="pt", padding=True)
-                yield from zip(indices, self.model(**inputs).logits, strict=True)
+                logits = self.model(**inputs.to(self.model.device)).logits.cpu()
+                yield from zip(indices, logits, strict=True)
 
     def greedy(self, batch: int) -> list[str]:
         """Return the manifest's transcripts."""
@@ -60,8 +62,9 @@ class Transformers:
 class Fairseq:
     """fairseq's dataset, batches, model and the decoder of its speech recognition example, none of them changed."""
 
-    def __init__(self, checkpoint: Path, manifest: Manifest):
+    def __init__(self, checkpoint: Path, manifest: Manifest, device: torch.device):
         self.model, self.task = build_model(checkpoint, load_checkpoint(checkpoint))
+        self.model.to(device)
         self.manifest = manifest
         self.decoder = viterbi_decoder()(self.task.target_dictionary)
 
@@ -79,6 +82,8 @@ class Fairseq:
         texts = [""] * len(self.manifest)
         with torch.no_grad():
             for sample in batches:
+                if next(self.model.parameters()).is_cuda:
+                    sample = utils.move_to_cuda(sample)
                 nbest_lists = self.decoder.generate([self.model], sample)
                 for index, hypotheses in zip(sample["id"].tolist(), nbest_lists, strict=True):
                     pieces = self.task.target_dictionary.string(hypotheses[0]["tokens"].int())

@@ -9,19 +9,27 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 Functions = Mapping[str, Callable[[], object]]
 
 
-def interleaved(functions: Functions, rounds: int, device: torch.device) -> dict[str, list[float]]:
+def interleaved(
+    functions: Functions, rounds: int, device: torch.device, *, quiet: bool = False
+) -> dict[str, list[float]]:
     """Run each function once per round, in turn, after a round to warm up; return the seconds that each call took.
 
     Whatever else the machine does falls on all of them alike.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     with tqdm(
-        total=(rounds + 1) * len(functions), desc="measuring", unit=" calls", mininterval=1, dynamic_ncols=True
+        total=(rounds + 1) * len(functions),
+        desc="measuring",
+        unit=" calls",
+        mininterval=1,
+        dynamic_ncols=True,
+        disable=quiet,
     ) as bar:
         for turn in range(rounds + 1):
             for name, function in functions.items():
@@ -81,6 +89,14 @@ def range_seconds(function: Callable[[], object], names: list[str], device: torc
 def median_ratio(numerators: list[float], denominators: list[float]) -> float:
     """Return the median of the ratios of calls that ran in the same round."""
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def flops(function: Callable[[], object]) -> int:
+    """Return the floating-point operations of a call's matrix products and convolutions, without torch.compile."""
+    # What compiled code calls is not counted.
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
 
 
 def machine(device: torch.device) -> str:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from fairseq.criterions.wav2vec_criterion import Wav2vecCriterion
 from fairseq.logging import metrics
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
-from torch.utils.flop_counter import FlopCounterMode
 
 from ccc_w2v.benchmark import measure
-from ccc_w2v.benchmark.unfused import TwoPassModel, UnfusedCriterion
 from ccc_w2v.compat import keep_freed_memory
 from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.losses.batch_signals import SLOW_EVERY
 from ccc_w2v.losses.contrastive import contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.negatives import equal_codes, sample_negatives
+from ccc_w2v.losses.views import ORIGINAL
 from ccc_w2v.model import CccWav2Vec2Config, CccWav2Vec2Model
 from ccc_w2v.training.signal_log import log_signals
 from ccc_w2v.training.utilisation import matmul_flops_per_second
@@ -40,19 +41,26 @@ BASE = {
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {**BASE, "encoder_layers": 2, "encoder_embed_dim": 96, "encoder_ffn_embed_dim": 192, "final_dim": 64}
     | {"encoder_attention_heads": 4, "conv_feature_layers": "[(64,10,5)] + [(64,3,2)]*4 + [(64,2,2)]*2"},
+    # recipes/small/config/pretrain.yaml
+    "small": {"quantize_targets": True, "conv_feature_layers": "[(64,20,10)] + [(64,3,2)]*3 + [(128,3,2)]*2"}
+    | {"layer_norm_first": True, "encoder_layers": 4, "encoder_embed_dim": 192, "encoder_ffn_embed_dim": 768}
+    | {"encoder_attention_heads": 4, "conv_pos": 32, "conv_pos_groups": 8, "final_dim": 96, "latent_vars": 80}
+    | {"latent_temp": (2.0, 0.5, 0.999), "encoder_layerdrop": 0.0, "required_seq_len_multiple": 1}
+    | dict.fromkeys(("attention_dropout", "dropout", "dropout_input", "dropout_features"), 0.0),
     "base": BASE,
     "large": {**BASE, "extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True, "final_dim": 768}
     | {"encoder_layers": 24, "encoder_embed_dim": 1024, "encoder_ffn_embed_dim": 4096, "encoder_attention_heads": 16}
     | {"dropout": 0.0, "attention_dropout": 0.0, "feature_grad_mult": 1.0, "latent_temp": (2.0, 0.1, 0.999995)},
 }
 WAV2VEC2, ONE_VIEW, OURS, UNFUSED = "fairseq wav2vec 2.0", "ours, one view", "ours, two views", "un-fused, two views"
+ONE_CONTEXT = "ours, one context"
 OBJECTIVE, UNFUSED_OBJECTIVE = "objective alone", "un-fused objective alone"
 UNSIGNALLED, SIGNALS, SLOW_SIGNALS = "ours, no signals", "signals and their log", f"signals, every {SLOW_EVERY}th"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ccc-w2v benchmark step`."""
-    parser.add_argument("--size", choices=("tiny", "base", "large"), default="base", help="model (default: base)")
+    parser.add_argument("--size", choices=sorted(SIZES), default="base", help="model (default: base)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of weights and inputs")
     parser.add_argument("--utterances", type=int, default=4, help="in the batch (default: 4)")
@@ -60,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--negatives", type=int, default=100, help="per masked frame (default: 100)")
     parser.add_argument("--rounds", type=int, default=5, help="measured calls of each (default: 5)")
     parser.add_argument("--checkpoint-activations", action="store_true", help="compute activations again for backward")
+    parser.add_argument("--checkpoint-features", action="store_true", help="ours: the feature encoder's alone")
     parser.add_argument("--compile", action="store_true", help="run our Transformer's layers through torch.compile")
     parser.add_argument("--default-malloc", action="store_true", help="give freed memory back, as without our plugin")
     parser.add_argument("--no-unfused", action="store_true", help="leave out the un-fused formulation")
@@ -70,12 +79,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not args.default_malloc:
         keep_freed_memory()
     bench = Bench(args)
-    steps = {WAV2VEC2: bench.wav2vec2, ONE_VIEW: bench.one_view, OURS: bench.ours, UNSIGNALLED: bench.unsignalled}
+    steps = {WAV2VEC2: bench.wav2vec2, ONE_VIEW: bench.one_view, ONE_CONTEXT: bench.one_context, OURS: bench.ours}
+    steps |= {UNSIGNALLED: bench.unsignalled}
     steps |= {SIGNALS: bench.signals(update=1), SLOW_SIGNALS: bench.signals(update=0)}
     steps[OBJECTIVE] = bench.objective(bench.model, bench.criterion)
     if not args.no_unfused:
         steps[UNFUSED] = bench.unfused
-        steps[UNFUSED_OBJECTIVE] = bench.objective(bench.two_pass, bench.unfused_criterion)
+        steps[UNFUSED_OBJECTIVE] = bench.objective(*bench.un_fused)
     print(f"{args.size}, {args.utterances} x {args.seconds:g} s, {args.negatives} negatives, {args.precision}")
     print(f"on {measure.machine(bench.device)}")
     seconds = measure.interleaved(steps, args.rounds, bench.device)
@@ -89,6 +99,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = {
         "step_ratio_vs_wav2vec2": measure.median_ratio(seconds[OURS], seconds[WAV2VEC2]),
         "step_ratio_vs_one_view": measure.median_ratio(seconds[OURS], seconds[ONE_VIEW]),
+        "one_context_ratio_vs_wav2vec2": measure.median_ratio(seconds[ONE_CONTEXT], seconds[WAV2VEC2]),
+        "one_context_peak_ratio": peaks[ONE_CONTEXT] / peaks[WAV2VEC2],
         "objective_share": measure.median_ratio(seconds[OBJECTIVE], seconds[OURS]),
         "signals_share": measure.median_ratio(signals_seconds(seconds), seconds[OURS]),
         "step_ratio_with_signals": measure.median_ratio(seconds[OURS], seconds[UNSIGNALLED]),
@@ -117,19 +129,23 @@ class WithoutSignals(CccCriterion):
 class Bench:
     """The models, the batch and one function for each thing that is measured."""
 
-    def __init__(self, args: argparse.Namespace):
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        model: dict[str, Any] | None = None,
+        criterion: dict[str, Any] | None = None,
+        own: dict[str, Any] | None = None,
+    ):
         self.device, self.dtype = torch.device(args.device), DTYPES[args.precision]
-        shared = {**SIZES[args.size], "num_negatives": args.negatives}
-        shared["checkpoint_activations"] = args.checkpoint_activations
-        self.fairseq_model = self._place(Wav2Vec2Model(Wav2Vec2Config(**shared)))
-        ours = CccWav2Vec2Config(**shared, compile_layers=args.compile)
-        self.model = self._place(CccWav2Vec2Model(ours))
+        self.shared = {**SIZES[args.size], "num_negatives": args.negatives, **(model or {})}
+        self.shared["checkpoint_activations"] = args.checkpoint_activations
+        options = {"compile_layers": args.compile, "checkpoint_features": args.checkpoint_features, **(own or {})}
+        self.model = self._place(CccWav2Vec2Model(CccWav2Vec2Config(**self.shared, **options)))
         # The first update measures the slow signals too; most do not.
         self.model.num_updates = 1
-        self.two_pass = self.model if args.no_unfused else self._place(TwoPassModel(CccWav2Vec2Config(**shared)))
-        self.criterion = CccCriterion(CccCriterionConfig(), task=None)
+        self.criterion = CccCriterion(CccCriterionConfig(**(criterion or {})), task=None)
+        self.one_context_criterion = CccCriterion(CccCriterionConfig(contexts=ORIGINAL), task=None)
         self.silent_criterion = WithoutSignals(CccCriterionConfig(), task=None)
-        self.unfused_criterion = UnfusedCriterion(CccCriterionConfig(), task=None)
         self.fairseq_criterion = Wav2vecCriterion(None, infonce=True, loss_weights=[0.1, 10])
         generator = torch.Generator().manual_seed(0)
         source_BS = torch.randn(args.utterances, int(args.seconds * RATE), generator=generator)
@@ -139,6 +155,19 @@ class Bench:
             "id": torch.arange(args.utterances),
             "net_input": {"source": views[0], "source_aug": views[1], "seed": 1},
         }
+
+    @functools.cached_property
+    def fairseq_model(self) -> Wav2Vec2Model:
+        """fairseq's wav2vec 2.0 of the same size."""
+        return self._place(Wav2Vec2Model(Wav2Vec2Config(**self.shared)))
+
+    @functools.cached_property
+    def un_fused(self) -> tuple[Any, CccCriterion]:
+        """The model with two passes and the criterion with explicit negatives; needs the packages of [benchmark]."""
+        from ccc_w2v.benchmark.unfused import TwoPassModel, UnfusedCriterion
+
+        model = self._place(TwoPassModel(CccWav2Vec2Config(**self.shared)))
+        return model, UnfusedCriterion(CccCriterionConfig(), task=None)
 
     def _place(self, model: Any) -> Any:
         return model.to(self.device, self.dtype).train()
@@ -155,6 +184,10 @@ class Bench:
     def ours(self) -> None:
         """Run our model and criterion on both views."""
         self._backward(self.model, self.criterion(self.model, self.sample)[0])
+
+    def one_context(self) -> None:
+        """Run our model and criterion on both views with the original's context alone (criterion.contexts)."""
+        self._backward(self.model, self.one_context_criterion(self.model, self.sample)[0])
 
     def unsignalled(self) -> None:
         """Run our model and criterion on both views, without the signals of health."""
@@ -176,14 +209,16 @@ class Bench:
 
     def unfused(self) -> None:
         """Run the un-fused formulation on both views."""
-        self._backward(self.two_pass, self.unfused_criterion(self.two_pass, self.sample)[0])
+        model, criterion = self.un_fused
+        self._backward(model, criterion(model, self.sample)[0])
 
     def one_view(self) -> None:
         """Run wav2vec 2.0's loss on one view through our code: the same encoder pass, quantizer and logits."""
         model, source, seed = self.model, self.sample["net_input"]["source"], 1
         mask = model.draw_mask(source, None, seed)
-        context, features, raw = model.encode(source, None, mask, None, seed)
-        target = model.quantize(features, None, generator_for(seed, "gumbel", device=self.device))
+        encoded = model.encode(source, None, mask, None, seed)
+        context, raw = encoded.context_BMD, encoded.raw_BTF
+        target = model.quantize(encoded.features_BMF, None, generator_for(seed, "gumbel", device=self.device))
         drawn = generator_for(seed, "negatives", device=self.device)
         utterances, frames = context.shape[:2]
         negatives = sample_negatives(utterances, frames, model.n_negatives, drawn)
@@ -205,11 +240,17 @@ class Bench:
 
         return run_objective
 
+    @contextmanager
+    def ranges(self) -> Iterator[None]:
+        """Name the feature encoder and the Transformer to the profiler."""
+        modules = (("feature encoder", self.model.feature_extractor), ("Transformer", self.model.encoder))
+        handles = [handle for name, module in modules for handle in _ranged(module, name)]
+        yield
+        for handle in handles:
+            handle.remove()
+
     def print_breakdown(self) -> None:
         """Print where a step of ours spends its time."""
-        handles = []
-        for name, module in (("feature encoder", self.model.feature_extractor), ("Transformer", self.model.encoder)):
-            handles += _ranged(module, name)
         names = [
             "feature encoder",
             "Transformer",
@@ -226,9 +267,8 @@ class Bench:
                 with torch.profiler.record_function("backward"):
                     self._backward(self.model, loss)
 
-        seconds_of = measure.range_seconds(step, [*names, "backward", "forward"], self.device)
-        for handle in handles:
-            handle.remove()
+        with self.ranges():
+            seconds_of = measure.range_seconds(step, [*names, "backward", "forward"], self.device)
         forward = seconds_of.pop("forward")
         total = forward + seconds_of["backward"]
         seconds_of["rest of forward"] = forward - sum(seconds_of[name] for name in names)
@@ -238,11 +278,10 @@ class Bench:
 
     def print_utilisation(self, seconds: float) -> None:
         """Print the share of the device's measured matmul rate that a step of ours reaches."""
-        with FlopCounterMode(display=False) as counter:
-            self.ours()
+        flops = measure.flops(self.ours)
         width = 8192 if self.device.type == "cuda" else 2048
         limit = matmul_flops_per_second(self.dtype, self.device, width)
-        reached = counter.get_total_flops() / seconds
+        reached = flops / seconds
         print(
             f"model FLOPs utilisation {reached / limit:.1%}: {reached / 1e12:.3f} of {limit / 1e12:.3f} TFLOP/s, "
             f"the rate of a {width} x {width} matrix product here"

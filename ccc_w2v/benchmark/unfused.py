@@ -30,11 +30,11 @@ class TwoPassModel(CccWav2Vec2Model):
     def _encode_together(
         self,
         waves: list[torch.Tensor],
-        padding_mask: torch.Tensor | None,
+        padding_BT: torch.Tensor | None,
         mask_BT: torch.Tensor,
         seed: int,
     ) -> EncodedView:
-        views = [self.encode(view, padding_mask, mask_BT, None, seed) for view in waves]
+        views = [self.encode(view, padding_BT, mask_BT, None, seed) for view in waves]
         return EncodedView(*(torch.cat(parts) for parts in zip(*views, strict=True)))
 
 
@@ -48,7 +48,9 @@ class UnfusedCriterion(CccCriterion):
         seed = sample["net_input"].get("seed", 0)
         views = output.views()
         utterances, frames, _ = views[ORIGINAL].target_BMD.shape
-        points = F.normalize(torch.cat([view.target_BMD.detach() for view in views.values()]), dim=-1).flatten(0, 1)
+        # In float32: fast-pytorch-kmeans does not take bfloat16.
+        targets = torch.cat([view.target_BMD.detach() for view in views.values()]).float()
+        points = F.normalize(targets, dim=-1).flatten(0, 1)
         starts = sample.get("kmeans_starts")
         clusters = cluster_count(frames, self.cfg.cluster_factor) if starts is None else starts.size(-1)
         kmeans = KMeans(n_clusters=clusters, mode="cosine")

@@ -10,6 +10,8 @@ import sys
 
 SUBCOMMANDS = {
     "step": "a training step: fairseq's wav2vec 2.0, ours, an un-fused formulation",
+    "scale": "how a step grows with utterances, seconds, negatives, clusters, codes, processes; a loader with workers",
+    "precision": "loss curves and steps in float32, bfloat16 autocast and bfloat16 weights",
     "kmeans": "clustering: ours, fast-pytorch-kmeans, faiss",
     "export": "ccc-w2v export on BASE: time and memory",
     "decode": "greedy and beam decoding: ours, transformers, fairseq",

@@ -80,6 +80,7 @@ GROUPS = {
         Command("align", "align", "when each letter of a transcript is said, by a fine-tuned model"),
         Command("quality", "quality", "what layers and codes know of phones: ABX, purity, mutual information"),
         Command("benchmark", "benchmark", "measure speed and memory"),
+        Command("gpu-report", "gpu_report", "check and measure everything on a GPU, in 20 minutes"),
         Command("completion", "completion", "complete commands and options in bash and zsh"),
     ],
 }

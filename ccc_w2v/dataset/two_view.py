@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from fairseq.data.audio.raw_audio_dataset import RawAudioDataset
 from torch.nn.utils.rnn import pad_sequence
 
@@ -56,6 +58,7 @@ class TwoViewDataset(RawAudioDataset):
         augment_device: str = "cpu",
         resample: bool = False,
         accept_left_out: bool = False,
+        crop_step: int = 1,
     ):
         super().__init__(sample_rate, max_sample_size, min_sample_size, shuffle, pad, normalize)
         self.manifest = manifest
@@ -76,6 +79,10 @@ class TwoViewDataset(RawAudioDataset):
         name_left_out(manifest.source, short, lengths, sample_rate, why, accepted=accept_left_out)
         self.entries = [manifest.entries[index] for index in long_enough]
         self.sizes = np.array([lengths[index] for index in long_enough], dtype=np.int64)
+        if crop_step < 1:
+            raise InputError(f"task.crop_step={crop_step}: must be a whole number of at least 1 sample")
+        self.crop_step = crop_step
+        self.shortest = max(min_sample_size, 1)
         self.resample = resample
         self.augment_device = augment_device
         self.pipeline = pipeline
@@ -191,9 +198,9 @@ class TwoViewDataset(RawAudioDataset):
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """Crop or pad to one length, augment, normalise: a fairseq batch whose net_input holds both views.
 
-        net_input: source and source_aug (B, S), padding_mask (B, S) where padded, seed (one per batch). A batch with an
-        utterance that must end the run is its message alone: {"error": message}. One without any readable utterance is
-        noise and has "lost": every process must take part in an update, and this one counts for nothing.
+        net_input: source and source_aug (B, S), padding_mask (B, S) and lengths where padded, seed (one per batch). A
+        batch with an utterance that must end the run is its message alone: {"error": message}. One without any readable
+        utterance is noise and has "lost": every process must take part in an update, and this one counts for nothing.
         """
         with self._at_work:
             return self._collate(samples)
@@ -203,7 +210,7 @@ class TwoViewDataset(RawAudioDataset):
             return {}
         read = [sample for sample in samples if sample["source"] is not None]
         sizes = [sample["source"].numel() for sample in read]
-        target = min(max(sizes) if self.pad else min(sizes), self.max_sample_size) if sizes else 0
+        target = self.length_of_crops(sizes)
         cropped = [self._crop_and_draw(sample["id"], sample["source"], target) for sample in read]
         errors = [sample["error"] for sample in (*samples, *cropped) if "error" in sample]
         if errors:
@@ -213,8 +220,9 @@ class TwoViewDataset(RawAudioDataset):
             return self._lost(samples)
         ids = [sample["id"] for sample in whole]
         waves = [sample["wave"] for sample in whole]
+        waves_BS = pad_sequence(waves, batch_first=True)
         crops = Crops(
-            pad_sequence(waves, batch_first=True),
+            F.pad(waves_BS, (0, self.length_of_crops([len(wave_S) for wave_S in waves]) - waves_BS.size(1))),
             tuple(len(wave_S) for wave_S in waves),
             tuple(sample["drawn"] for sample in whole),
         )
@@ -225,9 +233,24 @@ class TwoViewDataset(RawAudioDataset):
         else:
             net_input.update(two_views(crops, self.pipeline, self.normalize))
         if self.pad:
+            net_input["lengths"] = crops.lengths
             lengths_B1 = torch.tensor(crops.lengths).unsqueeze(1)
             net_input["padding_mask"] = torch.arange(crops.waves_BS.shape[1]) >= lengths_B1
         return {**batch, "net_input": net_input}
+
+    def length_of_crops(self, sizes: Sequence[int]) -> int:
+        """Return the samples of a batch made of utterances of these sizes: the shortest's or, padded, the longest's.
+
+        It is max_sample_size at most. With ``crop_step`` it is min_sample_size plus a multiple of that otherwise, below
+        the shortest size or, padded, above the longest.
+        """
+        if not sizes:
+            return 0
+        wanted = max(sizes) if self.pad else min(sizes)
+        if wanted < self.max_sample_size:
+            beyond = max(wanted - self.shortest, 0)
+            wanted += -beyond % self.crop_step if self.pad else -(beyond % self.crop_step)
+        return min(wanted, self.max_sample_size)
 
     def _crop_and_draw(self, index: int, wave_S: torch.Tensor, target: int) -> dict[str, Any]:
         """Crop an utterance and load what its augmentation needs: id, wave (S,), drawn; no drawn where that is bad."""
@@ -241,12 +264,13 @@ class TwoViewDataset(RawAudioDataset):
     def _lost(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         ids = [sample["id"] for sample in samples]
         generator = generator_for(self.seed, "lost", self.epoch, *ids)
-        length = min(int(self.sizes[ids].min()), self.max_sample_size)
+        length = self.length_of_crops([int(self.sizes[ids].min())])
         noise_BS = torch.randn(len(ids), length, generator=generator)
         seed = seed_for(self.seed, "batch", self.epoch, *ids)
         net_input: dict[str, Any] = {"source": noise_BS, "source_aug": noise_BS, "seed": seed}
         if self.pad:
             net_input["padding_mask"] = torch.zeros(noise_BS.shape, dtype=torch.bool)
+            net_input["lengths"] = (length,) * len(ids)
         return {"id": torch.tensor(ids), "net_input": net_input, "bad_audio": len(ids), "lost": True}
 
     def _crop(self, wave_S: torch.Tensor, target: int, index: int) -> torch.Tensor:

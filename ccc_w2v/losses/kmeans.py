@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+# Parts of a whole in a fixed-point number of 64 bits: a sum of four million values of up to 2 fits.
+FIXED_POINT = 2.0**40
+
 
 def cluster_count(masked_frames: int, cluster_factor: int) -> int:
     """Return K = max(2, M // cluster_factor): the factor is masked frames per cluster (docs/method.md, section 3)."""
@@ -33,7 +36,7 @@ def draw_starts(points_UPD: torch.Tensor, clusters: int, restarts: int, generato
         latest_URD = torch.take_along_dim(points_UPD, latest_UR.unsqueeze(-1), dim=1)
         to_latest_URP = (1 - torch.bmm(latest_URD, points_UPD.transpose(1, 2))).clamp_min(0)
         distance_URP = torch.minimum(distance_URP, to_latest_URP)
-        summed_URP = distance_URP.cumsum(dim=-1)
+        summed_URP = _running_sum(distance_URP)
         latest_UR = torch.searchsorted(summed_URP, uniform_UR.unsqueeze(-1) * summed_URP[..., -1:]).squeeze(-1)
         latest_UR = latest_UR.clamp_max(points - 1)
         starts.append(latest_UR)
@@ -63,6 +66,16 @@ def cosine_kmeans(points_UPD: torch.Tensor, starts_URK: torch.Tensor, iterations
     for _ in range(iterations):
         centroids_URKD = _lloyd(points_UPD, centroids_URKD)
     return nearest(points_UPD, centroids_URKD.squeeze(1))
+
+
+def _running_sum(values_URP: torch.Tensor) -> torch.Tensor:
+    """Return the cumulative sums of values of 0 to 2 over the last dimension, the same at each call.
+
+    A GPU adds numbers in the order in which its threads come; whole numbers have one sum in any order.
+    """
+    if not values_URP.is_cuda:
+        return values_URP.cumsum(dim=-1)
+    return (values_URP.double() * FIXED_POINT).long().cumsum(dim=-1).double() / FIXED_POINT
 
 
 def nearest(points_UPD: torch.Tensor, centroids_UKD: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,8 @@ Letters: B utterances, M masked frames of each, N negatives per frame, G codeboo
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 
@@ -49,5 +51,34 @@ def _same(values_BM: torch.Tensor, negatives_BMN: torch.Tensor) -> torch.Tensor:
 
 
 def of_negatives(columns: torch.Tensor, negatives_BMN: torch.Tensor) -> torch.Tensor:
-    """Pick each frame's sampled columns out of (B, M or 1, M): result (B, M, N)."""
-    return torch.gather(columns.expand(-1, negatives_BMN.size(1), -1), 2, negatives_BMN)
+    """Pick each frame's sampled columns out of (B, M or 1, M): result (B, M, N).
+
+    On a GPU the backward pass adds in a fixed order; gather's own takes the order in which the threads come.
+    """
+    columns = columns.expand(-1, negatives_BMN.size(1), -1)
+    if columns.is_cuda:
+        return _OrderedGather.apply(columns, negatives_BMN)
+    return torch.gather(columns, 2, negatives_BMN)
+
+
+class _OrderedGather(torch.autograd.Function):
+    """torch.gather over the last of three dimensions; frames that were drawn twice add their gradients in order."""
+
+    @staticmethod
+    def forward(ctx: Any, columns_BMC: torch.Tensor, negatives_BMN: torch.Tensor) -> torch.Tensor:
+        """Pick the columns."""
+        ctx.save_for_backward(negatives_BMN)
+        ctx.shape = columns_BMC.shape
+        return torch.gather(columns_BMC, 2, negatives_BMN)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_BMN: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Add up the gradients of each column: sorted by column, then one sum after the other, never atomically."""
+        (negatives_BMN,) = ctx.saved_tensors
+        utterances, frames, columns = ctx.shape
+        row_BM1 = torch.arange(utterances * frames, device=gradient_BMN.device).view(utterances, frames, 1)
+        place_P = (row_BM1 * columns + negatives_BMN).flatten()
+        # With accumulate, index_put sorts the places (stably) on a GPU before it adds, with or without torch's
+        # deterministic algorithms; scatter_add, which gather's own backward is, adds atomically.
+        summed_P = gradient_BMN.new_zeros(utterances * frames * columns)
+        return summed_P.index_put_((place_P,), gradient_BMN.flatten(), accumulate=True).view(ctx.shape), None

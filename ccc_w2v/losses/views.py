@@ -28,7 +28,7 @@ class View(NamedTuple):
     prob_perplexity: torch.Tensor  # (), of their mean probabilities, summed over groups: G to G x V
     usage_GV: torch.Tensor  # how often a code is the likeliest of its group, 0 to 1
     probability_GV: torch.Tensor  # its mean probability
-    feature_penalty: torch.Tensor  # (), mean square of the feature encoder's output
+    feature_penalty: torch.Tensor  # (), mean square of the feature encoder's output, perhaps of masked frames alone
     hidden_BME: torch.Tensor | None = None  # the Transformer's output, of which the context is the projection
 
 

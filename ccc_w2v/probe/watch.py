@@ -79,8 +79,17 @@ class Watch:
             return 0
         out = self.run / FOLDER / f"update{update:07d}"
         cache = out / "features"
+        # What is there without a result is a probe that was killed, perhaps of another file of this update.
         measured = run_probe(
-            checkpoint, self.train, self.dev, self.tests, out, self.settings, cache=cache, device=self.device
+            checkpoint,
+            self.train,
+            self.dev,
+            self.tests,
+            out,
+            self.settings,
+            cache=cache,
+            device=self.device,
+            overwrite=True,
         )
         shutil.rmtree(cache, ignore_errors=True)
         row: dict[str, Any] = {"update": update, "layer_weights": measured["layer_weights"]}

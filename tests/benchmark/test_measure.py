@@ -55,6 +55,7 @@ def test_step_measures_every_variant(options, capsys):
     found = step.run(parser.parse_args(["--size", "tiny", "--seconds", "1", "--rounds", "1", *options]))
     shown = capsys.readouterr().out
     keys = {"step_ratio_vs_wav2vec2", "step_ratio_vs_one_view", "objective_share"}
+    keys |= {"one_context_ratio_vs_wav2vec2", "one_context_peak_ratio"}
     keys |= {"signals_share", "step_ratio_with_signals"}
     assert found.keys() == keys | (set() if options else {"unfused_ratio_vs_ours", "objective_peak_ratio"})
     assert all(value > 0 for value in found.values())

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2ForCTC
 
-from ccc_w2v.checkpoint import from_huggingface as import_huggingface
-from ccc_w2v.checkpoint import huggingface_tensors
+from ccc_w2v.checkpoint import from_huggingface, huggingface_tensors
 from ccc_w2v.checkpoint.evaluated import parse_conv_layers
 from ccc_w2v.checkpoint.huggingface_config import fairseq_settings, transformers_config
 from ccc_w2v.checkpoint.import_any import import_any
@@ -87,13 +86,13 @@ def test_published_folder_without_its_mask_embedding_is_imported_and_that_is_tol
     tensors = load_file(weights)
     del tensors["wav2vec2.masked_spec_embed"]
     save_file(tensors, weights, {"format": "pt"})
-    imported, _ = import_huggingface.import_huggingface(exported, recordings[:1])
+    imported, _ = from_huggingface.import_huggingface(exported, recordings[:1])
     assert imported.lacking == ["wav2vec2.masked_spec_embed"]
     assert not imported.plain["model"]["w2v_encoder.w2v_model.mask_emb"].any()
     del tensors["lm_head.bias"]
     save_file(tensors, weights, {"format": "pt"})
     with pytest.raises(InputError, match=r"missing.*lm_head\.bias"):
-        import_huggingface.import_huggingface(exported, recordings[:1])
+        from_huggingface.import_huggingface(exported, recordings[:1])
 
 
 @pytest.mark.parametrize("exported", [("finetuned", "base")], indirect=True)
@@ -101,7 +100,7 @@ def test_blank_that_is_not_certain_is_refused(exported, recordings):
     config = json.loads((exported / "config.json").read_text())
     (exported / "config.json").write_text(json.dumps({**config, "pad_token_id": 5}))
     with pytest.raises(InputError, match="CTC blank is not certain: pad_token_id is 5 in config.json, 0 in the token"):
-        import_huggingface.import_huggingface(exported, recordings[:1])
+        from_huggingface.import_huggingface(exported, recordings[:1])
 
 
 def test_imported_encoder_differs_where_a_tensor_was_swapped(exported, recordings, tmp_path, monkeypatch):
@@ -156,10 +155,10 @@ def test_payload_in_a_pickled_weights_file_never_runs(exported, recordings, tmp_
     tensors = load_file(exported / "model.safetensors")
     (exported / "model.safetensors").unlink()
     torch.save(tensors, exported / "pytorch_model.bin")
-    import_huggingface.import_huggingface(exported, recordings[:1])  # pickled weights as such are read
+    from_huggingface.import_huggingface(exported, recordings[:1])  # pickled weights as such are read
     torch.save({**tensors, "x": Payload(tmp_path / "ran")}, exported / "pytorch_model.bin")
     with pytest.raises(InputError, match="cannot load it"):
-        import_huggingface.import_huggingface(exported, recordings[:1])
+        from_huggingface.import_huggingface(exported, recordings[:1])
     assert not (tmp_path / "ran").exists()
 
 
@@ -179,7 +178,7 @@ def test_what_fairseq_cannot_express_is_refused(name, exported, recordings):
     config = json.loads((exported / "config.json").read_text())
     (exported / "config.json").write_text(json.dumps({**config, name: value}))
     with pytest.raises(InputError, match=message):
-        import_huggingface.import_huggingface(exported, recordings[:1])
+        from_huggingface.import_huggingface(exported, recordings[:1])
 
 
 def test_damaged_folders_are_refused(exported, recordings, tmp_path):
@@ -188,17 +187,17 @@ def test_damaged_folders_are_refused(exported, recordings, tmp_path):
     tensors = load_file(weights)
     weights.write_bytes(whole[:-1000])
     with pytest.raises(InputError, match="transformers cannot load it"):
-        import_huggingface.import_huggingface(exported, recordings[:1])
+        from_huggingface.import_huggingface(exported, recordings[:1])
     save_file({name: t for name, t in tensors.items() if name != "quantizer.codevectors"}, weights, {"format": "pt"})
     with pytest.raises(InputError, match=r"missing.*quantizer\.codevectors"):
-        import_huggingface.import_huggingface(exported, recordings[:1])
+        from_huggingface.import_huggingface(exported, recordings[:1])
     weights.write_bytes(whole)
     with pytest.raises(InputError, match="--audio"):
-        import_huggingface.import_huggingface(exported, [])
+        from_huggingface.import_huggingface(exported, [])
     (exported / "config.json").write_text("{")
     with pytest.raises(InputError, match="not a transformers configuration"):
-        import_huggingface.import_huggingface(exported, recordings[:1])
+        from_huggingface.import_huggingface(exported, recordings[:1])
     shutil.rmtree(exported)
     exported.mkdir()
     with pytest.raises(InputError, match=r"no config\.json"):
-        import_huggingface.import_huggingface(exported, recordings[:1])
+        from_huggingface.import_huggingface(exported, recordings[:1])

@@ -147,6 +147,35 @@ def test_left_out_audio_is_a_warning_with_its_setting_share_and_hours(manifest, 
     assert len(TwoViewDataset(manifest, pipeline, RATE, seed=1, min_sample_size=25000, accept_left_out=True)) == 1
 
 
+@pytest.mark.parametrize("pad", [False, True])
+def test_crops_on_a_grid_have_few_lengths(tmp_path, pipeline, pad):
+    lengths = [8000 + 137 * index for index in range(60)]
+    manifest = read_manifest(write_corpus(tmp_path, lengths))
+    settings = {"pad": pad, "max_sample_size": 15000, "min_sample_size": 8000}
+    pairs = [(first, first + 1) for first in range(0, 60, 2)]
+
+    def shapes(**more):
+        dataset = TwoViewDataset(manifest, pipeline, RATE, seed=1, **settings, **more)
+        batches = [batch(dataset, pair)["net_input"] for pair in pairs]
+        if pad:  # nothing of an utterance is lost, and what is added is marked
+            for views, pair in zip(batches, pairs, strict=True):
+                sizes = [min(lengths[index], 15000) for index in pair]
+                assert (~views["padding_mask"]).sum(dim=1).tolist() == list(views["lengths"]) == sizes
+                assert views["source"].shape == views["padding_mask"].shape
+        return [views["source"].size(1) for views in batches]
+
+    every, few = shapes(), shapes(crop_step=2000)
+    assert len(set(every)) > 20
+    assert set(few) == {10000, 12000, 14000, 15000} | (set() if pad else {8000})
+    for plain, gridded in zip(every, few, strict=True):
+        assert 0 <= (gridded - plain if pad else plain - gridded) < 2000
+
+
+def test_a_grid_of_no_step_is_refused(manifest, pipeline):
+    with pytest.raises(InputError, match="task.crop_step=0: must be"):
+        TwoViewDataset(manifest, pipeline, RATE, seed=1, crop_step=0)
+
+
 def test_utterances_longer_than_a_batch_are_named_with_their_share(manifest, pipeline, caplog):
     whole = TwoViewDataset(manifest, pipeline, RATE, seed=1)
     whole.name_too_long(None, accepted=False)

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from ccc_w2v.data.manifest import read_manifest
-from ccc_w2v.decode import log_probs as emissions
-from ccc_w2v.decode import transcribe
+from ccc_w2v.decode import log_probs, transcribe
 from ccc_w2v.decode.batch_threads import batches_at_once, compute_ahead
 from ccc_w2v.decode.ctc_model import load_ctc
 
@@ -72,7 +71,7 @@ def test_transcripts_do_not_depend_on_it(
     model, manifest = load_ctc(checkpoint), read_manifest(test_set)
     found = []
     for at_once in (1, 3):
-        monkeypatch.setattr(emissions, "batches_at_once", lambda device, at_once=at_once: at_once)
+        monkeypatch.setattr(log_probs, "batches_at_once", lambda device, at_once=at_once: at_once)
         found.append(transcribe.transcribe(model, manifest, tmp_path / f"{at_once}.jsonl", {}).texts)
     assert found[0] == found[1]
     assert list(found[0]) == [f"test{index}" for index in range(6)]

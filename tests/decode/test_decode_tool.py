@@ -16,9 +16,7 @@ import torch
 from ccc_w2v.data.decoding import read_settings
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.data.trn import read_trn
-from ccc_w2v.decode import greedy as decode
-from ccc_w2v.decode import log_probs as emissions
-from ccc_w2v.decode import transcribe
+from ccc_w2v.decode import greedy, log_probs, transcribe
 from ccc_w2v.decode.ctc_model import load_ctc
 from ccc_w2v.decode.long_windows import Windows
 from ccc_w2v.files import sha256
@@ -119,7 +117,7 @@ def test_no_references_no_ref_trn(checkpoint: Path, test_set: Path, tmp_path: Pa
 def test_an_empty_hypothesis_is_only_its_id(
     checkpoint: Path, test_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "best_path", lambda log_probs_TV, blank: [])
+    monkeypatch.setattr(greedy, "best_path", lambda log_probs_TV, blank: [])
     assert run_tool("decode", checkpoint=checkpoint, manifest=test_set, out=tmp_path) == 0
     assert (tmp_path / "hyp.trn").read_text() == "".join(f" (test{index})\n" for index in range(6))
 
@@ -128,7 +126,7 @@ def test_continues_after_a_kill(
     checkpoint: Path, test_set: Path, tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"checkpoint": checkpoint, "manifest": test_set, "out": tmp_path}
-    emit_positions, batches = emissions.emit_positions, []
+    emit_positions, batches = log_probs.emit_positions, []
 
     def killed_at_the_third(*args: object) -> list[torch.Tensor]:
         batches.append(args)
@@ -136,13 +134,13 @@ def test_continues_after_a_kill(
             raise KeyboardInterrupt
         return emit_positions(*args)
 
-    monkeypatch.setattr(emissions, "emit_positions", killed_at_the_third)
+    monkeypatch.setattr(log_probs, "emit_positions", killed_at_the_third)
     assert run_tool("decode", **options) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["hyp.partial.jsonl"]
     kept = len((tmp_path / "hyp.partial.jsonl").read_text().splitlines()) - 1
     assert 0 < kept < len(SAMPLES)
 
-    monkeypatch.setattr(emissions, "emit_positions", emit_positions)
+    monkeypatch.setattr(log_probs, "emit_positions", emit_positions)
     assert run_tool("decode", **options) == 0
     assert (tmp_path / "hyp.trn").read_bytes() == (uninterrupted / "hyp.trn").read_bytes()
     assert not (tmp_path / "hyp.partial.jsonl").exists()

@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccc_w2v.data.manifest import read_manifest
-from ccc_w2v.decode import log_probs as emissions
-from ccc_w2v.decode import transcribe
+from ccc_w2v.decode import log_probs, transcribe
 from ccc_w2v.decode.beam import BeamSettings, beam_search, search_processes
 from ccc_w2v.decode.ctc_model import load_ctc
 from ccc_w2v.decode.greedy import greedy_search
@@ -57,7 +56,7 @@ def test_processes_change_neither_results_nor_order(
 def test_the_network_goes_on_while_a_search_runs(
     checkpoint: Path, test_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    emitted, emit_positions = FORK.Semaphore(0), emissions.emit_positions
+    emitted, emit_positions = FORK.Semaphore(0), log_probs.emit_positions
 
     def counted(*args: object) -> list[torch.Tensor]:
         emissions = emit_positions(*args)
@@ -70,7 +69,7 @@ def test_the_network_goes_on_while_a_search_runs(
             emitted.release()
         return scored(float(arrived))
 
-    monkeypatch.setattr(emissions, "emit_positions", counted)
+    monkeypatch.setattr(log_probs, "emit_positions", counted)
     options = transcribe.DecodingOptions(waits_for_the_second_batch, search_processes=1, max_samples=9600)
     decoded = transcribe.transcribe(load_ctc(checkpoint), read_manifest(test_set), tmp_path / "j", {}, options)
     assert [best[0].acoustic for best in decoded.hypotheses.values()] == [1.0] * 6

@@ -63,4 +63,7 @@ def test_a_collapsed_run_ends_with_its_reason_and_a_resumed_one_keeps_its_histor
     assert signals - {"num_updates"} <= set(events.Tags()["scalars"])
     pairs = EventAccumulator(str(folder / "tensorboard" / "pairs")).Reload()
     assert {"codes 1", "targets 1 by cluster", "pair 1/spectrograms"} <= set(pairs.Tags()["images"])
+    assert {"pair 1/original", "pair 1/augmented"} <= set(pairs.Tags()["audio"])
+    assert pairs.Tags()["histograms"] == ["cluster sizes"]
+    assert [event.step for event in pairs.Images("codes 1")] == [3, 6]
     assert json.loads((folder / "signals.jsonl").read_text().splitlines()[0])["update"] == 1

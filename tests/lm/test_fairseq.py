@@ -20,7 +20,7 @@ from sentencepiece import SentencePieceProcessor
 
 from ccc_w2v.data.trn import read_trn
 from ccc_w2v.errors import InputError
-from ccc_w2v.lm import causal as language_model
+from ccc_w2v.lm import causal
 from ccc_w2v.lm.causal import log_probabilities
 from ccc_w2v.lm.fairseq import load_fairseq_lm
 from ccc_w2v.lm.rescore import load_language_model
@@ -99,7 +99,7 @@ def test_long_lists_are_scored_in_parts(tmp_path: Path, monkeypatch: pytest.Monk
         sizes.append(len(tokens_BL))
         return predict(tokens_BL, real_BL)
 
-    monkeypatch.setattr(language_model, "MAX_OUTPUTS", 3 * 8 * model.vocabulary)
+    monkeypatch.setattr(causal, "MAX_OUTPUTS", 3 * 8 * model.vocabulary)
     assert log_probabilities(dataclasses.replace(model, predict=counted), TEXTS) == pytest.approx(together, rel=1e-5)
     assert sizes == [3, 1]
     assert len(log_probabilities(model, ["a " * 11])) == 1

@@ -1,8 +1,9 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negatives
+from ccc_w2v.losses.negatives import _OrderedGather, equal_codes, near_positives, of_negatives, sample_negatives
 
 
 @given(st.integers(1, 4), st.integers(2, 40), st.integers(1, 20), st.integers(0, 2**31))
@@ -59,3 +60,18 @@ def test_near_positives_share_the_cluster_of_their_positive():
         [[False, True], [False, False], [True, False]],
         [[True, True], [True, True], [True, True]],
     ]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 7, 30), (3, 40, 5)])
+def test_the_gather_that_adds_in_order_is_gather(shape):
+    generator = torch.Generator().manual_seed(1)
+    utterances, frames, _ = shape
+    drawn = sample_negatives(*shape, generator)
+    columns = torch.randn(utterances, frames, frames, generator=generator, dtype=torch.double, requires_grad=True)
+    upstream = torch.randn(shape, generator=generator, dtype=torch.double)
+    expected = of_negatives(columns, drawn)
+    actual = _OrderedGather.apply(columns, drawn)
+    assert torch.equal(actual, expected)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(picked, columns, upstream)[0] for picked in (actual, expected)), rtol=1e-12, atol=1e-12
+    )

@@ -2,6 +2,10 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -31,7 +35,7 @@ def probed(monkeypatch):
     """The updates that were probed, by a probe that takes no time; what ``during`` holds is called within."""
     calls, during = [], []
 
-    def run_probe(checkpoint, train, dev, tests, out, settings, *, cache, device):
+    def run_probe(checkpoint, train, dev, tests, out, settings, *, cache, device, overwrite):
         for call in during:
             call()
         calls.append(updates_of(checkpoint))
@@ -49,7 +53,7 @@ def a_watch(run, **settings):
 
 
 def results(run):
-    return list(read_rows(run / RESULTS))
+    return list(read_rows(run / RESULTS)) if (run / RESULTS).is_file() else []
 
 
 def test_each_update_is_probed_once_and_shown(tmp_path, probed):
@@ -143,16 +147,46 @@ def test_an_older_checkpoint_that_comes_later_takes_no_result_away(tmp_path, pro
     assert calls == [200, 100]
 
 
+def write_labelled(folder):
+    for number, name in enumerate(("train", "dev")):
+        manifest = write_corpus(folder, [9600, 8000, 12345, 8000], name=name, seed=10 * number)
+        write_labels(manifest, ["A BAD CAB", "DAD", "BEAD A", "FACE"])
+    return ["--train", folder / "train.tsv", "--dev", folder / "dev.tsv", "--updates", 4]
+
+
+def test_a_real_watch_is_stopped_started_twice_killed_and_taken_up(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(os, "nice", lambda _: 0)  # of the tests' own process
+    run, options = tmp_path / "run", [*write_labelled(tmp_path), "--updates", 400]
+    run.mkdir()
+    torch.save(pretrained_state(), run / "checkpoint_last.pt")
+    command = [sys.executable, "-m", "ccc_w2v", "probe-watch", run, *options]
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, start_new_session=True)
+    try:
+        while not list((run / "probes").glob("update*/settings.json")):  # the probe has begun
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGSTOP)  # as slow as can be: the training writes its checkpoints all the same
+        torch.save(pretrained_state(), run / "new.pt")
+        os.replace(run / "new.pt", run / "checkpoint_last.pt")
+        assert run_with("probe_watch", run, *options, "--once") == 2
+        assert "another probe-watch is at work" in one_line_error(capsys)
+    finally:
+        process.kill()
+        process.wait()
+    assert not results(run)
+    assert run_with("probe_watch", run, *options, "--once") == 0
+    assert [row["update"] for row in results(run)] == [1000]
+    assert not list((run / "probes").glob(".checkpoint*"))
+
+
 def test_the_command_probes_a_real_checkpoint(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(os, "nice", lambda _: 0)  # of the tests' own process
-    for number, name in enumerate(("train", "dev")):
-        manifest = write_corpus(tmp_path, [9600, 8000, 12345, 8000], name=name, seed=10 * number)
-        write_labels(manifest, ["A BAD CAB", "DAD", "BEAD A", "FACE"])
+    options = [*write_labelled(tmp_path), "--once"]
     run = tmp_path / "run"
     (run / "tensorboard").mkdir(parents=True)
     torch.save(pretrained_state(), run / "checkpoint_last.pt")
     before = (run / "checkpoint_last.pt").read_bytes()
-    options = ["--train", tmp_path / "train.tsv", "--dev", tmp_path / "dev.tsv", "--updates", 4, "--once"]
     assert run_with("probe_watch", run, *options) == 0
     (row,) = results(run)
     assert row["update"] == 1000

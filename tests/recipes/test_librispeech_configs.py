@@ -36,6 +36,7 @@ ANY = {
     "dataset.required_batch_size_multiple": 1,
 }
 PRETRAINED = {**ANY, "dataset.valid_subset": "dev_other", "dataset.validate_interval": 10}
+PRETRAINED |= {"model.required_seq_len_multiple": 1}
 # The wav2vec 2.0 paper's learning rate for LARGE (section 4.2); fairseq's YAML for LibriVox says 0.005.
 LARGE_RATE = {f"{key}.lr": [0.0003] for key in ("optimization", "optimizer", "lr_scheduler")}
 LIBRIVOX = LARGE_RATE | {"dataset.batch_size": None, "dataset.batch_size_valid": None}

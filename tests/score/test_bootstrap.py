@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ccc_w2v.errors import InputError
-from ccc_w2v.score import bootstrap as significance
+from ccc_w2v.score import bootstrap
 from ccc_w2v.score.bootstrap import (
     bootstrap_interval,
     holm,
@@ -33,7 +33,7 @@ def draws(utterances: int, seed: int) -> tuple[list[int], list[int]]:
 
 @pytest.mark.parametrize("at_once", [4_000_000, 50_000])
 def test_bernoulli_utterances_have_the_normal_interval(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(significance, "_DRAWS_AT_ONCE", at_once)
+    monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", at_once)
     count, wrong = 2000, 400
     errors = [1] * wrong + [0] * (count - wrong)
     low, high = bootstrap_interval(errors, [1] * count, generator=seeded())

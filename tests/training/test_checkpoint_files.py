@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccc_w2v.errors import InputError
-from ccc_w2v.training import checkpoint_files as checkpoints
+from ccc_w2v.training import checkpoint_files
 from ccc_w2v.training.checkpoint_files import copy_whole, restore_last, save_whole, why_damaged
 
 
@@ -81,13 +81,13 @@ def test_another_failure_is_tried_again_from_the_start_of_the_file(whole, monkey
             raise OSError(5, "Input/output error")
         save(state, file)
 
-    monkeypatch.setattr(checkpoints, "PAUSE_S", 0)
+    monkeypatch.setattr(checkpoint_files, "PAUSE_S", 0)
     monkeypatch.setattr(torch, "save", fail_twice)
     save_whole(state(2), whole)
     assert tries == [0, 0, 0]
     assert value(whole) == 2
     tries.clear()
-    monkeypatch.setattr(checkpoints, "ATTEMPTS", 2)
+    monkeypatch.setattr(checkpoint_files, "ATTEMPTS", 2)
     with pytest.raises(OSError, match="Input/output error"):
         save_whole(state(3), whole)
     assert value(whole) == 2

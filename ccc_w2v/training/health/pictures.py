@@ -65,7 +65,7 @@ def codes_over_time(model: Any, wave_BS: Tensor) -> Tensor:
     """Return the likeliest codes of all frames of the first of some waves, (T, G), on the CPU; in evaluation mode."""
     frames = int(model._get_feat_extract_output_lengths(torch.tensor([wave_BS.size(1)]))[0])
     everything_BT = torch.ones(1, frames, dtype=torch.bool)
-    features_BTF = model.encode_targets(wave_BS[:1], everything_BT).features_BMF
+    features_BTF = model.encode_targets(wave_BS[:1], everything_BT, whole=True).features_BMF
     quantized = model.quantize(features_BTF.to(wave_BS.dtype), None, torch.Generator())
     return quantized.codes_BMG[0].cpu()
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccc_w2v.benchmark.random_ctc import trainer_state
-from ccc_w2v.decode.cpu import network as folded
+from ccc_w2v.decode.cpu import network as cpu_network
 from ccc_w2v.decode.cpu.linear import PackedAttention
 from ccc_w2v.decode.cpu.network import FoldedFeatures, FourierConvolution, StridedConvolution, fold
 from ccc_w2v.decode.ctc_model import CtcModel, load_ctc
@@ -64,7 +64,7 @@ def test_attention_is_fairseqs(packs: bool, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("mode", ["default", "layer_norm"])
 @pytest.mark.parametrize("stretch", [1, 7, 100])
 def test_features_are_fairseqs(mode: str, bias: bool, stretch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folded, "STRETCH", stretch)
+    monkeypatch.setattr(cpu_network, "STRETCH", stretch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         features = ConvFeatureExtractionModel(LAYERS, mode=mode, conv_bias=bias).eval()
@@ -101,7 +101,7 @@ def test_emissions_stay_the_same(settings: dict[str, Any], test_set: Path, tmp_p
     path = save(trainer_state(*build_ctc(test_set.parent, **settings)), tmp_path / "ctc.pt")
     plain, model, waves = load_ctc(path), load_ctc(path), read_waves(test_set)
     fold(model)
-    fourier = settings.get("conv_pos", 16) >= folded.MIN_FOURIER_KERNEL
+    fourier = settings.get("conv_pos", 16) >= cpu_network.MIN_FOURIER_KERNEL
     assert any(isinstance(part, FourierConvolution) for part in model.network.modules()) is fourier
     for left, right in zip(emit(model, waves), emit(plain, waves), strict=True):
         torch.testing.assert_close(left, right, atol=2e-5, rtol=0)
