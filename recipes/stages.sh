@@ -160,9 +160,9 @@ decoding_device() {  # the --gpus that were asked for; in a dry run the machine 
 }
 
 gpus_here() {  # how many GPUs this machine has; 1 where it has none
-    local found
-    found=$(nvidia-smi -L 2>/dev/null | grep -c ^GPU || true)
-    echo $((found > 0 ? found : 1))
+    local count
+    count=$(nvidia-smi -L 2>/dev/null | grep -c ^GPU || true)
+    echo $((count > 0 ? count : 1))
 }
 
 train_planned() {  # title, kind, folder, name, then overrides: a recipe spread over the GPUs by ccc-w2v plan

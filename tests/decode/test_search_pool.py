@@ -142,9 +142,9 @@ def test_searchers_end_with_a_killed_decoding() -> None:
     decoding = FORK.Process(target=_search_and_be_killed)
     decoding.start()
     os.close(writer)
-    decoding.join(60)
+    decoding.join(3600)
     assert decoding.exitcode == -signal.SIGKILL
-    ended, _, _ = select.select([reader], [], [], 60)
+    ended, _, _ = select.select([reader], [], [], 3600)
     assert ended
     assert os.read(reader, 1) == b""
     os.close(reader)
