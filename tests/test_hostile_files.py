@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ccc_w2v.cli.main import COMMANDS
 from ccc_w2v.data.cuts import read_cuts
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.packing import pack
@@ -161,11 +163,11 @@ def test_many_equal_faults_are_three_lines_and_a_count(tmp_path: Path, capsys: p
     assert "train7.wav: no such file" in errors[4]
 
 
-def test_messages_name_tools_that_exist() -> None:
-    import re
-
+def test_messages_name_commands_that_exist() -> None:
     root = Path(__file__).parents[1]
-    sources = [*root.glob("ccc_w2v/**/*.py"), *root.glob("tools/*.py"), *root.glob("recipes/**/*.sh")]
-    named = {name for path in sources for name in re.findall(r"tools/(\w+\.(?:py|sh)|\w+\*\S*)", path.read_text())}
+    sources = [*root.glob("ccc_w2v/**/*.py"), *root.glob("recipes/**/*.sh")]
+    calls = re.compile(r"\bccc-w2v ([a-z][a-z0-9-]*)(?: ([a-z][a-z0-9-]*))?")
+    named = {match.groups("") for path in sources for match in calls.finditer(path.read_text())}
+    unknown = [words for words in named if " ".join(words) not in COMMANDS and words[0] not in COMMANDS]
     assert len(named) > 15
-    assert [name for name in sorted(named) if not list((root / "tools").glob(name))] == []
+    assert unknown == []
