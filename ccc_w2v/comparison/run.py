@@ -41,7 +41,12 @@ def run_comparison(settings: Settings, jobs: int) -> None:
     ):
         _conditions(settings)
         running = {pool.submit(_chain, settings, arm, seed, commit): (arm, seed) for arm, seed in chains}
-        failures = _follow(settings, running)
+        try:
+            failures = _follow(settings, running)
+        except KeyboardInterrupt:
+            # Else the workers, whose chains Ctrl-C ends too, would begin those that still wait.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     if failures:
         raise InputError(f"{len(failures)} of {len(chains)} runs failed: {'; '.join(failures)}")
 
