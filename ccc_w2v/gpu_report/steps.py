@@ -74,8 +74,8 @@ def published(settings: ReportSettings) -> ReportSection:
     return ReportSection(
         rows,
         [
-            "NVIDIA's updates are this recipe's: at most 1.556 h of audio; how full its batches are is not published. The "
-            "others' updates hold another amount of audio, so that only their time is told.",
+            "NVIDIA's updates are this recipe's: at most 1.556 h of audio; how full its batches are is not published. "
+            "The others' updates hold another amount of audio, so that only their time is told.",
             f"Ours: {hours:,.0f} h / (devices x hours of audio per device hour of the tables of steps).",
         ],
     )
