@@ -38,7 +38,7 @@ def test_curves_and_bands_are_where_they_belong(tmp_path, axis, end):
     assert codes.lines[0].get_xdata()[-1] == pytest.approx(end if axis != "hours" else 3000 * 5 / 3600)
     assert list(codes.lines[0].get_ydata()) == [0.8, 0.6, 0.3, 0.2, 0.15]
     heights = sorted(patch.get_y() + patch.get_height() for patch in codes.patches)
-    assert heights == pytest.approx([0.25, 0.45])
+    assert heights == pytest.approx([0.25, 0.42])
     assert {axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()} == {
         shown.title for shown in PANELS if shown.signal in ("code_perplexity_share", "loss_contrastive", "gnorm")
     }
