@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,9 +51,9 @@ def traced(folder: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, recorded: profile) -> None:
-    with whole(folder / TRACE, overwrite=True) as partial:
-        # The profiler compresses what ends in .gz.
-        compressed = f"{partial}.gz"
-        recorded.export_chrome_trace(compressed)
-        os.replace(compressed, partial)
+    with whole(folder / TRACE, overwrite=True) as partial, tempfile.TemporaryDirectory() as scratch:
+        # The profiler compresses what ends in .gz, as the neighbour does not.
+        compressed = Path(scratch) / TRACE
+        recorded.export_chrome_trace(str(compressed))
+        shutil.copyfile(compressed, partial)
     logger.info(f"trace of {RECORDED} updates: {folder / TRACE}; open it in ui.perfetto.dev")

@@ -149,7 +149,7 @@ def test_flat_settings_of_a_public_finetuned_checkpoint(save, tmp_path):
 
 
 def test_old_checkpoint_is_sent_to_the_import_tool_by_the_others(save):
-    with pytest.raises(InputError, match=r"tools/import\.py"):
+    with pytest.raises(InputError, match="import it once with ccc-w2v import"):
         load_checkpoint(save(flat(pretrained_state(), finetuned=False)))
 
 
