@@ -6,6 +6,7 @@ for gigabytes.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -37,6 +38,29 @@ MIN_RATE, MAX_RATE = 1000, 768_000  # Hz
 
 # What soundfile raises for one damaged file or another: it computes with a header's numbers before it checks them.
 DAMAGED = (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError, OSError)
+
+
+def _realize_types() -> None:
+    """Use all of soundfile that reads, once, in the one thread that imports this module.
+
+    cffi makes a C function's or type's Python object when it is first used, and two threads that do so at the same time
+    abort the process (cffi 2.1.1: "realize_c_type_or_func_lock_held: Assertion failed").
+    """
+    for name in dir(soundfile._snd):
+        getattr(soundfile._snd, name)
+    content = io.BytesIO()
+    soundfile.write(content, np.zeros(8, np.float32), 16_000, format="WAV")
+    for dtype in ("int16", "int32", "float32", "float64"):
+        content.seek(0)
+        with soundfile.SoundFile(content) as recording:
+            recording.seek(0)
+            recording.read(dtype=dtype)
+    # A path, and the message of an error.
+    with contextlib.suppress(soundfile.LibsndfileError):
+        soundfile.SoundFile(os.devnull)
+
+
+_realize_types()
 
 
 def open_slice(path: str) -> str | io.BytesIO:

@@ -41,9 +41,6 @@ if wanted 1; then
         awk 'NR == 1 || NR % 4 == 2' "$data/train.tsv" >"$data/train_few.tsv"
         for labels in ltr wrd; do awk 'NR % 4 == 1' "$data/train.$labels" >"$data/train_few.$labels"; done
     fi
-    # They are learnt by heart in a minute; copies at other speeds make that harder.
-    run_once "$data/.speed" ccc-w2v speed "$data/train_few.tsv" \
-        --factors 0.9,1,1.1 --out "$data/train_speed.tsv"
     spent prepare
 fi
 if wanted 2; then
@@ -72,7 +69,7 @@ if wanted 4; then
     train "fine-tuning, pre-trained" "$run/finetune" finetune task.data="$data" model.w2v_path="$run/pretrain/plain.pt"
     spent finetune
     train "fine-tuning, random" "$run/finetune_random" finetune task.data="$data" \
-        model.w2v_path="$run/pretrain/plain.pt" +model.no_pretrained_weights=true
+        model.w2v_path="$run/pretrain/plain.pt" +model.no_pretrained_weights=true model.feature_grad_mult=1.0
     spent finetune_random
 fi
 if wanted 5; then
