@@ -26,6 +26,12 @@ def gpu_here() -> bool:
     return torch.cuda.is_available()
 
 
+def refuse_missing_gpu(device: str) -> None:
+    """Raise InputError where --device asks for a GPU that torch does not find."""
+    if device == "cuda" and not gpu_here():
+        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
+
+
 def convolutions(model: Any) -> list[Any]:
     """Return the convolutions of a wav2vec 2.0 model's feature encoder, the first one first."""
     return [block[0] for block in model.feature_extractor.conv_layers]

@@ -34,16 +34,14 @@ def main() -> None:
     options = arguments()
     import logging
 
-    import torch
-
+    from ccc_w2v.capacity import refuse_missing_gpu
     from ccc_w2v.data.alignments import write_alignments
     from ccc_w2v.data.manifest import first_recordings, read_manifest
     from ccc_w2v.decode.align import align_manifest
     from ccc_w2v.decode.ctc_model import load_ctc
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
+    refuse_missing_gpu(options.device)
     if options.out.suffix != ".tsv":
         raise InputError(f"--out {options.out}: expected a name that ends in .tsv")
     manifest = read_manifest(options.manifest)

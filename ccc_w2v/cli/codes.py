@@ -46,12 +46,14 @@ def main() -> None:
 
     # Before fairseq, which would let matplotlib tell where it keeps its fonts.
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    from ccc_w2v.capacity import refuse_missing_gpu
     from ccc_w2v.data.alignments import read_alignments
     from ccc_w2v.data.manifest import read_manifest
     from ccc_w2v.probe.code_examples import labels_of_codes, use_of_codes
     from ccc_w2v.probe.features import load_encoder
     from ccc_w2v.report.codes import write_codes_page
 
+    refuse_missing_gpu(options.device)
     manifest = read_manifest(options.manifest)
     names = ("checkpoint", "manifest", "examples", "clusters", "seed", "alignments")
     chosen = {name: value for name in names if (value := getattr(options, name)) is not None}

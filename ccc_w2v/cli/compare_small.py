@@ -60,6 +60,7 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
+    from ccc_w2v.capacity import refuse_missing_gpu
     from ccc_w2v.comparison.results import write_results
     from ccc_w2v.comparison.run import run_comparison
     from ccc_w2v.comparison.settings import LABELS, Settings, choose_arms, load_scale
@@ -79,11 +80,7 @@ def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
         device=options.device,
         language_model=language_model(options),
     )
-    if options.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise InputError("--device cuda: torch finds no GPU; use --device cpu")
+    refuse_missing_gpu(options.device)
     if options.data is None or options.source:
         from ccc_w2v.corpora.small.prepare import prepare
 

@@ -41,15 +41,13 @@ def parse_arguments() -> argparse.Namespace:
 @exit_on_input_error
 def main() -> int:
     arguments = parse_arguments()
-    import torch
-
+    from ccc_w2v.capacity import refuse_missing_gpu
     from ccc_w2v.data.manifest import read_manifest
     from ccc_w2v.errors import InputError
     from ccc_w2v.files import sha256
     from ccc_w2v.probe.features import Wanted, extract, load_encoder
 
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
+    refuse_missing_gpu(arguments.device)
     if arguments.shard_utterances < 1:
         raise InputError(f"--shard-utterances {arguments.shard_utterances}: expected 1 or more")
     wanted = Wanted(

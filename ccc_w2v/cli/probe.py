@@ -42,14 +42,12 @@ def main() -> None:
     tests = {Path(path).stem: path for path in options.test or [options.dev]}
     if len(tests) < len(options.test):
         raise InputError("--test: two manifests have the same name, by which results are kept; rename one")
-    import torch
-
+    from ccc_w2v.capacity import refuse_missing_gpu
     from ccc_w2v.probe.ctc_probe import ProbeSettings
     from ccc_w2v.probe.run_probe import run_probe
     from ccc_w2v.score.error_rate import ErrorRate, heading, row_text
 
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
+    refuse_missing_gpu(options.device)
     chosen = {name: getattr(options, name) for name in ("head", "updates", "patience", "learning_rate", "seed")}
     settings = ProbeSettings(**{name: value for name, value in chosen.items() if value is not None})
     result = run_probe(

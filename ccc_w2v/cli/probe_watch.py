@@ -41,11 +41,13 @@ def main() -> None:
     import logging
     import time
 
+    from ccc_w2v.capacity import refuse_missing_gpu
     from ccc_w2v.probe.ctc_probe import ProbeSettings
     from ccc_w2v.probe.watch import RESULTS, Watch, alone_in, watch_until
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("ccc_w2v.probe.watch").setLevel(logging.INFO)
+    refuse_missing_gpu(options.device)
     tensorboard = options.tensorboard or options.run / "tensorboard"
     settings = ProbeSettings(head=options.head, updates=options.updates)
     shown = tensorboard if options.tensorboard or tensorboard.is_dir() else None

@@ -48,6 +48,7 @@ def main() -> None:
 
     # Before fairseq, which would let matplotlib tell where it keeps its fonts.
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    from ccc_w2v.capacity import refuse_missing_gpu
     from ccc_w2v.data.alignments import read_alignments
     from ccc_w2v.data.manifest import read_manifest
     from ccc_w2v.data.trn import utterance_ids
@@ -58,6 +59,7 @@ def main() -> None:
     from ccc_w2v.report.quality import quality_figure, quality_table
     from ccc_w2v.score.speakers import units
 
+    refuse_missing_gpu(options.device)
     manifest, alignments = read_manifest(options.manifest), read_alignments(options.alignments)
     speakers = units(options.speakers or options.manifest, utterance_ids(manifest)).names
     abx = not options.no_abx and available()

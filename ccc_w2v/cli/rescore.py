@@ -34,13 +34,10 @@ def arguments() -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    import torch
-
-    from ccc_w2v.errors import InputError
+    from ccc_w2v.capacity import refuse_missing_gpu
     from ccc_w2v.lm.rescore import claim_rescoring, load_language_model, read_nbest, rescore, write_rescored
 
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
+    refuse_missing_gpu(options.device)
     nbest = read_nbest(options.nbest)
     languages = {"lm": options.lm, "lm-dict": options.lm_dict, "lm-sentencepiece": options.lm_sentencepiece}
     settings = {"weight": options.weight, "lower": options.lower}

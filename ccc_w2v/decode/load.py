@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ccc_w2v.capacity import refuse_missing_gpu
 from ccc_w2v.data.manifest import Manifest, first_recordings, read_manifest
 from ccc_w2v.decode.beam import BeamSettings, settings_from
 from ccc_w2v.decode.cpu.network import fold
@@ -31,8 +32,7 @@ class Prepared:
 
 def prepare_decoding(options: argparse.Namespace) -> Prepared:
     """Load what options.py's options name; raises InputError for what does not fit, the cheap checks first."""
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no GPU; use --device cpu")
+    refuse_missing_gpu(options.device)
     if options.average_last < 0 or options.batch_seconds <= 0:
         raise InputError("--average-last and --batch-seconds: expected positive numbers")
     settings, manifest = settings_from(options), read_manifest(options.manifest)
