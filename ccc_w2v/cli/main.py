@@ -45,6 +45,7 @@ GROUPS = {
         Command("prepare conditions", "prepare_conditions", "a test set under fixed noise, rooms, telephone"),
         Command("manifest", "manifest", "a folder of your own recordings: manifests, splits, labels"),
         Command("check", "check_manifest", "read every recording of a manifest and name what is wrong"),
+        Command("select", "select_speech", "choose hours of a manifest: by sensitivity, diverse, longest, random"),
         Command("speed", "perturb_speed", "copies of a corpus at other speeds"),
         Command("pack", "pack_zip", "a corpus in a few uncompressed zips"),
         Command("sentencepiece", "train_sentencepiece", "train pieces and write them as labels"),
