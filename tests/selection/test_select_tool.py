@@ -177,6 +177,7 @@ def test_the_loss_is_that_of_fairseqs_own_forward_on_the_same_draws(place, monke
         ("diverse", ["--features", "nowhere"], "no features of ccc-w2v features"),
         ("sensitivity", ["--checkpoint", "finetuned.pt"], "needs a pre-trained checkpoint"),
         ("sensitivity", ["--checkpoint", "pretrained.pt", "--lambda", "-1"], "--lambda -1"),
+        ("sensitivity", ["--checkpoint", "pretrained.pt", "--layer", "9"], "--layer 9: the model has layers 0"),
         ("sensitivity", ["--checkpoint", "pretrained.pt", "--clusters", "40"], "24 utterances"),
         ("sensitivity", ["--checkpoint", "pretrained.pt", "--sample-rate", "8000"], "the network expects 16000 Hz"),
         ("random", ["--speakers", "nobody"], "nobody: no such speaker map"),
@@ -189,4 +190,5 @@ def test_mistakes_are_one_line(place, tmp_path, capsys, monkeypatch, by, options
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert message in error
-    assert not (tmp_path / "out" / "selection.json").exists()
+    # A corrected call finds nothing in its way.
+    assert not (tmp_path / "out").exists()
