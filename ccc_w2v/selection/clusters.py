@@ -69,8 +69,8 @@ def read_embeddings(folder: Path, manifest: Manifest, layer: int | None) -> torc
     means = {}
     for shard, members in rows_of.items():
         features_RLD = read_shard(folder, shard, recorded["format"])["features"]
-        for utterance, first, rows in members:
-            means[utterance] = features_RLD[first : first + rows, column].astype(np.float32).mean(axis=0)
+        for utterance, start, length in members:
+            means[utterance] = features_RLD[start : start + length, column].astype(np.float32).mean(axis=0)
     values_ND = torch.from_numpy(np.stack([means[utterance] for utterance in utterance_ids(manifest)]))
     if not values_ND.isfinite().all():
         raise InputError(f"{folder}: holds features that are not finite; the network's training has diverged")

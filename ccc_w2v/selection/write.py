@@ -48,7 +48,7 @@ def write_selection(
     chosen_N = (chosen.weights_N > 0).numpy()
     with whole(out / "selection.png", overwrite=True) as partial:
         selection_figure(seconds_N, chosen_N, labels_N, wish.by).savefig(partial, format="png", dpi=110)
-    numbers = {SETTINGS_KEY: dict(settings), "before": before, "chosen": after}
+    numbers: dict[str, Any] = {SETTINGS_KEY: dict(settings), "before": before, "chosen": after}
     if chosen.centre_loss_K is not None:
         numbers["lambda"], numbers["centre_losses"] = chosen.holder, chosen.centre_loss_K.tolist()
     write_whole(out / "selection.json", json.dumps(numbers, indent=1, default=str) + "\n")
