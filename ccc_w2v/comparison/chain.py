@@ -24,6 +24,7 @@ from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
 from ccc_w2v.run_folder import Output, claim, keep_record
+from ccc_w2v.training.checkpoint_files import copy_whole
 from ccc_w2v.training.log import parse_line
 
 Progress = Callable[[int], None]  # is told how many updates of a chain are done
@@ -82,19 +83,34 @@ def _beyond(progress: Progress, done: int) -> Progress:
 def _pretrained(settings: Settings, arm: Arm, seed: int, progress: Progress) -> tuple[Path, float]:
     """Return the arm's weights as a plain checkpoint, and the seconds that its updates took."""
     from ccc_w2v.checkpoint.plain import export_plain
-    from ccc_w2v.comparison.initial import write_initial
 
     folder = settings.folder(arm, seed)
     plain, last = folder / "plain.pt", folder / "pretrain/checkpoints/checkpoint_last.pt"
-    overrides = pretraining_overrides(settings, arm, seed)
+    start = start_checkpoint(settings, seed)
     if not arm.passes:
         if not plain.is_file():
-            write_initial(settings.recipe / "config/pretrain.yaml", overrides, plain)
+            copy_whole(start, plain)
         return plain, 0.0
+    overrides = pretraining_overrides(settings, arm, seed)
     _train(folder / "pretrain", settings.recipe / "config", "pretrain", overrides, settings, progress)
     if not plain.is_file():
         export_plain(last, plain)
     return plain, _training_seconds(last)
+
+
+def start_checkpoint(settings: Settings, seed: int) -> Path:
+    """Return the weights that all arms begin with, written by the first chain that needs them."""
+    from ccc_w2v.warm_start import WarmStartSettings, write_start
+
+    path, updates = settings.start(seed), settings.scale.warm_start
+    if not path.is_file():
+        config = settings.recipe / "config/pretrain.yaml"
+        scale = {"task.data": str(settings.data), "common.seed": seed, "optimization.max_update": 1}
+        overrides = key_overrides(config, {**scale, **settings.scale.pretrain})
+        manifest = read_manifest(settings.data / "unlabelled.tsv") if updates else None
+        # Chains of one seed may come here together: each writes the same, whole.
+        write_start(config, overrides, path, manifest, WarmStartSettings(max(updates, 1), seed=seed), overwrite=True)
+    return path
 
 
 def pretraining_overrides(settings: Settings, arm: Arm, seed: int) -> list[str]:
@@ -108,6 +124,7 @@ def pretraining_overrides(settings: Settings, arm: Arm, seed: int) -> list[str]:
         # From 2 to 0.5 in half of the updates, however many there are.
         "model.latent_temp": [2.0, 0.5, round(0.25 ** (2 / updates), 6)],
         "checkpoint.save_interval_updates": settings.scale.save,
+        "checkpoint.finetune_from_model": str(settings.start(seed)),
         "dataset.validate_interval_updates": settings.scale.save,
         **settings.scale.pretrain,
         **arm.overrides,

@@ -39,11 +39,15 @@ class Arm:
 
 @dataclass(frozen=True)
 class Scale:
-    """Lengths and sizes: updates of an arm with two passes, updates between checkpoints, overrides, the probe's."""
+    """Lengths and sizes: updates of an arm with two passes, updates between checkpoints, overrides, the probe's.
+
+    ``warm_start``: updates in which every arm's feature encoder is first fitted to spectra (ccc_w2v/warm_start.py).
+    """
 
     name: str
     updates: int
     save: int
+    warm_start: int
     pretrain: Mapping[str, Any]
     finetune: Mapping[str, Any]
     finetune_updates: Mapping[str, int]
@@ -85,6 +89,10 @@ class Settings:
     def folder(self, arm: Arm, seed: int) -> Path:
         """Return the folder of an arm's run with a seed."""
         return self.out / arm.name / f"seed{seed}"
+
+    def start(self, seed: int) -> Path:
+        """Return the checkpoint of the weights that every arm begins with."""
+        return self.out / "start" / f"seed{seed}.pt"
 
     def pretraining_updates(self, arm: Arm) -> int:
         """Return how many updates an arm is pre-trained for."""

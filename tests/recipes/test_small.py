@@ -17,8 +17,7 @@ import torch
 from fairseq import tasks
 
 from ccc_w2v.checkpoint.read import load_checkpoint
-from ccc_w2v.comparison.chain import claim_chain, finetuning_overrides, pretraining_overrides
-from ccc_w2v.comparison.initial import write_initial
+from ccc_w2v.comparison.chain import claim_chain, finetuning_overrides, pretraining_overrides, start_checkpoint
 from ccc_w2v.comparison.settings import Settings, choose_arms, key_overrides, load_arms, load_scale
 from ccc_w2v.corpora.small import prepare as small
 from ccc_w2v.errors import InputError
@@ -248,12 +247,8 @@ def test_the_killed_pretraining_ends_as_one_that_ran_through(place, finished, tm
 
 
 def test_arms_begin_with_the_weights_of_the_arm_without_pretraining(place, finished, tmp_path):
-    held = settings(["wav2vec2"], "tiny", recipe=place / "recipe", data=place / "data")
-    for seed in (1, 2):
-        write_initial(
-            RECIPE / "config/pretrain.yaml", pretraining_overrides(held, held.arms[0], seed), tmp_path / f"{seed}"
-        )
-    initial, other = (load_checkpoint(tmp_path / f"{seed}")["model"] for seed in (1, 2))
+    held = settings(["wav2vec2"], "tiny", recipe=place / "recipe", data=place / "data", out=tmp_path)
+    initial, other = (load_checkpoint(start_checkpoint(held, seed))["model"] for seed in (1, 2))
     without = load_checkpoint(finished / "none/seed1/plain.pt")["model"]
     assert all(torch.equal(without[name], tensor) for name, tensor in initial.items())
     assert not torch.equal(other["post_extract_proj.weight"], initial["post_extract_proj.weight"])
