@@ -58,13 +58,13 @@ def test_starts_are_seeded_and_different_points():
 
 def test_the_global_generator_is_neither_used_nor_moved():
     points = clouds(3)[0][None]
-    found = []
+    labels = []
     for seed in (0, 1):
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        found.append(cosine_kmeans(points, draw_starts(points, 4, 3, torch.Generator().manual_seed(2)), 9))
+        labels.append(cosine_kmeans(points, draw_starts(points, 4, 3, torch.Generator().manual_seed(2)), 9))
         assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(*found)
+    assert torch.equal(*labels)
 
 
 def test_starts_are_drawn_in_proportion_to_their_distance_from_the_one_before():

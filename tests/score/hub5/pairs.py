@@ -72,7 +72,7 @@ def draw_pairs(draw: random.Random, recordings: int, segments: int) -> tuple[Stm
     reference: list[Segment] = []
     words: list[TimedWord] = []
     for name, channel in (
-        (f"{'sw' if each % 2 else 'en'}_{each}", side) for each in range(recordings) for side in "AB"
+        (f"{'sw' if number % 2 else 'en'}_{number}", side) for number in range(recordings) for side in "AB"
     ):
         start = 0
         for _ in range(segments):
@@ -105,7 +105,9 @@ def main() -> None:
     # Without confidences, so that hubscr itself can score them (see sclite.run_sclite).
     write_ctm(STORED / "pairs.ctm", (replace(word, confidence=None) for word in words))
     counts = [counts for counts, _ in run_sclite(read_stm(STORED / "pairs.stm"), read_ctm(STORED / "pairs.ctm"), GLM)]
-    rows = (f"{each.substitutions}\t{each.deletions}\t{each.insertions}\t{each.words}\n" for each in counts)
+    rows = (
+        f"{segment.substitutions}\t{segment.deletions}\t{segment.insertions}\t{segment.words}\n" for segment in counts
+    )
     head = "# S, D, I and words of each segment that counts; written by python -m tests.score.hub5.pairs\n"
     (STORED / "sclite.tsv").write_text(head + "".join(rows))
 
