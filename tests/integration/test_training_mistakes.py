@@ -56,7 +56,7 @@ def finetuning(corpus, folder, checkpoint, *overrides):
         *("--config-dir", str(ROOT / "recipes/prompts/config"), "--config-name", "finetune"),
         *(f"hydra.run.dir={folder}", f"task.data={corpus}", f"model.w2v_path={checkpoint}"),
         *("dataset.train_subset=train", "optimization.max_update=2", "dataset.disable_validation=true"),
-        *("common.tensorboard_logdir=null", "dataset.max_tokens=64000", *overrides),
+        *("common.tensorboard_logdir=null", "dataset.max_tokens=64000", "model.mask_channel_length=3", *overrides),
     ]
 
 
@@ -225,6 +225,12 @@ def test_fine_tuning_without_user_dir_can_be_resumed(warm, prepared, pretrained,
         code, output = warm.run(arguments, tmp_path / "log")
         assert code == 0, output[-3000:]
         assert f'"train_num_updates": "{updates}"' in output
+
+
+def test_a_channel_mask_that_fairseq_cannot_always_draw_is_refused_at_the_start(warm, prepared, pretrained, tmp_path):
+    arguments = finetuning(prepared, tmp_path / "run", pretrained, "model.mask_channel_length=4")
+    message = "model.mask_channel_prob=0.1 of 32 channels is less than one span of model.mask_channel_length=4"
+    assert_one_line(*warm.run(arguments, tmp_path / "log"), message)
 
 
 def test_paths_are_taken_from_the_folder_of_the_command(warm, corpus, tmp_path):
