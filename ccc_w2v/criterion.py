@@ -64,6 +64,7 @@ class CccCriterion(FairseqCriterion):
         objective = self.objective(model, output, sample, weights)
         sample_size = math.prod(_needed(output.original, ORIGINAL).target_BMD.shape[:2])  # B x M
         weighed = [_needed(output.view(name), name) for name in self._extra_views()]
+        # Per frame, as fairseq weighs them: its loss is a sum over frames.
         extra_weights = (weight * sample_size for weight in (self.cfg.diversity_weight, self.cfg.penalty_weight))
         diversity, penalty = extra_losses(weighed, output.codebook_size, *extra_weights)
         loss = sum(weights[name] * term.loss for name, term in objective.terms.items()) + diversity + penalty
@@ -113,6 +114,7 @@ class CccCriterion(FairseqCriterion):
         """Return the losses that are off by default, weighted, for a number of masked frames."""
         if not self.cfg.block_weight:
             return {}
+        # (B, 2M, D): an utterance's points of both views together, or (1, B x 2M, D) as one problem.
         targets = [_needed(output.view(name), name).target_BMD for name in VIEWS]
         labels = [_needed(objective.negatives(name).labels_BM, "clusters") for name in VIEWS]
         points_BPD, labels_BP = torch.cat(targets, dim=1).float(), torch.cat(labels, dim=1)
@@ -134,6 +136,7 @@ class CccCriterion(FairseqCriterion):
     ) -> dict[str, torch.Tensor]:
         """Return the signals of health and each view's use of its codes, under names that reduce_metrics knows."""
         # Scaled similarities can be gamed: with all vectors the same, a near positive's logit is lower all the same.
+        # A near positive counts exp((factor - 1) / temperature) in the denominator if its cosine is 1.
         factor, temperature = self.cfg.scale_factor, model.logit_temp
         gamed = str(self.cfg.near_positives) == "scale_similarity"
         signals = batch_signals(

@@ -48,6 +48,7 @@ class MaskedPrediction(torch.nn.Module):
         ``learn`` the online clustering keeps its gradient for step(). A batch that is ``ignored`` has no points.
         """
         targets_BTK, signals = self._targets(sample, learn=learn)
+        # (B x M, K) -> (B, M, K): all utterances have the same number of masked frames.
         targets_BMK = targets_BTK[mask_BT].unflatten(0, (len(mask_BT), -1))
         losses, right, counted = [], [], not sample.get("ignored", False)
         for hidden_BME in hidden.values():
@@ -80,6 +81,7 @@ class MaskedPrediction(torch.nn.Module):
             "target_entropy": mean_signal(torch.special.entr(targets_PK).sum(dim=-1) * bits),
             # Below 1: points that the temperature has left without a target.
             "target_mass": mean_signal(targets_PK.sum(dim=-1)),
+            # How many prototypes the batch really uses, 1 to K.
             "prototype_perplexity": mean_signal(
                 torch.special.entr(targets_PK.sum(dim=0) / max(len(targets_PK), 1)).sum().exp()
             ),

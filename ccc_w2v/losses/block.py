@@ -26,6 +26,7 @@ def block_contrast(points_UPD: torch.Tensor, labels_UP: torch.Tensor, clusters: 
     centres_UKD = torch.bmm(members_UKP.to(points_UPD.dtype), points_UPD) / sizes_UK.clamp_min(1).unsqueeze(-1)
     unit_UKD = F.normalize(centres_UKD, dim=-1)
     cosine_UKK = torch.bmm(unit_UKD, unit_UKD.transpose(1, 2))
+    # A cluster counts exp(0) = 1 with itself, and one without points counts nothing.
     itself_KK = torch.eye(clusters, dtype=torch.bool, device=cosine_UKK.device)
     weight_UKK = (cosine_UKK.masked_fill(itself_KK, 0) * scale).exp() * used_UK.unsqueeze(1)
     log_UK = (weight_UKK.sum(dim=-1) + LOG_FLOOR).log() * used_UK
