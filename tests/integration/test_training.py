@@ -117,10 +117,10 @@ def test_a_run_killed_at_any_update_and_resumed_equals_the_uninterrupted_one(cor
     ids=["bf16", "fp16"],
 )
 def test_it_trains_in_low_precision(corpus, tmp_path, precision):
-    log = train(corpus, tmp_path, "optimization.max_update=3", *precision)
-    assert log.returncode == 0, log.stderr[-2000:]
+    finished = train(corpus, tmp_path, "optimization.max_update=3", *precision)
+    assert finished.returncode == 0, finished.stderr[-2000:]
     assert all(value.isfinite().all() for value in weights(tmp_path).values())
-    assert '"train_num_updates": "3"' in log.stdout + log.stderr
+    assert '"train_num_updates": "3"' in finished.stdout + finished.stderr
 
 
 def test_augmentation_where_the_model_is_and_what_a_run_shows_of_its_data(warm, corpus, tmp_path):
