@@ -16,7 +16,7 @@ from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.losses.bank import TargetBank, empty_bank
 from ccc_w2v.losses.batch_signals import SLOW_EVERY, batch_signals
-from ccc_w2v.losses.block import block_contrast
+from ccc_w2v.losses.block import block_contrast, joined_views
 from ccc_w2v.losses.clustering import cluster_views, label_views
 from ccc_w2v.losses.contrastive import contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.extra import extra_losses
@@ -114,13 +114,10 @@ class CccCriterion(FairseqCriterion):
         """Return the losses that are off by default, weighted, for a number of masked frames."""
         if not self.cfg.block_weight:
             return {}
-        # (B, 2M, D): an utterance's points of both views together, or (1, B x 2M, D) as one problem.
         targets = [_needed(output.view(name), name).target_BMD for name in VIEWS]
         labels = [_needed(objective.negatives(name).labels_BM, "clusters") for name in VIEWS]
-        points_BPD, labels_BP = torch.cat(targets, dim=1).float(), torch.cat(labels, dim=1)
-        if objective.problems == 1:
-            points_BPD, labels_BP = points_BPD.flatten(0, 1).unsqueeze(0), labels_BP.view(1, -1)
-        block = block_contrast(points_BPD, labels_BP, objective.clusters, self.cfg.block_scale)
+        points_UPD, labels_UP = joined_views(targets, labels, apart=objective.problems > 1)
+        block = block_contrast(points_UPD, labels_UP, objective.clusters, self.cfg.block_scale)
         return {"block": self.cfg.block_weight * frames * block}
 
     def _predicted(self, output: TwoViewOutput, sample: dict[str, Any], *, learn: bool) -> Predicted | None:
@@ -192,7 +189,7 @@ class CccCriterion(FairseqCriterion):
             self._bank().add(targets_VBMD.flatten(0, 2), generator_for(seed, "bank"))
             self._bank().refit(model.num_updates)
         with record_function("ccc.clustering"):
-            labels, clusters = self._cluster(output, seed, sample.get("kmeans_starts"))
+            labels, clusters = self.clusters_of(output, seed, sample.get("kmeans_starts"))
         with record_function("ccc.negatives_and_logits"):
             negatives = {
                 name: self._negatives(model, name, view, sample, labels.get(name)) for name, view in views.items()
@@ -253,12 +250,8 @@ class CccCriterion(FairseqCriterion):
         result = contrastive_term(logits_BMC)
         return Term(of, raw_BMC, logits_BMC, result.loss, result.correct)
 
-    def clusters_of(self, output: TwoViewOutput, seed: int) -> tuple[dict[str, torch.Tensor], int]:
-        """Return each view's cluster labels (B, M) and the number K, as the loss has them; none of a single view."""
-        return self._cluster(output, seed, None)
-
-    def _cluster(
-        self, output: TwoViewOutput, seed: int, starts: torch.Tensor | None
+    def clusters_of(
+        self, output: TwoViewOutput, seed: int, starts: torch.Tensor | None = None
     ) -> tuple[dict[str, torch.Tensor], int]:
         """Cluster the targets of both views together within the scope; labels (B, M) of each view and the number K.
 
