@@ -22,7 +22,7 @@ from ccc_w2v.decode.ctc_model import CtcModel, load_ctc
 from ccc_w2v.decode.greedy import greedy_search
 from ccc_w2v.decode.hypothesis import Hypothesis, Word
 from ccc_w2v.decode.long_segments import MOST, joined, segments_of
-from ccc_w2v.decode.long_windows import Windows, emit_long, spans, windows_of
+from ccc_w2v.decode.long_windows import Windows, emit_long, placed_windows, windows_of
 from ccc_w2v.decode.network import emit
 from ccc_w2v.decode.transcribe import DecodingOptions, transcribe
 from ccc_w2v.errors import InputError
@@ -62,7 +62,7 @@ def stitched(model: CtcModel, wave_S: torch.Tensor, windows: Windows, max_sample
 @given(st.integers(1, 500), st.integers(1, 90), st.data())
 def test_spans_keep_each_frame_once_and_away_from_seams(frames: int, window: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, window - 1))
-    windows = spans(frames, Windows(window, overlap))
+    windows = placed_windows(frames, Windows(window, overlap))
     kept = itertools.chain(*(range(span.kept_first, span.kept_end) for span in windows))
     assert list(kept) == list(range(frames))
     for span in windows:

@@ -109,7 +109,7 @@ def test_audio_is_the_segment_with_its_padding(prepared):
 def test_padding_halves_short_gaps_and_leaves_overlaps_alone():
     times = {"A": [(0.05, 1.0), (1.1, 2.0), (1.9, 3.0), (3.5, 4.0)], "B": [(1.0, 2.0)]}
     segments = [Segment("x", side, "s", *at, (), "word") for side, several in times.items() for at in several]
-    cuts = [(round(span.start, 3), round(span.end, 3)) for _, span in padded(segments)]
+    cuts = [(round(excerpt.start, 3), round(excerpt.end, 3)) for _, excerpt in padded(segments)]
     assert cuts == [(0, 1.05), (1.05, 2.0), (1.9, 3.1), (3.4, 4.1), (0.9, 2.1)]
 
 

@@ -16,7 +16,7 @@ from fairseq.data import Dictionary
 
 from ccc_w2v.corpora.switchboard import audio as switchboard_audio
 from ccc_w2v.corpora.switchboard import source as switchboard_source
-from ccc_w2v.corpora.switchboard.audio import Span
+from ccc_w2v.corpora.switchboard.audio import Excerpt
 from ccc_w2v.corpora.switchboard.figures import differences
 from ccc_w2v.corpora.switchboard.lists import without_excess
 from ccc_w2v.corpora.switchboard.prepare import Options, prepare
@@ -231,14 +231,17 @@ def test_a_call_that_cannot_be_decoded_ends_the_work_at_once(ldc, tmp_path, monk
 
 def test_excess_is_thinned_out_evenly_and_nothing_else():
     texts = ["uh-huh"] * 1000 + ["yeah"] * 299 + ["oh"] * 300 + ["once"]
-    utterances = [Utterance("sw02001", Span(f"A_{n}", "A", n, n + 1, ""), text) for n, text in enumerate(texts)]
+    utterances = [Utterance("sw02001", Excerpt(f"A_{n}", "A", n, n + 1, ""), text) for n, text in enumerate(texts)]
     kept = without_excess(utterances, 300)
     counts = Counter(utterance.text for utterance in kept)
     assert counts["yeah"] == 299
     assert counts["oh"] == 300
     assert counts["once"] == 1
     assert counts["uh-huh"] == pytest.approx(300, abs=3)
-    halves = [sum(utterance.span.start < 500 for utterance in kept if utterance.text == "uh-huh"), counts["uh-huh"] / 2]
+    halves = [
+        sum(utterance.excerpt.start < 500 for utterance in kept if utterance.text == "uh-huh"),
+        counts["uh-huh"] / 2,
+    ]
     assert halves[0] == pytest.approx(halves[1], abs=10)
 
 
