@@ -88,8 +88,8 @@ def draw_pairs(draw: random.Random, recordings: int, segments: int) -> tuple[Stm
                 words.append(TimedWord(name, channel, at, round(length / len(heard)) / 100, word, 0.5, len(words) + 1))
             start += length + draw.choice([0, 0, 30])
     stm = Stm("pairs.stm", DEFINITIONS, tuple(reference))
-    heard_sides = {(segment.recording, segment.channel.lower()) for segment in reference}
-    return stm, check_sides(stm, words, heard_sides)
+    decoded_sides = {(segment.recording, segment.channel.lower()) for segment in reference}
+    return stm, check_sides(stm, words, decoded_sides)
 
 
 def stored_pairs() -> tuple[Stm, list[TimedWord], list[Counts]]:
