@@ -1,6 +1,6 @@
 """Print what a demo run came to, pre-trained beside random weights; write summary.json and summary.svg into its folder.
 
-Example: ccc-w2v summarize exp/prompts/seed1 --negatives 100
+ccc-w2v summarize exp/prompts/seed1 --negatives 100
 """
 
 import argparse
