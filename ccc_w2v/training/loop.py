@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ccc_w2v.training.channel_mask import check_channel_masks
 from ccc_w2v.training.finetuning_labels import check_finetuning_labels
 from ccc_w2v.training.health.stop import stop_when_collapsed
 from ccc_w2v.training.memory import end_out_of_memory
+from ccc_w2v.training.network_checks import check_networks
 from ccc_w2v.training.ranks import leave_process_group
 from ccc_w2v.training.resume import (
     end_where_finished,
@@ -21,8 +21,8 @@ from ccc_w2v.training.teacher import schedule_teacher
 def extend_training_loop() -> None:
     """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, describe each start.
 
-    Labels and masks are checked first. A batch that a GPU's memory cannot hold ends the run; a teacher's momentum
-    follows its schedule; processes leave their group at the end. Harmless when repeated.
+    Labels, masks and memory are checked first. A batch that a GPU's memory cannot hold ends the run; a teacher's
+    momentum follows its schedule; processes leave their group at the end. Harmless when repeated.
     """
     keep_checkpoints_whole()
     keep_place_in_epoch()
@@ -33,6 +33,6 @@ def extend_training_loop() -> None:
     end_out_of_memory()
     leave_process_group()
     check_finetuning_labels()
-    check_channel_masks()
+    check_networks()
     schedule_teacher()
     describe_runs()
