@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "ccc_w2v"
 # Top to bottom. A room imports rooms of lower rows; within a row, none of those that import it.
 ROWS = [
     ["__main__", "cli"],
-    ["report", "export", "benchmark", "comparison", "gpu_report"],
+    ["report", "export", "benchmark", "comparison", "gpu_report", "selection"],
     ["decode", "score", "lm", "probe"],
     ["checkpoint"],
     ["planning"],
