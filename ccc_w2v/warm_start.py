@@ -48,12 +48,15 @@ class WarmStartSettings:
     seed: int = 1
 
 
+DEFAULTS = WarmStartSettings()
+
+
 def write_start(
     config: Path,
     overrides: Sequence[str],
     out: Path,
-    manifest: Manifest | None,
-    settings: WarmStartSettings,
+    manifest: Manifest | None = None,
+    settings: WarmStartSettings = DEFAULTS,
     *,
     overwrite: bool = False,
 ) -> list[float]:

@@ -10,7 +10,7 @@ import torch
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
-from ccc_w2v.warm_start import RandomCrops, LogMel, WarmStartSettings, write_start
+from ccc_w2v.warm_start import LogMel, RandomCrops, WarmStartSettings, write_start
 from tests.fake_corpora import RATE, write_corpus
 from tests.integration.test_training import ROOT, TINY
 from tests.run_tool import one_line_error, run_tool

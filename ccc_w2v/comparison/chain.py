@@ -83,33 +83,38 @@ def _beyond(progress: Progress, done: int) -> Progress:
 def _pretrained(settings: Settings, arm: Arm, seed: int, progress: Progress) -> tuple[Path, float]:
     """Return the arm's weights as a plain checkpoint, and the seconds that its updates took."""
     from ccc_w2v.checkpoint.plain import export_plain
+    from ccc_w2v.warm_start import write_start
 
     folder = settings.folder(arm, seed)
     plain, last = folder / "plain.pt", folder / "pretrain/checkpoints/checkpoint_last.pt"
-    start = start_checkpoint(settings, seed)
-    if not arm.passes:
-        if not plain.is_file():
-            copy_whole(start, plain)
-        return plain, 0.0
     overrides = pretraining_overrides(settings, arm, seed)
+    if arm.warm_start:
+        write_warm_start(settings, seed)
+    if not arm.passes:
+        if arm.warm_start and not plain.is_file():
+            copy_whole(settings.warm_start(seed), plain)
+        if not plain.is_file():
+            write_start(settings.recipe / "config/pretrain.yaml", overrides, plain)
+        return plain, 0.0
     _train(folder / "pretrain", settings.recipe / "config", "pretrain", overrides, settings, progress)
     if not plain.is_file():
         export_plain(last, plain)
     return plain, _training_seconds(last)
 
 
-def start_checkpoint(settings: Settings, seed: int) -> Path:
-    """Return the weights that all arms begin with, written by the first chain that needs them."""
+def write_warm_start(settings: Settings, seed: int) -> Path:
+    """Return the weights that the arms with a warm start begin with, written by the first chain that needs them."""
     from ccc_w2v.warm_start import WarmStartSettings, write_start
 
-    path, updates = settings.start(seed), settings.scale.warm_start
+    path = settings.warm_start(seed)
     if not path.is_file():
         config = settings.recipe / "config/pretrain.yaml"
         scale = {"task.data": str(settings.data), "common.seed": seed, "optimization.max_update": 1}
         overrides = key_overrides(config, {**scale, **settings.scale.pretrain})
-        manifest = read_manifest(settings.data / "unlabelled.tsv") if updates else None
+        manifest = read_manifest(settings.data / "unlabelled.tsv")
         # Chains of one seed may come here together: each writes the same, whole.
-        write_start(config, overrides, path, manifest, WarmStartSettings(max(updates, 1), seed=seed), overwrite=True)
+        chosen = WarmStartSettings(settings.scale.warm_start, seed=seed)
+        write_start(config, overrides, path, manifest, chosen, overwrite=True)
     return path
 
 
@@ -124,11 +129,12 @@ def pretraining_overrides(settings: Settings, arm: Arm, seed: int) -> list[str]:
         # From 2 to 0.5 in half of the updates, however many there are.
         "model.latent_temp": [2.0, 0.5, round(0.25 ** (2 / updates), 6)],
         "checkpoint.save_interval_updates": settings.scale.save,
-        "checkpoint.finetune_from_model": str(settings.start(seed)),
         "dataset.validate_interval_updates": settings.scale.save,
         **settings.scale.pretrain,
         **arm.overrides,
     }
+    if arm.warm_start:
+        values["checkpoint.finetune_from_model"] = str(settings.warm_start(seed))
     return key_overrides(settings.recipe / "config/pretrain.yaml", values)
 
 
@@ -184,7 +190,7 @@ def _decoded(settings: Settings, folder: Path, labels: str) -> None:
 
 def _probed(settings: Settings, folder: Path, plain: Path, seed: int) -> None:
     """Train a probe on the plain checkpoint and measure it under every condition; its features are thrown away."""
-    from ccc_w2v.probe.ctc_probe import ProbeSettings
+    from ccc_w2v.probe.ctc_head import ProbeSettings
     from ccc_w2v.probe.run_probe import run_probe
 
     chosen = dict(settings.scale.probe)

@@ -25,7 +25,7 @@ class Arm:
     """One way of pre-training: passes of the network in each update, updates in terms of the scale's, overrides.
 
     A pass is forward and backward; a teacher's, forward alone, is a third of one, so that both may be fractions.
-    ``finetune`` holds overrides of its fine-tuning.
+    ``finetune`` holds overrides of its fine-tuning. With ``warm_start`` its feature encoder is fitted to spectra first.
     """
 
     name: str
@@ -35,13 +35,14 @@ class Arm:
     needs: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     finetune: Mapping[str, Any] = field(default_factory=dict)
+    warm_start: bool = False
 
 
 @dataclass(frozen=True)
 class Scale:
     """Lengths and sizes: updates of an arm with two passes, updates between checkpoints, overrides, the probe's.
 
-    ``warm_start``: updates in which every arm's feature encoder is first fitted to spectra (ccc_w2v/warm_start.py).
+    ``warm_start``: updates of the warm start (ccc_w2v/warm_start.py) of the arms that have one.
     """
 
     name: str
@@ -90,9 +91,9 @@ class Settings:
         """Return the folder of an arm's run with a seed."""
         return self.out / arm.name / f"seed{seed}"
 
-    def start(self, seed: int) -> Path:
-        """Return the checkpoint of the weights that every arm begins with."""
-        return self.out / "start" / f"seed{seed}.pt"
+    def warm_start(self, seed: int) -> Path:
+        """Return the checkpoint that the arms with a warm start begin with."""
+        return self.out / "warm_start" / f"seed{seed}.pt"
 
     def pretraining_updates(self, arm: Arm) -> int:
         """Return how many updates an arm is pre-trained for."""
@@ -115,6 +116,7 @@ def load_arms(recipe: Path) -> dict[str, Arm]:
             row.get("needs", ""),
             row.get("set", {}),
             row.get("finetune", {}),
+            row.get("warm_start", False),
         )
         for name, row in rows.items()
     }
@@ -169,7 +171,7 @@ def as_record(settings: Settings) -> dict[str, Any]:
 
 
 def _has_setting(name: str) -> bool:
-    from ccc_w2v.criterion import CccCriterionConfig
+    from ccc_w2v.settings.criterion import CccCriterionConfig
 
     section, key = name.split(".")
     assert section == "criterion", name
