@@ -103,14 +103,15 @@ def test_an_arm_that_needs_a_setting_is_refused_until_it_is_there(monkeypatch):
     assert [arm.name for arm in choose_arms(RECIPE, ["ccc_one_context"])] == ["ccc_one_context"]
 
 
-def test_fine_tunings_differ_in_the_feature_encoder_of_no_pre_training_alone():
+def test_fine_tunings_differ_in_the_feature_encoder_of_arms_without_pre_training_alone():
     base = RECIPE / "config/finetune.yaml"
     config = {
         arm.name: compose_config(base, finetuning_overrides(settings(), arm, Path("/plain.pt"), "10m", 1))
         for arm in settings().arms
     }
-    assert config["none"].model.feature_grad_mult == 1.0
-    config["none"].model.feature_grad_mult = 0.0
+    for arm in ("none", "spectra"):
+        assert config[arm].model.feature_grad_mult == 1.0
+        config[arm].model.feature_grad_mult = 0.0
     assert all(other == config["none"] for other in config.values())
 
 
