@@ -22,6 +22,7 @@ from ccc_w2v.augment.preview import log_pairs
 from ccc_w2v.capacity import check_lengths
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.dataset.epochs import lean
 from ccc_w2v.dataset.two_view import BAD_AUDIO_POLICIES, TwoViewDataset
 from ccc_w2v.dataset.views import AUGMENT_DEVICES, two_views
 from ccc_w2v.errors import InputError, one_line_errors
@@ -242,8 +243,9 @@ class CccPretrainingTask(AudioPretrainingTask):
         return self._pipeline
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return fairseq's iterator; how long a training waits for its batches is timed."""
+        """Return fairseq's iterator, over arrays; how long a training waits for its batches is timed."""
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        lean(iterator)
         if dataset is self.datasets.get(self.cfg.train_subset):
             watch_batches(iterator, self._clock)
         return iterator

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fairseq.data.audio.raw_audio_dataset import RawAudioDataset
 from torch.nn.utils.rnn import pad_sequence
 
 from ccc_w2v.augment.pipeline import Drawn, Pipeline
@@ -21,6 +20,8 @@ from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Entry, Manifest
 from ccc_w2v.data.randomness import generator_for, seed_for
 from ccc_w2v.data.rates import sample_rates
+from ccc_w2v.dataset.listed_audio import ListedAudio
+from ccc_w2v.dataset.utterances import Utterances
 from ccc_w2v.dataset.views import Crops, two_views
 from ccc_w2v.errors import InputError
 
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 BAD_AUDIO_POLICIES = ("raise", "skip")
 
 
-class TwoViewDataset(RawAudioDataset):
+class TwoViewDataset(ListedAudio):
     """Utterances of a manifest as (source, source_aug) batches.
 
     Batches are cut as fairseq cuts them: by audio length, all utterances cropped to the shortest (or padded to the
@@ -60,25 +61,22 @@ class TwoViewDataset(RawAudioDataset):
         accept_left_out: bool = False,
         crop_step: int = 1,
     ):
-        super().__init__(sample_rate, max_sample_size, min_sample_size, shuffle, pad, normalize)
-        self.manifest = manifest
-        rates = sample_rates(manifest, skip=on_bad_audio == "skip") if resample else [sample_rate] * len(manifest)
-        lengths = [
-            resampled_length(entry.samples, rate or sample_rate, sample_rate)
-            for entry, rate in zip(manifest.entries, rates, strict=True)
-        ]
-        long_enough = [index for index, length in enumerate(lengths) if length >= min_sample_size]
-        if not long_enough:
+        lengths = manifest.samples
+        if resample:
+            rates = sample_rates(manifest, skip=on_bad_audio == "skip")
+            lengths = resampled_length(lengths, np.where(rates > 0, rates, sample_rate), sample_rate)
+        short = np.flatnonzero(lengths < min_sample_size)
+        if len(short) == len(lengths):
             raise InputError(
                 f"{manifest.source}: all {len(manifest)} utterances are shorter than task.min_sample_size="
                 f"{min_sample_size} samples; lower it or list longer audio"
             )
-        logger.info("%s: %d utterances", manifest.source, len(long_enough))
-        short = [length for length in lengths if length < min_sample_size]
+        logger.info("%s: %d utterances", manifest.source, len(lengths) - len(short))
         why = f"shorter than task.min_sample_size={min_sample_size} ({min_sample_size / sample_rate:g} s)"
-        name_left_out(manifest.source, short, lengths, sample_rate, why, accepted=accept_left_out)
-        self.entries = [manifest.entries[index] for index in long_enough]
-        self.sizes = np.array([lengths[index] for index in long_enough], dtype=np.int64)
+        name_left_out(manifest.source, lengths[short], lengths, sample_rate, why, accepted=accept_left_out)
+        utterances = Utterances(manifest, lengths, short)
+        super().__init__(utterances, sample_rate, max_sample_size, min_sample_size, shuffle, pad, normalize)
+        self.manifest = manifest
         if crop_step < 1:
             raise InputError(f"task.crop_step={crop_step}: must be a whole number of at least 1 sample")
         self.crop_step = crop_step
@@ -94,33 +92,6 @@ class TwoViewDataset(RawAudioDataset):
         # inside torch aborts ("terminate called without an active exception"), so at its end no batch may be begun.
         self._at_work = threading.Lock()
         atexit.register(self._at_work.acquire)
-
-    def shortest_crop(self) -> int:
-        """Return the samples of the shortest crop that an epoch may hold."""
-        return min(int(self.sizes.min()), self.max_sample_size)
-
-    def name_too_long(self, max_tokens: int | None, *, accepted: bool) -> None:
-        """Log which share fairseq leaves out since one crop is more than a batch of ``max_tokens``.
-
-        Raises InputError where that is more than half, unless accepted.
-        """
-        lengths = np.minimum(self.sizes, self.max_sample_size).tolist()
-        too_long = [length for length in lengths if max_tokens and length > max_tokens]
-        why = f"longer than dataset.max_tokens={max_tokens}, not cropped by task.max_sample_size,"
-        name_left_out(self.manifest.source, too_long, lengths, self.sample_rate, why, accepted=accepted)
-
-    def longest_crop(self, max_tokens: int | None, batch_size: int | None) -> int:
-        """Return the samples of the longest crop that an epoch is sure to hold.
-
-        fairseq leaves out what is longer than ``max_tokens``; a batch without padding is cropped to its shortest.
-        """
-        sizes = np.sort(np.minimum(self.sizes, self.max_sample_size))
-        if max_tokens:
-            sizes = sizes[sizes <= max_tokens]
-        if not len(sizes):
-            return 0
-        together = min(batch_size or len(sizes), max_tokens // int(sizes[-1]) if max_tokens else len(sizes), len(sizes))
-        return int(sizes[-1 if self.pad else -max(together, 1)])
 
     def check_headers(self, most: int) -> None:
         """Open up to ``most`` files, evenly spread over the manifest, and compare their headers with it.
@@ -264,7 +235,7 @@ class TwoViewDataset(RawAudioDataset):
     def _lost(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         ids = [sample["id"] for sample in samples]
         generator = generator_for(self.seed, "lost", self.epoch, *ids)
-        length = self.length_of_crops([int(self.sizes[ids].min())])
+        length = self.length_of_crops([min(map(self.entries.size, ids))])
         noise_BS = torch.randn(len(ids), length, generator=generator)
         seed = seed_for(self.seed, "batch", self.epoch, *ids)
         net_input: dict[str, Any] = {"source": noise_BS, "source_aug": noise_BS, "seed": seed}
