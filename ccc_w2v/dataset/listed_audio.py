@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import sys
+from typing import Any, Protocol
 
 import numpy as np
 from fairseq.data.audio.raw_audio_dataset import RawAudioDataset
 
 from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.dataset.epochs import Batches, cut
-from ccc_w2v.dataset.utterances import Utterances
+
+
+class Listed(Protocol):
+    """Utterances that have a length: those of a manifest, or of several."""
+
+    source: str
+
+    def __len__(self) -> int: ...
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """All lengths (N,) in samples, int64."""
+
+    def sizes_of(self, indices: np.ndarray) -> np.ndarray:
+        """Return the lengths of several utterances in samples, int64."""
+
+    def size(self, index: int) -> int:
+        """Return the length of one."""
 
 
 class ListedAudio(RawAudioDataset):
@@ -17,7 +35,7 @@ class ListedAudio(RawAudioDataset):
 
     def __init__(
         self,
-        entries: Utterances,
+        entries: Listed,
         sample_rate: int,
         max_sample_size: int | None,
         min_sample_size: int,
@@ -26,7 +44,12 @@ class ListedAudio(RawAudioDataset):
         normalize: bool,
     ) -> None:
         super().__init__(sample_rate, max_sample_size, min_sample_size, shuffle, pad, normalize)
-        self.entries = entries
+        self.entries: Any = entries
+
+    @property
+    def source(self) -> str:
+        """Where the utterances stand, for messages."""
+        return self.entries.source
 
     @property
     def sizes(self) -> np.ndarray:
@@ -54,7 +77,7 @@ class ListedAudio(RawAudioDataset):
         lengths = self._cropped(self.sizes)
         too_long = lengths[lengths > max_tokens]
         why = f"longer than dataset.max_tokens={max_tokens}, not cropped by task.max_sample_size,"
-        name_left_out(self.entries.manifest.source, too_long, lengths, self.sample_rate, why, accepted=accepted)
+        name_left_out(self.source, too_long, lengths, self.sample_rate, why, accepted=accepted)
 
     def longest_crop(self, max_tokens: int | None, batch_size: int | None) -> int:
         """Return the samples of the longest crop that an epoch is sure to hold.

@@ -18,7 +18,7 @@ class Utterances(Sequence[Entry]):
     """
 
     def __init__(self, manifest: Manifest, lengths: np.ndarray, left_out: np.ndarray) -> None:
-        self.manifest = manifest
+        self.manifest, self.source = manifest, manifest.source
         # Of a large manifest this is the index's own array, which processes share; pickled, it would be a copy.
         self._lengths = None if lengths is manifest.samples else lengths
         kind = np.uint32 if len(lengths) < 1 << 32 else np.int64

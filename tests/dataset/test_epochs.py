@@ -53,14 +53,26 @@ def test_cut_by_chunks_is_cut_at_once(sizes, max_tokens, max_sentences, multiple
     assert [batch.tolist() for batch in ours] == [batch.tolist() for batch in cut_chunk(indices)]
 
 
-def iterator(dataset, *, shards=1, rank=0, rebuilt=True, grouped=False, multiple=1, ours=False):
+def iterator(
+    dataset,
+    *,
+    shards=1,
+    rank=0,
+    rebuilt=True,
+    grouped=False,
+    multiple=1,
+    ours=False,
+    max_sample_size=250,
+    max_tokens=700,
+):
     made = []
 
     def make_batches(dataset, epoch):
         made.append(epoch)
         with numpy_seed(7 + epoch):
             indices = dataset.ordered_indices()
-        cut_chunk = cutter(np.minimum(dataset.sizes, 250), 700, None, multiple)
+        sizes = np.minimum(dataset.sizes, dataset.max_sample_size)
+        cut_chunk = cutter(sizes, max_tokens, None, multiple)
         return cut(indices, cut_chunk) if ours else cut_chunk(indices)
 
     # fairseq 0.12.2 knows no such option.
