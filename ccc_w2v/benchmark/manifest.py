@@ -9,6 +9,7 @@ of a thousand lines is subtracted: Python, torch, fairseq.
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import tempfile
 import time
@@ -22,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import appearing
 
 RATE = 16_000
 FEW = 1000  # lines of the manifest whose processes are subtracted
@@ -32,6 +34,7 @@ SIZE = {"max_sample_size": 250_000, "min_sample_size": 36_000}
 MAX_TOKENS = 1_400_000
 NAMES = {"ours": "TwoViewDataset", "fairseq": "FileAudioDataset"}
 MB = 1e6
+PATIENCE = 600  # seconds that processes wait for one another
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,9 +81,11 @@ def _folder(named: str | None) -> Iterator[Path]:
 
 
 def write_lines(path: Path, lines: int) -> Path:
-    """Write a manifest of so many recordings that are not there, with paths as long as Libri-light's."""
+    """Write a manifest of so many recordings that are not there, with paths as long as Libri-light's, once."""
+    if path.is_file():
+        return path
     draw = np.random.default_rng(lines)
-    with open(path, "w", encoding="utf-8") as file:
+    with appearing(path) as partial, open(partial, "w", encoding="utf-8") as file:
         file.write("/no/such/corpus\n")
         for first in tqdm(range(0, lines, AT_ONCE), desc=f"writing {path.name}", unit=" blocks", delay=3):
             count = min(AT_ONCE, lines - first)
@@ -98,12 +103,12 @@ def _measure(kind: str, path: Path, few: Path, processes: int, args: argparse.Na
     rank_private_mb         memory of its own and not of a file, the largest of the processes without their workers
     start_seconds           from the path to the dataset, the slowest of the processes that start together
     order_seconds           from the dataset to the batches of an epoch, likewise
-    build_seconds           the index, once (ours)
+    build_seconds           the index (ours), where the folder had none yet
     """
     measured: dict[str, Any] = {"dataset": NAMES[kind], "lines": _lines(path), "processes": processes}
-    if kind == "ours":
+    if kind == "ours" and not path.with_name(f"{path.name}.index").is_file():
         measured["build_seconds"] = round(_in_process(_build, str(path)), 2)
-    base, full = (_processes(kind, manifest, processes, args) for manifest in (few, path))
+    base, full = _processes(kind, [few, path], processes, args)
     count = processes * (1 + args.workers)
     measured["private_mb_per_process"] = round((full["pss"] - base["pss"]) / count / MB, 2)
     measured["rank_private_mb"] = round((full["private"] - base["private"]) / MB, 2)
@@ -127,28 +132,26 @@ def _in_process(function: Callable[[str], float], argument: str) -> float:
         return pool.apply(function, (argument,))
 
 
-def _processes(kind: str, path: Path, processes: int, args: argparse.Namespace) -> dict[str, float]:
-    """Let processes hold a manifest in the middle of an epoch; return sums and largest values of all of them."""
+def _processes(kind: str, paths: list[Path], processes: int, args: argparse.Namespace) -> list[dict[str, float]]:
+    """Let processes hold one manifest after the other in the middle of an epoch; return what all of them take."""
     context = multiprocessing.get_context("spawn")
     loaded, measured = context.Barrier(processes), context.Barrier(processes + 1)
     results: Any = context.SimpleQueue()
-    options = (kind, str(path), processes, args.workers, args.batches, loaded, measured, results)
+    options = (kind, [str(path) for path in paths], processes, args.workers, args.batches, loaded, measured, results)
     ranks = [context.Process(target=_rank, args=(rank, *options)) for rank in range(processes)]
     for rank in ranks:
         rank.start()
     try:
-        told = [_told(results, ranks) for _ in ranks]
-        pids = [pid for one in told for pid in one["pids"]]
-        memory = {
-            "pss": sum(_memory(pid)["Pss"] for pid in pids),
-            "private": max(_memory(one["pids"][0])["Anonymous"] for one in told),
-        }
-        measured.wait()
+        held = []
+        for _ in paths:
+            held.append(_memory_of([_told(results, ranks) for _ in ranks]))
+            measured.wait(PATIENCE)
+        for rank in ranks:
+            rank.join(PATIENCE)
+        return held
     finally:
         for rank in ranks:
-            rank.join(timeout=60)
             rank.kill()
-    return memory | {key: max(one[key] for one in told) for key in ("start_seconds", "order_seconds")}
 
 
 def _told(results: Any, ranks: list[Any]) -> dict[str, Any]:
@@ -159,6 +162,15 @@ def _told(results: Any, ranks: list[Any]) -> dict[str, Any]:
     return results.get()
 
 
+def _memory_of(told: list[dict[str, Any]]) -> dict[str, float]:
+    memory = [[_memory(pid) for pid in rank["pids"]] for rank in told]
+    return {
+        "pss": sum(process["Pss"] for rank in memory for process in rank),
+        "private": max(rank[0]["Anonymous"] for rank in memory),
+        **{key: max(rank[key] for rank in told) for key in ("start_seconds", "order_seconds")},
+    }
+
+
 def _memory(pid: int) -> dict[str, int]:
     """Return a process's memory in bytes by the kernel's names."""
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as lines:
@@ -167,31 +179,43 @@ def _memory(pid: int) -> dict[str, int]:
 
 
 def _rank(
-    rank: int, kind: str, path: str, ranks: int, workers: int, batches: int, loaded: Any, measured: Any, results: Any
+    rank: int,
+    kind: str,
+    paths: list[str],
+    ranks: int,
+    workers: int,
+    batches: int,
+    loaded: Any,
+    measured: Any,
+    results: Any,
 ) -> None:
-    """Be one process of a training: open the manifest, order an epoch, take some batches, wait to be measured."""
+    """Be one process of a training: open a manifest, order an epoch, take some batches, wait to be measured."""
     from fairseq.tasks import FairseqTask
 
     from ccc_w2v.benchmark.named_audio import open_named
     from ccc_w2v.dataset.epochs import lean
 
     settings = SimpleNamespace(reuse_dataloader=False, persistent_workers=False, rebuild_batches=True)
-    task: Any = FairseqTask(settings)
-    loaded.wait()
-    began = time.perf_counter()
-    dataset = open_named(kind, path, RATE, **SIZE)
-    opened = time.perf_counter()
-    sharing = {"num_shards": ranks, "shard_id": rank, "num_workers": workers}
-    epochs = task.get_batch_iterator(dataset, max_tokens=MAX_TOKENS, seed=1, **sharing)
-    if kind == "ours":
-        lean(epochs)
-    epoch = epochs.next_epoch_itr()
-    ordered = time.perf_counter()
-    for _ in range(min(batches, len(epoch))):
-        next(epoch)
-    pids = [process.pid for process in (multiprocessing.current_process(), *multiprocessing.active_children())]
-    results.put({"start_seconds": opened - began, "order_seconds": ordered - opened, "pids": pids})
-    measured.wait()
+    for path in paths:
+        task: Any = FairseqTask(settings)
+        loaded.wait(PATIENCE)
+        began = time.perf_counter()
+        dataset = open_named(kind, path, RATE, **SIZE)
+        opened = time.perf_counter()
+        sharing = {"num_shards": ranks, "shard_id": rank, "num_workers": workers}
+        epochs = task.get_batch_iterator(dataset, max_tokens=MAX_TOKENS, seed=1, **sharing)
+        if kind == "ours":
+            lean(epochs)
+        epoch = epochs.next_epoch_itr()
+        ordered = time.perf_counter()
+        for _ in range(min(batches, len(epoch))):
+            next(epoch)
+        pids = [process.pid for process in (multiprocessing.current_process(), *multiprocessing.active_children())]
+        results.put({"start_seconds": opened - began, "order_seconds": ordered - opened, "pids": pids})
+        # Not for ever: whoever measures may have been stopped.
+        measured.wait(PATIENCE)
+        del task, dataset, epochs, epoch
+        gc.collect()
 
 
 def _print(rows: list[dict[str, Any]], workers: int) -> None:

@@ -104,15 +104,16 @@ class LeanEpochs(EpochBatchIterator):
     def frozen_batches(self) -> Any:
         """The batches of this epoch, of all ranks."""
         if self._frozen_batches is None:
-            self._made_in = self.epoch
-            self._frozen_batches = self.batch_sampler(self.dataset, self.epoch)
+            # fairseq 0.12.2 puts another sampler in its place later.
+            self._make, self._made_in = self.batch_sampler, self.epoch
+            self._frozen_batches = self._make(self.dataset, self.epoch)
         return self._frozen_batches
 
     def ordered_batches(self, epoch: int, fix_batches_to_gpus: bool, shuffle: bool) -> Batches:
         """Return this rank's batches of an epoch, in fairseq's order."""
         batches = self.frozen_batches
         if isinstance(batches, _Cut):
-            batches = self.batch_sampler(self.dataset, self._made_in)
+            batches = self._make(self.dataset, self._made_in)
         # fairseq shuffles and deals out the numbers of the batches in their place.
         self._frozen_batches = range(len(batches))
         try:
@@ -121,7 +122,7 @@ class LeanEpochs(EpochBatchIterator):
             self._frozen_batches = batches
         own = np.array([number for number in numbers if number != []], dtype=np.int64)
         share = batches.taken(own, empty=len(numbers) - len(own))
-        if len(batches) and self.batch_sampler is not batches:
+        if len(batches) and self._make is not batches:
             self._frozen_batches = _Cut(batches)
         return share
 

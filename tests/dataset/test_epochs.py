@@ -53,18 +53,7 @@ def test_cut_by_chunks_is_cut_at_once(sizes, max_tokens, max_sentences, multiple
     assert [batch.tolist() for batch in ours] == [batch.tolist() for batch in cut_chunk(indices)]
 
 
-def iterator(
-    dataset,
-    *,
-    shards=1,
-    rank=0,
-    rebuilt=True,
-    grouped=False,
-    multiple=1,
-    ours=False,
-    max_sample_size=250,
-    max_tokens=700,
-):
+def iterator(dataset, *, shards=1, rank=0, rebuilt=True, grouped=False, multiple=1, ours=False, tokens=700, epoch=1):
     made = []
 
     def make_batches(dataset, epoch):
@@ -72,7 +61,7 @@ def iterator(
         with numpy_seed(7 + epoch):
             indices = dataset.ordered_indices()
         sizes = np.minimum(dataset.sizes, dataset.max_sample_size)
-        cut_chunk = cutter(sizes, max_tokens, None, multiple)
+        cut_chunk = cutter(sizes, tokens, None, multiple)
         return cut(indices, cut_chunk) if ours else cut_chunk(indices)
 
     # fairseq 0.12.2 knows no such option.
@@ -84,7 +73,8 @@ def iterator(
     made_by = EpochBatchIterator(
         dataset,
         dataset.collater,
-        make_batches if rebuilt else make_batches(dataset, 1),
+        make_batches if rebuilt else make_batches(dataset, epoch),
+        epoch=epoch,
         seed=7,
         num_shards=shards,
         shard_id=rank,
@@ -142,7 +132,7 @@ def test_a_rank_keeps_its_own_batches_alone_and_makes_the_others_again_when_aske
     kept = ours._frozen_batches
     assert not isinstance(kept, Batches)
     assert len(kept) == len(ours.frozen_batches)
-    share = ours.epoch_batch_sampler.batches
+    share = getattr(ours, "epoch_batch_sampler", ours.batch_sampler).batches
     assert len(share.utterances) < 1000
     ours.load_state_dict({"version": 2, "epoch": 1, "iterations_in_epoch": 2, "shuffle": True})
     assert made == [1, 1]
