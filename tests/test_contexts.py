@@ -6,11 +6,12 @@ import pytest
 import torch
 from fairseq.logging import metrics
 
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.objective import TERMS
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, VIEWS
-from ccc_w2v.model import precision_chosen, uses_bf16
+from ccc_w2v.settings.criterion import CccCriterionConfig
+from ccc_w2v.training.precision import precision_chosen, uses_bf16
 from tests.test_criterion import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 
@@ -134,8 +135,8 @@ def test_the_draw_depends_on_seed_and_update_alone():
 @pytest.mark.parametrize("contexts", ["original", "augmented", "alternate"])
 def test_validation_computes_both(contexts):
     model, batch = tiny_ccc(**NO_DROPOUT).eval(), sample()
-    expected, found = (criterion(contexts=kind)(model, batch)[0] for kind in ("both", contexts))
-    assert torch.equal(found, expected)
+    expected, actual = (criterion(contexts=kind)(model, batch)[0] for kind in ("both", contexts))
+    assert torch.equal(actual, expected)
 
 
 def test_one_context_takes_its_own_terms():

@@ -12,13 +12,13 @@ PACKAGE = Path(__file__).parents[1] / "ccc_w2v"
 # Top to bottom. A room imports rooms of lower rows; within a row, none of those that import it.
 ROWS = [
     ["__main__", "cli"],
-    ["report", "export", "benchmark", "comparison", "gpu_report"],
+    ["report", "export", "benchmark", "comparison", "gpu_report", "selection"],
     ["decode", "score", "lm", "probe"],
     ["checkpoint"],
     ["planning"],
     ["task", "model", "criterion", "capi"],
     ["masked_prediction"],
-    ["ignored_settings"],
+    ["settings"],
     ["dataset", "training"],
     ["augment", "losses", "corpora"],
     ["data"],
@@ -29,6 +29,7 @@ ROWS = [
         "errors",
         "feature_encoder",
         "files",
+        "forward_hooks",
         "run_folder",
         "shared_files",
         "text_files",

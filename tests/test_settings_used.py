@@ -24,17 +24,20 @@ from fairseq.tasks.audio_pretraining import AudioPretrainingTask
 import ccc_w2v
 from ccc_w2v import capi, criterion, model, task
 from ccc_w2v.augment.pipeline import manifest_settings
-from ccc_w2v.ignored_settings import IGNORED
+from ccc_w2v.settings.criterion import CccCriterionConfig
+from ccc_w2v.settings.ignored import IGNORED
+from ccc_w2v.settings.model import CccWav2Vec2Config
+from ccc_w2v.settings.task import CccPretrainingConfig
 
 # What holds a configuration, by the names that both packages use for it.
 HOLDERS = {"cfg", "task_cfg", "model_cfg", "args", "task", "task_config"}
 # Rooms that a running pre-training is made of.
-ROOMS = ("dataset", "training", "losses", "augment", "data")
-FILES = ("task*.py", "model*.py", "criterion*.py", "cap*.py", "masked_prediction*.py", "compat*.py", "ignored*.py")
+ROOMS = ("settings", "dataset", "training", "losses", "augment", "data")
+FILES = ("task*.py", "model*.py", "criterion*.py", "cap*.py", "masked_prediction*.py", "compat*.py")
 # Settings that no code reads by their own names, with the reason.
 REASONS = {
     **dict.fromkeys(manifest_settings(), "read by load_dataset under the names that the transforms declare"),
-    **dict.fromkeys(("reuse_dataloader", "persistent_workers"), "refused by name in ignored_settings.py"),
+    **dict.fromkeys(("reuse_dataloader", "persistent_workers"), "refused by name in settings/ignored.py"),
     "inferred_w2v_config": "fairseq 0.12.2's own copy of the model's masks, filled by interpolation; for TPUs, refused",
 }
 
@@ -146,9 +149,9 @@ def unused(configuration: Any, kind: type, more: list[ast.AST], called: set[str]
 
 WAV2VEC2 = wav2vec2.Wav2Vec2Model
 PARTS = [
-    pytest.param(task.CccPretrainingConfig, task.CccPretrainingTask, [], id="task"),
-    pytest.param(model.CccWav2Vec2Config, model.CccWav2Vec2Model, list(parts_of(wav2vec2, WAV2VEC2)), id="model"),
-    pytest.param(criterion.CccCriterionConfig, criterion.CccCriterion, [], id="ccc"),
+    pytest.param(CccPretrainingConfig, task.CccPretrainingTask, [], id="task"),
+    pytest.param(CccWav2Vec2Config, model.CccWav2Vec2Model, list(parts_of(wav2vec2, WAV2VEC2)), id="model"),
+    pytest.param(CccCriterionConfig, criterion.CccCriterion, [], id="ccc"),
     pytest.param(capi.CapiCriterionConfig, capi.CapiCriterion, [], id="capi"),
 ]
 
@@ -182,5 +185,5 @@ def test_a_value_put_by_counts_only_where_it_is_read():
 
 
 def test_reasons_are_for_settings_that_exist_in_one_of_the_two_fairseqs_and_are_needed(called):
-    known = {setting.name for setting in fields(task.CccPretrainingConfig)} | {"inferred_w2v_config"}
+    known = {setting.name for setting in fields(CccPretrainingConfig)} | {"inferred_w2v_config"}
     assert set(REASONS) <= known

@@ -26,6 +26,7 @@ ccc-w2v: from audio to word error rate with ccc-wav2vec 2.0
 
   your recordings     ccc-w2v manifest recordings --out data --transcripts transcripts.tsv
   are they sound?     ccc-w2v check data/train.tsv
+  which hours?        ccc-w2v select --manifest data/train.tsv --hours 100 --by longest --out chosen
   pre-train           ccc-w2v pretrain --data data --out exp/pretrain
   fine-tune           ccc-w2v finetune --data data --from exp/pretrain --out exp/finetune
   transcribe          ccc-w2v decode --checkpoint exp/finetune/checkpoints/checkpoint_best.pt \\
@@ -45,6 +46,7 @@ GROUPS = {
         Command("prepare conditions", "prepare_conditions", "a test set under fixed noise, rooms, telephone"),
         Command("manifest", "manifest", "a folder of your own recordings: manifests, splits, labels"),
         Command("check", "check_manifest", "read every recording of a manifest and name what is wrong"),
+        Command("select", "select_speech", "choose hours of a manifest: by sensitivity, diverse, longest, random"),
         Command("speed", "perturb_speed", "copies of a corpus at other speeds"),
         Command("pack", "pack_zip", "a corpus in a few uncompressed zips"),
         Command("sentencepiece", "train_sentencepiece", "train pieces and write them as labels"),

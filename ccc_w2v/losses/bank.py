@@ -72,6 +72,7 @@ class TargetBank:
         if state["points"] is None:
             state["points"] = added.new_zeros(self.size, added.size(1))
         state["points"] = state["points"].to(added.device)  # a checkpoint brings it back on the CPU
+        # A ring: the oldest points are overwritten.
         state["points"][(torch.arange(len(added)) + state["next"]) % self.size] = added
         state["next"] = (state["next"] + len(added)) % self.size
         state["filled"] = min(state["filled"] + len(added), self.size)
@@ -104,21 +105,26 @@ class TargetBank:
         return self.state["centroids"]
 
 
-def require_faiss() -> None:
-    """Raise InputError where faiss is not installed."""
+def require_faiss(asking: str = "criterion.cluster_scope=global") -> None:
+    """Raise InputError where faiss is not installed; ``asking`` says what needs it."""
     if importlib.util.find_spec("faiss") is None:
         raise InputError(
-            "criterion.cluster_scope=global needs faiss, which is not installed; "
+            f"{asking} needs faiss, which is not installed; "
             "pip install faiss-cpu, or faiss-gpu on a machine with GPUs (never both: they share one name)"
         )
 
 
-def spherical_kmeans(points_PD: torch.Tensor, clusters: int, seed: int, iterations: int = 20) -> torch.Tensor:
-    """Cluster unit vectors with faiss, on its GPUs where it has any; returns unit centroids (K, D)."""
-    # It tells of every build for another processor that it tried before the one that it loads.
+def load_faiss() -> Any:
+    """Import faiss, without its telling of every build for another processor that it tried before the one it loads."""
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     import faiss
 
+    return faiss
+
+
+def spherical_kmeans(points_PD: torch.Tensor, clusters: int, seed: int, iterations: int = 20) -> torch.Tensor:
+    """Cluster unit vectors with faiss, on its GPUs where it has any; returns unit centroids (K, D)."""
+    faiss = load_faiss()
     on_gpu = faiss.get_num_gpus() > 0
     width = points_PD.size(1)
     kmeans = faiss.Kmeans(width, clusters, niter=iterations, spherical=True, seed=seed % 2**31, gpu=on_gpu)

@@ -89,6 +89,7 @@ class ClusterHead:
             assigned, loss_P = cluster_points(points_PE.detach(), self.weight_KE, self.bias_K, self.how)
             if learn:
                 count = all_reduced(torch.full((), float(len(points_PE)), device=points_PE.device))
+                # Of all processes' points: the gradients that are summed over processes are one batch's.
                 mean = loss_P.sum() / count.clamp_min(1)
                 for summed, gradient in zip(
                     self._summed, torch.autograd.grad(mean, [self.weight_KE, self.bias_K]), strict=True

@@ -204,6 +204,19 @@ def _write(out: Path, name: str, arrays: dict[str, np.ndarray], kind: str) -> No
         writers[kind](partial, arrays)
 
 
+def read_shard(out: Path, name: str, kind: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a shard that extract has written in a format; see Wanted.format."""
+    if kind == "npy":
+        return {path.name.split(".")[1]: np.load(path) for path in sorted(out.glob(f"{name}.*.npy"))}
+    path = out / f"{name}.{SUFFIXES[kind]}"
+    if kind == "hdf5":
+        with _h5py().File(path) as file:
+            return {key: file[key][()] for key in file}
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
 def _write_hdf5(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with _h5py().File(path, "w") as file:
         for key, array in arrays.items():

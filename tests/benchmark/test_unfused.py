@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from ccc_w2v.benchmark.unfused import TwoPassModel, UnfusedCriterion
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
-from ccc_w2v.model import CccWav2Vec2Config
+from ccc_w2v.criterion import CccCriterion
+from ccc_w2v.settings.criterion import CccCriterionConfig
+from ccc_w2v.settings.model import CccWav2Vec2Config
 from tests.tiny_models import NO_DROPOUT, TINY, tiny_ccc
 
 
@@ -21,10 +22,10 @@ def test_unfused_losses_and_gradients_are_ours(training):
     batch["kmeans_starts"] = torch.randperm(60, generator=draw)[:2].view(1, 1, 2)
     cfg = CccCriterionConfig(kmeans_iterations=100)  # theirs iterates until it has converged
     pairs = ((CccCriterion, ours), (UnfusedCriterion, two_pass))
-    found = [criterion(cfg, None)(model, batch) for criterion, model in pairs]
-    for loss, _, _ in found:
+    results = [criterion(cfg, None)(model, batch) for criterion, model in pairs]
+    for loss, _, _ in results:
         loss.backward()
-    (loss, size, logged), (expected, expected_size, expected_log) = found
+    (loss, size, logged), (expected, expected_size, expected_log) = results
     assert size == expected_size
     assert logged["near_positives"] == expected_log["near_positives"] > 0
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)

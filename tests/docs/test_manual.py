@@ -13,9 +13,9 @@ import pytest
 
 from ccc_w2v.capi import CapiCriterionConfig
 from ccc_w2v.cli.main import COMMANDS
-from ccc_w2v.criterion import CccCriterionConfig
-from ccc_w2v.model import CccWav2Vec2Config
-from ccc_w2v.task import CccPretrainingConfig
+from ccc_w2v.settings.criterion import CccCriterionConfig
+from ccc_w2v.settings.model import CccWav2Vec2Config
+from ccc_w2v.settings.task import CccPretrainingConfig
 
 pytest.importorskip("mkdocs", reason="the manual's builder is in the extra `docs`")
 from mkdocs.exceptions import PluginError
@@ -53,9 +53,9 @@ def shown_calls(text: str) -> list[tuple[str, list[str]]]:
     for match in CODE.finditer(text):
         code = next(part for part in match.groups() if part is not None).replace("\\\n", " ")
         for words, rest in CALL.findall(code):
-            two, one = words.strip(), words.split()[0]
+            two, word = words.strip(), words.split()[0]
             calls.append(
-                (two if two in COMMANDS or one == "benchmark" else one, re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", rest))
+                (two if two in COMMANDS or word == "benchmark" else word, re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", rest))
             )
     return calls
 

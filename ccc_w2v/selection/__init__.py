@@ -1,0 +1,1 @@
+"""Which hours of a manifest to take: by sensitivity, spread over clusters, the longest, or at random."""
