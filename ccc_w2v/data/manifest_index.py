@@ -218,7 +218,8 @@ def _build(path: Path, place: Path) -> None:
     root, lines = manifest_lines(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        columns = _Columns(*(stack.enter_context(tempfile.TemporaryFile(dir=place.parent)) for _ in range(3)))
+        samples, ends, paths = (stack.enter_context(tempfile.TemporaryFile(dir=place.parent)) for _ in range(3))
+        columns = _Columns(samples, ends, paths)
         columns.fill(iter(tqdm(lines, desc=f"indexing {path.name}", unit=" lines", delay=3)))
         if _fingerprint(path) != before:
             raise InputError(f"{path}: changed while its index was built; start again once it is written")

@@ -64,12 +64,12 @@ class _Cut(Sequence[Any]):
     """What is kept of an epoch's batches once a rank has its own: how many there were, and the first."""
 
     def __init__(self, batches: Batches) -> None:
-        self.count, self.first = len(batches), batches[0]
+        self.batches, self.first = len(batches), batches[0]
 
     def __len__(self) -> int:
-        return self.count
+        return self.batches
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Any) -> Any:
         assert index == 0, "fairseq asks for the first batch alone, to fill a rank's last update with"
         return self.first
 
@@ -99,6 +99,8 @@ def cut(indices: np.ndarray, cut_chunk: Callable[[np.ndarray], list[np.ndarray]]
 
 class LeanEpochs(EpochBatchIterator):
     """fairseq's iterator over epochs, of batches that are Batches."""
+
+    _frozen_batches: Any
 
     @property
     def frozen_batches(self) -> Any:

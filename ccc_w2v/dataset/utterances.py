@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Utterances(Sequence[Entry]):
         self.manifest, self.source = manifest, manifest.source
         # Of a large manifest this is the index's own array, which processes share; pickled, it would be a copy.
         self._lengths = None if lengths is manifest.samples else lengths
-        kind = np.uint32 if len(lengths) < 1 << 32 else np.int64
+        kind: Any = np.uint32 if len(lengths) < 1 << 32 else np.int64
         self._left_out = left_out.astype(kind)
         # How many utterances are kept before each that is left out.
         self._kept_before = (left_out - np.arange(len(left_out))).astype(kind)
