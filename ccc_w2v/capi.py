@@ -16,7 +16,8 @@ from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.losses.batch_signals import SLOW_EVERY
 from ccc_w2v.losses.signals import vector_signals
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, HiddenViews
-from ccc_w2v.masked_prediction import MaskedPrediction, MaskedPredictionConfig
+from ccc_w2v.masked_prediction import MaskedPrediction
+from ccc_w2v.settings.masked_prediction import MaskedPredictionConfig
 from ccc_w2v.training.signal_log import SIGNAL, log_signals
 
 

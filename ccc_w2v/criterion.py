@@ -6,105 +6,30 @@ for each utterance, or a single one), P points in each, K clusters, R starts.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, List, TypeVar  # noqa: UP035  (omegaconf 2.0 does not know list[float])
+from typing import Any, TypeVar
 
 import torch
-from fairseq import utils
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.dataclass import ChoiceEnum
-from fairseq.logging import metrics
 from torch.profiler import record_function
 
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError, one_line_errors
-from ccc_w2v.losses.bank import POINTS_PER_CENTROID, TargetBank, empty_bank, require_faiss
+from ccc_w2v.losses.bank import TargetBank, empty_bank
 from ccc_w2v.losses.batch_signals import SLOW_EVERY, batch_signals
 from ccc_w2v.losses.block import block_contrast
-from ccc_w2v.losses.contrastive import NEAR_POSITIVE_MODES, contrastive_term, cosine_logits, weigh_negatives
-from ccc_w2v.losses.kmeans import cluster_count, cosine_kmeans, draw_starts, nearest
-from ccc_w2v.losses.negative_sampling import (
-    NEGATIVES,
-    NegativePolicy,
-    check_sampling,
-    draw_by_bins,
-    empty_policy,
-    similarity_bins,
-)
+from ccc_w2v.losses.clustering import cluster_views, label_views
+from ccc_w2v.losses.contrastive import contrastive_term, cosine_logits, weigh_negatives
+from ccc_w2v.losses.extra import extra_losses
+from ccc_w2v.losses.negative_sampling import NegativePolicy, draw_by_bins, empty_policy, similarity_bins
 from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negatives
 from ccc_w2v.losses.objective import TERMS, Negatives, Objective, Term
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, TwoViewOutput, View
-from ccc_w2v.masked_prediction import MaskedPrediction, MaskedPredictionConfig, Predicted
-from ccc_w2v.training.signal_log import SIGNAL, USAGE, log_signals
-
-CLUSTER_SCOPES = ("batch", "utterance", "global")
-CONTEXTS = ("both", ORIGINAL, AUGMENTED, "alternate")
+from ccc_w2v.masked_prediction import MaskedPrediction, Predicted
+from ccc_w2v.settings.criterion import CccCriterionConfig, check_objective
+from ccc_w2v.training.objective_log import log_objective
+from ccc_w2v.training.signal_log import SIGNAL, USAGE
 
 T = TypeVar("T")
-
-
-@dataclass
-class CccCriterionConfig(MaskedPredictionConfig):
-    """The objective's settings; the defaults are the paper's."""
-
-    alpha: float = field(default=1.0, metadata={"help": "weight of L_c: context and targets of the original, >= 0"})
-    beta: float = field(default=0.5, metadata={"help": "weight of L_cross: original context, augmented targets, >= 0"})
-    gamma: float = field(default=0.5, metadata={"help": "weight of L'_cross: augmented context, other targets, >= 0"})
-    cluster_factor: int = field(default=16, metadata={"help": "masked frames per cluster, >= 1; K = max(2, M // it)"})
-    cluster_scope: ChoiceEnum(CLUSTER_SCOPES) = field(  # type: ignore[valid-type]
-        default="batch",
-        metadata={"help": "targets that are clustered together: the local batch's, one utterance's, or a bank's"},
-    )
-    kmeans_iterations: int = field(default=18, metadata={"help": "Lloyd iterations in each step, >= 1"})
-    kmeans_restarts: int = field(
-        default=3,
-        metadata={"help": "starts that get a third of the iterations each, the best gets the rest, >= 1"},
-    )
-    bank_clusters: int = field(default=500, metadata={"help": "clusters of cluster_scope=global, >= 2"})
-    bank_size: int = field(default=50000, metadata={"help": "targets that the bank keeps, >= 39 x bank_clusters"})
-    bank_points: int = field(default=1024, metadata={"help": "targets that each process adds per batch, >= 1"})
-    bank_refit_updates: int = field(default=200, metadata={"help": "updates between two clusterings of the bank, >= 1"})
-    contexts: ChoiceEnum(CONTEXTS) = field(  # type: ignore[valid-type]
-        default="both",
-        metadata={
-            "help": "whose context a training update computes; alternate draws one for each update, with the terms "
-            "weighted so that the expected loss is that of both"
-        },
-    )
-    near_positives: ChoiceEnum(NEAR_POSITIVE_MODES) = field(  # type: ignore[valid-type]
-        default="scale_similarity",
-        metadata={"help": "how a negative from its positive's cluster is weakened"},
-    )
-    scale_factor: float = field(default=0.3, metadata={"help": "influence left to near positives, 0 to 1; 1 = all"})
-    extra_losses_on: ChoiceEnum(["original", "both"]) = field(  # type: ignore[valid-type]
-        default="original",
-        metadata={"help": "views whose diversity and feature penalty count (both: their mean)"},
-    )
-    diversity_weight: float = field(default=0.1, metadata={"help": "weight of the codebook diversity loss, >= 0"})
-    penalty_weight: float = field(default=10.0, metadata={"help": "weight of the mean squared feature, >= 0"})
-    negatives: ChoiceEnum(NEGATIVES) = field(  # type: ignore[valid-type]
-        default="uniform",
-        metadata={
-            "help": "how training draws negatives: uniformly, by negative_weights, or by weights that are learned"
-        },
-    )
-    negative_weights: List[float] = field(  # noqa: UP006
-        default_factory=lambda: [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 1.0, 0.5],
-        metadata={"help": "weights of the bins of cosine between targets, -1 to 1, >= 0; learned: only their number"},
-    )
-    negative_boost: float = field(
-        default=4.0, metadata={"help": "weight of the bin that the learned policy has chosen, others have 1; > 0"}
-    )
-    negative_policy_lr: float = field(default=0.5, metadata={"help": "learning rate of that policy, > 0"})
-    delta: float = field(
-        default=0.0, metadata={"help": "weight of the masked prediction of a teacher's online clusters, >= 0"}
-    )
-    block_weight: float = field(
-        default=0.0, metadata={"help": "weight of the block contrast, which pushes the clusters' means apart, >= 0"}
-    )
-    block_scale: float = field(
-        default=0.2, metadata={"help": "factor of the block contrast's cosines (an inverse temperature), > 0"}
-    )
 
 
 @register_criterion("ccc", dataclass=CccCriterionConfig)
@@ -113,7 +38,7 @@ class CccCriterion(FairseqCriterion):
 
     def __init__(self, cfg: CccCriterionConfig, task: Any):
         super().__init__(task)
-        _check(cfg)
+        check_objective(cfg)
         self.cfg = cfg
         self._scope = str(cfg.cluster_scope)
         if self._scope == "global":
@@ -137,20 +62,31 @@ class CccCriterion(FairseqCriterion):
             **sample["net_input"], contexts=contexts, targets=targets, penalties=self._extra_views()
         )
         objective = self.objective(model, output, sample, weights)
-        original = _needed(output.original, ORIGINAL)
-        utterances, frames = original.target_BMD.shape[:2]
-        sample_size = utterances * frames
-        diversity, penalty = self._extra_losses(output, sample_size)
+        sample_size = math.prod(_needed(output.original, ORIGINAL).target_BMD.shape[:2])  # B x M
+        weighed = [_needed(output.view(name), name) for name in self._extra_views()]
+        extra_weights = (weight * sample_size for weight in (self.cfg.diversity_weight, self.cfg.penalty_weight))
+        diversity, penalty = extra_losses(weighed, output.codebook_size, *extra_weights)
         loss = sum(weights[name] * term.loss for name, term in objective.terms.items()) + diversity + penalty
         added = self._added_losses(output, objective, sample_size)
         predicted = self._predicted(output, sample, learn=model.training)
         if predicted is not None:
             added["prediction"] = self.cfg.delta * predicted.loss
         loss = sum(added.values(), loss)
+        logged = {"loss": loss.detach(), "loss_diversity": diversity.detach(), "loss_penalty": penalty.detach()}
+        logged |= self._logged(output, objective, sample)
+        if "block" in added:
+            logged["loss_block"] = added["block"].detach()
+        if predicted is not None:
+            logged |= predicted.signals
+        with record_function("ccc.signals"):
+            logged |= self._signals(model, output, objective, sample["net_input"])
+        return loss, sample_size, logged
+
+    def _logged(self, output: TwoViewOutput, objective: Objective, sample: dict[str, Any]) -> dict[str, Any]:
+        """Return what is logged of a batch beside its losses: sums, which log_objective divides."""
+        original = _needed(output.original, ORIGINAL)
+        sample_size = math.prod(original.target_BMD.shape[:2])
         logged = {
-            "loss": loss.detach(),
-            "loss_diversity": diversity.detach(),
-            "loss_penalty": penalty.detach(),
             "sample_size": sample_size,
             "ntokens": sample_size,
             "nsentences": sample["id"].numel(),
@@ -167,31 +103,11 @@ class CccCriterion(FairseqCriterion):
             logged[f"loss_{name}"] = term.loss.detach()
             logged[f"correct_{name}"] = term.correct
             logged[f"frames_{name}"] = sample_size
-        if "block" in added:
-            logged["loss_block"] = added["block"].detach()
-        if predicted is not None:
-            logged |= predicted.signals
-        with record_function("ccc.signals"):
-            logged |= self._signals(model, output, objective, sample["net_input"])
-        return loss, sample_size, logged
+        return logged
 
     def _extra_views(self) -> tuple[str, ...]:
         """Return the views whose diversity and feature penalty count."""
         return VIEWS if str(self.cfg.extra_losses_on) == "both" else (ORIGINAL,)
-
-    def _extra_losses(self, output: TwoViewOutput, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the codebook's diversity loss and the feature penalty, weighted, for a number of masked frames."""
-        views = [_needed(output.view(name), name) for name in self._extra_views()]
-        size = output.codebook_size
-        means = (
-            torch.as_tensor(sum(values)).float() / len(views)
-            for values in ([(size - view.prob_perplexity) / size for view in views], [v.feature_penalty for v in views])
-        )
-        diversity, penalty = (
-            _weighted(weight * frames, mean)
-            for weight, mean in zip((self.cfg.diversity_weight, self.cfg.penalty_weight), means, strict=True)
-        )
-        return diversity, penalty
 
     def _added_losses(self, output: TwoViewOutput, objective: Objective, frames: int) -> dict[str, torch.Tensor]:
         """Return the losses that are off by default, weighted, for a number of masked frames."""
@@ -349,22 +265,21 @@ class CccCriterion(FairseqCriterion):
         if output.original is None or output.augmented is None:
             return {}, 0
         target_VBMD = torch.stack([output.original.target_BMD, output.augmented.target_BMD]).detach()
-        _, utterances, frames, width = target_VBMD.shape
-        centroids_KD = self._bank().centroids(target_VBMD.device) if self._scope == "global" else None
+        cfg, centroids_KD = self.cfg, None
+        if self._scope == "global":
+            centroids_KD = self._bank().centroids(target_VBMD.device)
         if centroids_KD is not None:
-            labels = nearest(target_VBMD.float().view(1, -1, width), centroids_KD.unsqueeze(0))
-            clusters = len(centroids_KD)
+            labels_VBM, clusters = label_views(target_VBMD, centroids_KD), len(centroids_KD)
         else:
-            # One problem for each utterance, or a single one; within a problem the original view's points come first.
-            apart = self._scope == "utterance"
-            points_UPD = target_VBMD.transpose(0, 1).flatten(1, 2) if apart else target_VBMD.view(1, -1, width)
-            if starts is None:
-                clusters = cluster_count(frames, self.cfg.cluster_factor)
-                starts = draw_starts(points_UPD, clusters, self.cfg.kmeans_restarts, generator_for(seed, "kmeans"))
-            labels = cosine_kmeans(points_UPD, starts, self.cfg.kmeans_iterations)
-            labels = labels.view(utterances, 2, frames).transpose(0, 1) if apart else labels
-            clusters = starts.size(-1)
-        return dict(zip(VIEWS, labels.reshape(2, utterances, frames), strict=True)), clusters
+            labels_VBM, clusters = cluster_views(
+                target_VBMD,
+                cfg.kmeans_restarts if starts is None else starts,
+                cfg.kmeans_iterations,
+                cfg.cluster_factor,
+                generator_for(seed, "kmeans"),
+                apart=self._scope == "utterance",
+            )
+        return dict(zip(VIEWS, labels_VBM, strict=True)), clusters
 
     def _bank(self) -> TargetBank:
         cfg = self.cfg
@@ -386,70 +301,10 @@ class CccCriterion(FairseqCriterion):
     @staticmethod
     def reduce_metrics(logging_outputs: Iterable[dict[str, Any]]) -> None:
         """Log sums over sums, in bits, so that the numbers do not depend on how many workers share the batch."""
-        logs = list(logging_outputs)
-
-        def total(key: str) -> Any:
-            return utils.item(sum(log.get(key, 0) for log in logs))
-
-        frames, batches = total("sample_size"), max(total("batches"), 1)
-        for key in ("loss", "loss_diversity", "loss_penalty"):
-            metrics.log_scalar(key, total(key) / max(frames, 1) / math.log(2), frames, round=3)
-        if any("loss_block" in log for log in logs):
-            metrics.log_scalar("loss_block", total("loss_block") / max(frames, 1) / math.log(2), frames, round=5)
-        for name in TERMS:
-            # A term that no batch computed is not shown, rather than shown as 0.
-            if computed := total(f"frames_{name}"):
-                metrics.log_scalar(f"loss_{name}", total(f"loss_{name}") / computed / math.log(2), computed, round=3)
-                metrics.log_scalar(f"accuracy_{name}", total(f"correct_{name}") / computed, computed, round=4)
-        for key in ("code_perplexity", "prob_perplexity", "temp", "clusters"):
-            metrics.log_scalar(key, total(key) / batches, batches, round=3)
-        log_signals(logs)
-        share = total("near_positives") / max(total("negatives"), 1)
-        metrics.log_scalar("near_positive_share", share, total("negatives"), round=4)
-        metrics.log_scalar("ntokens", total("ntokens"))
-        metrics.log_scalar("nsentences", total("nsentences"))
-
-
-def _weighted(weight: float, value: torch.Tensor) -> torch.Tensor:
-    """Multiply; a value of weight 0 is left out, for in fp16 it may be infinite, and 0 x inf is not a number."""
-    return weight * value if weight else value.new_zeros(())
+        log_objective(list(logging_outputs))
 
 
 def _needed(value: T | None, name: str) -> T:
     """Return what the model was asked to compute; that it did is ours to see to."""
     assert value is not None, f"the model did not compute: {name}"
     return value
-
-
-def _check(cfg: CccCriterionConfig) -> None:
-    context_weights = {"original": cfg.alpha + cfg.beta, "augmented": cfg.gamma}
-    needed = {"both": [], "alternate": list(context_weights)}.get(str(cfg.contexts), [str(cfg.contexts)])
-    if not sum(context_weights.values()) > 0:
-        raise InputError("criterion.alpha, beta and gamma are all 0: at least one of the terms needs a weight")
-    for view in needed:
-        if not context_weights[view] > 0:
-            raise InputError(
-                f"criterion.contexts={cfg.contexts} computes the {view} view's context, whose terms have the weight 0; "
-                f"raise criterion.{'gamma' if view == 'augmented' else 'alpha or beta'}"
-            )
-    for name in ("alpha", "beta", "gamma", "diversity_weight", "penalty_weight", "block_weight", "delta"):
-        if getattr(cfg, name) < 0:
-            raise InputError(f"criterion.{name}={getattr(cfg, name)}: a loss weight must not be negative")
-    for name in ("cluster_factor", "kmeans_iterations", "kmeans_restarts", "bank_points", "bank_refit_updates"):
-        if getattr(cfg, name) < 1:
-            raise InputError(f"criterion.{name}={getattr(cfg, name)}: must be a whole number of at least 1")
-    if not 0 <= cfg.scale_factor <= 1:
-        raise InputError(f"criterion.scale_factor={cfg.scale_factor}: must be between 0 (remove) and 1 (no influence)")
-    check_sampling(str(cfg.negatives), cfg.negative_weights, cfg.negative_boost, cfg.negative_policy_lr)
-    if not cfg.block_scale > 0:
-        raise InputError(f"criterion.block_scale={cfg.block_scale}: must be greater than 0")
-    if cfg.bank_clusters < 2:
-        raise InputError(f"criterion.bank_clusters={cfg.bank_clusters}: must be a whole number of at least 2")
-    least = POINTS_PER_CENTROID * cfg.bank_clusters
-    if cfg.bank_size < least:
-        raise InputError(
-            f"criterion.bank_size={cfg.bank_size}: {cfg.bank_clusters} clusters need at least {least} targets "
-            f"({POINTS_PER_CENTROID} each); raise bank_size or lower bank_clusters"
-        )
-    if str(cfg.cluster_scope) == "global":
-        require_faiss()

@@ -7,60 +7,25 @@ Letters: B utterances, S samples, T frames, M masked frames of each utterance, F
 Transformer, D projected width, G codebook groups, V codes in each, d width of a code's vector.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from fairseq.data import data_utils
-from fairseq.dataclass import ChoiceEnum
 from fairseq.models import register_model
-from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
 from fairseq.modules import GradMultiply
 from torch.profiler import record_function
 
-from ccc_w2v.data.masking import span_mask
+from ccc_w2v.data.masking import frame_padding, masked_frames, masked_places, span_mask, valid_samples
 from ccc_w2v.data.randomness import generator_for
-from ccc_w2v.errors import InputError
 from ccc_w2v.feature_encoder import masked_features, recompute_activations
+from ccc_w2v.forward_hooks import captured_input, given_padding
 from ccc_w2v.losses.quantization import Quantized, gumbel_noise, gumbel_quantize
-from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, HiddenViews, TwoViewOutput, View
-
-AUTOCAST = ("none", "bf16", "auto")
-
-
-@dataclass
-class CccWav2Vec2Config(Wav2Vec2Config):
-    """fairseq's wav2vec 2.0 configuration; what is new in ccc-wav2vec 2.0 is configured in the criterion."""
-
-    compile_layers: bool = field(
-        default=False,
-        metadata={"help": "run the Transformer's layers through torch.compile; the first updates take minutes longer"},
-    )
-    autocast: ChoiceEnum(AUTOCAST) = field(  # type: ignore[valid-type]
-        default="none",
-        metadata={
-            "help": "multiply matrices of the two-view pass in bfloat16, weights and losses in float32; auto: on CPUs "
-            "that have instructions for it"
-        },
-    )
-    checkpoint_features: bool = field(
-        default=False,
-        metadata={
-            "help": "keep no activations of the feature encoder and compute them again for backward: the same numbers "
-            "in less memory, for one more forward pass of it"
-        },
-    )
-
-
-class EncodedView(NamedTuple):
-    """What the encoder makes of a view, before the quantizer."""
-
-    context_BMD: torch.Tensor | None  # None where the Transformer did not run
-    hidden_BME: torch.Tensor | None  # what the context is the projection of
-    features_BMF: torch.Tensor  # of the masked frames, normalised, as they are before masking
-    raw_BTF: torch.Tensor  # the feature encoder's output, before its layer norm; perhaps of the masked frames alone
+from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, EncodedView, HiddenViews, TwoViewOutput, View
+from ccc_w2v.settings.model import CccWav2Vec2Config
+from ccc_w2v.training.precision import uses_bf16
 
 
 class GivenMask(NamedTuple):
@@ -222,7 +187,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             raw = GradMultiply.apply(raw, self.feature_grad_mult)
         features = self.dropout_features(self.layer_norm(raw))
         if whole:
-            features = _masked_frames(features, _places(mask_BT, source.device))
+            features = masked_frames(features, masked_places(mask_BT, source.device))
         return EncodedView(None, None, features, raw)
 
     def encode(
@@ -237,12 +202,12 @@ class CccWav2Vec2Model(Wav2Vec2Model):
 
         ``padding_BT`` marks the frames behind each utterance's end; see _frame_padding.
         """
-        places = _places(mask_indices, source.device)
+        places = masked_places(mask_indices, source.device)
         # Layer drop draws from numpy's global generator: seed it for this pass and leave it as it was.
         with (
             data_utils.numpy_seed(seed % 2**32),
-            _captured_input(self.layer_norm) as encoder_output,
-            _given_padding(self.encoder, padding_BT),
+            captured_input(self.layer_norm) as encoder_output,
+            given_padding(self.encoder, padding_BT),
         ):
             output = super().forward(
                 source,
@@ -255,7 +220,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         return EncodedView(
             context_BMD=self.final_proj(hidden).unflatten(0, shape),
             hidden_BME=hidden.unflatten(0, shape),
-            features_BMF=_masked_frames(output["features"], places),
+            features_BMF=masked_frames(output["features"], places),
             raw_BTF=encoder_output[0],
         )
 
@@ -300,7 +265,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         lengths: Sequence[int] | None = None,
     ) -> torch.Tensor:
         """Draw the time mask of a batch of waves (B, S): bool (B, T) on the CPU, as many frames in each utterance."""
-        sizes = _sizes(source, padding_mask, lengths)
+        sizes = valid_samples(source, padding_mask, lengths)
         frames = self._get_feat_extract_output_lengths(torch.tensor([source.size(1), *sizes])).tolist()
         return span_mask(
             frames[1:],
@@ -315,11 +280,11 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         self, source: torch.Tensor, padding_mask: torch.Tensor | None, lengths: Sequence[int] | None
     ) -> torch.Tensor | None:
         """Return which frames lie behind their utterance's end, bool (B, T) on the waves' device; None if none does."""
-        sizes = _sizes(source, padding_mask, lengths)
+        sizes = valid_samples(source, padding_mask, lengths)
         if min(sizes) == source.size(1):
             return None
         frames, *valid = self._get_feat_extract_output_lengths(torch.tensor([source.size(1), *sizes])).tolist()
-        return (torch.arange(frames) >= torch.tensor(valid).unsqueeze(1)).to(source.device)
+        return frame_padding(frames, valid).to(source.device)
 
     def _draw_channel_mask(self, mask_BT: torch.Tensor, seed: int) -> torch.Tensor | None:
         if self.mask_channel_prob <= 0:
@@ -334,101 +299,3 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             generator_for(seed, "channel_mask"),
         )
         return mask_BE.unsqueeze(1).expand(-1, frames, -1)
-
-
-def bf16_instructions() -> str | None:
-    """Name the instructions by which this processor multiplies in bfloat16; None where it has none."""
-    if torch.cpu._is_amx_tile_supported():
-        return "AMX"
-    return "AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else None
-
-
-def uses_bf16(autocast: str, device: torch.device) -> bool:
-    """Tell whether the two-view pass multiplies in bfloat16 on this device with model.autocast set so."""
-    return autocast == "bf16" or (autocast == "auto" and device.type == "cpu" and bf16_instructions() is not None)
-
-
-def precision_chosen(autocast: str, device: torch.device) -> str:
-    """Return what model.autocast comes to on this device, for the plan line: "" for none, else ", matrix ..."."""
-    if autocast == "none":
-        return ""
-    reason = "model.autocast=bf16"
-    if autocast == "auto":
-        instructions = bf16_instructions() if device.type == "cpu" else None
-        reason = f"model.autocast=auto: this processor has {instructions or 'no instructions for bfloat16'}"
-        if device.type != "cpu":
-            reason = "model.autocast=auto: for CPUs alone, common.bf16 is for GPUs"
-    return f", matrix products in {'bfloat16' if uses_bf16(autocast, device) else 'float32'} ({reason})"
-
-
-def _sizes(source: torch.Tensor, padding_mask: torch.Tensor | None, lengths: Sequence[int] | None) -> list[int]:
-    """Return the samples of each utterance (B, S) before padding."""
-    if lengths is not None:
-        return list(lengths)
-    if padding_mask is None:
-        return [source.size(1)] * source.size(0)
-    return (~padding_mask).sum(dim=-1).tolist()
-
-
-@contextmanager
-def _given_padding(encoder: torch.nn.Module, padding_BT: torch.Tensor | None) -> Iterator[None]:
-    """Hand the frames' padding to fairseq's Transformer: its forward reads it off the samples', and waits for a GPU."""
-    handle = encoder.register_forward_pre_hook(
-        lambda _, inputs, keywords: (inputs, keywords | {"padding_mask": padding_BT}), with_kwargs=True
-    )
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _places(mask_BT: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return utterance and frame of each masked frame; from a mask on the CPU, a GPU need not be waited for."""
-    utterances, frames = mask_BT.nonzero(as_tuple=True)
-    return utterances.to(device), frames.to(device)
-
-
-def _masked_frames(features_BTF: torch.Tensor, places: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Return the masked frames' features, (B, M, F): all utterances have the same number of them."""
-    return features_BTF[places].unflatten(0, (features_BTF.size(0), -1))
-
-
-@contextmanager
-def _captured_input(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Collect what a module is called with: fairseq returns the features' penalty only beside its own loss."""
-    captured: list[torch.Tensor] = []
-    handle = module.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
-    try:
-        yield captured
-    finally:
-        handle.remove()
-
-
-# Settings of fairseq's model that this objective does not cover, with what they must be.
-_REQUIRED = {
-    "quantize_targets": True,
-    "quantize_input": False,
-    "target_glu": False,
-    "negatives_from_everywhere": False,
-    "cross_sample_negatives": 0,
-    "codebook_negatives": 0,
-    "crop_seq_to_multiple": 1,
-    "mask_selection": "static",
-    "no_mask_overlap": False,
-    "mask_dropout": 0,
-    "require_same_masks": True,
-    "mask_channel_before": False,
-    "mask_channel_selection": "static",
-    "no_mask_channel_overlap": False,
-}
-
-
-def refuse_unsupported(cfg: CccWav2Vec2Config) -> None:
-    """Raise InputError for a setting that two views cannot share or that no seed could replay."""
-    for name, required in _REQUIRED.items():
-        value = getattr(cfg, name, required)
-        value = getattr(value, "value", value)
-        if value != required:
-            raise InputError(f"model.{name}={value}: ccc_wav2vec2 needs {name}={required}; wav2vec2 takes others")
-    if cfg.mask_prob <= 0 or cfg.num_negatives <= 0:
-        raise InputError("model.mask_prob and model.num_negatives must be positive: the loss is over masked frames")

@@ -197,18 +197,18 @@ def help_of(words: str, module: str, *subcommand: str) -> str:
     return "".join(shown).rstrip()
 
 
-def _configurations(name: str, prefix: str, file: str = "") -> Callable[[], str]:
+def _configurations(name: str, prefix: str, module: str) -> Callable[[], str]:
     def table() -> str:
-        module = importlib.import_module(f"ccc_w2v.{file or prefix}")
-        return settings_table(getattr(module, name), prefix)
+        config_class = getattr(importlib.import_module(f"ccc_w2v.{module}"), name)
+        return settings_table(config_class, prefix)
 
     return table
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "task": _configurations("CccPretrainingConfig", "task"),
-    "model": _configurations("CccWav2Vec2Config", "model"),
-    "criterion": _configurations("CccCriterionConfig", "criterion"),
+    "task": _configurations("CccPretrainingConfig", "task", "settings.task"),
+    "model": _configurations("CccWav2Vec2Config", "model", "settings.model"),
+    "criterion": _configurations("CccCriterionConfig", "criterion", "settings.criterion"),
     "capi": _configurations("CapiCriterionConfig", "criterion", "capi"),
     "transforms": transforms_table,
     "commands": commands_table,

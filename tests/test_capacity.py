@@ -4,11 +4,11 @@ import pytest
 import torch
 from fairseq.tasks.audio_pretraining import AudioPretrainingConfig
 
-from ccc_w2v import ignored_settings
 from ccc_w2v.capacity import FRAMES_TO_MASK, least_memory, samples_of
 from ccc_w2v.errors import InputError
-from ccc_w2v.ignored_settings import IGNORED, refuse_ignored
-from ccc_w2v.task import CccPretrainingConfig
+from ccc_w2v.settings import ignored
+from ccc_w2v.settings.ignored import IGNORED, refuse_ignored
+from ccc_w2v.settings.task import CccPretrainingConfig
 from tests.tiny_models import tiny_ccc
 
 # What load_dataset and the rest of the task read, or hand on to fairseq's own task.
@@ -82,7 +82,7 @@ def test_a_setting_that_would_be_ignored_is_refused(name):
 
 @pytest.mark.parametrize(("here", "cpu", "allowed"), [(True, False, True), (False, False, False), (True, True, False)])
 def test_augmentation_on_a_gpu_needs_one(monkeypatch, here, cpu, allowed):
-    monkeypatch.setattr(ignored_settings, "gpu_here", lambda: here)
+    monkeypatch.setattr(ignored, "gpu_here", lambda: here)
     if allowed:
         return refuse_ignored(config(augment_device="gpu", cpu=cpu))
     with pytest.raises(InputError, match="task.augment_device=gpu needs a GPU"):

@@ -6,11 +6,12 @@ import pytest
 import torch
 from fairseq.logging import metrics
 
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.objective import TERMS
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, VIEWS
-from ccc_w2v.model import precision_chosen, uses_bf16
+from ccc_w2v.settings.criterion import CccCriterionConfig
+from ccc_w2v.training.precision import precision_chosen, uses_bf16
 from tests.test_criterion import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 

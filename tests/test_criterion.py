@@ -5,8 +5,9 @@ import torch
 from fairseq.criterions.wav2vec_criterion import Wav2vecCriterion
 from fairseq.logging import metrics
 
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.errors import InputError
+from ccc_w2v.settings.criterion import CccCriterionConfig
 from tests.tiny_models import NO_DROPOUT, tiny_ccc, tiny_fairseq
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
+from ccc_w2v.settings.criterion import CccCriterionConfig
 from tests.pretended_cuda import CUDA, backward, pretended_cuda
 from tests.test_criterion import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc

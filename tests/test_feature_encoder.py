@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.feature_encoder import masked_features
+from ccc_w2v.settings.criterion import CccCriterionConfig
 from tests.test_criterion import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 

@@ -12,10 +12,11 @@ from fairseq.dataclass.configs import EMAConfig
 from fairseq.logging import metrics
 
 from ccc_w2v.capi import CapiCriterion, CapiCriterionConfig
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.cluster_head import soft_cross_entropy
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL
+from ccc_w2v.settings.criterion import CccCriterionConfig
 from ccc_w2v.training.teacher import ScheduledEMA, teacher_frames
 from tests.test_criterion import sample
 from tests.tiny_models import NO_DROPOUT, TINY, tiny_ccc

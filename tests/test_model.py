@@ -6,7 +6,7 @@ import torch
 from fairseq.nan_detector import NanDetector
 
 from ccc_w2v.errors import InputError
-from ccc_w2v.model import CccWav2Vec2Config, refuse_unsupported
+from ccc_w2v.settings.model import CccWav2Vec2Config, refuse_unsupported
 from tests.tiny_models import NO_DROPOUT, TINY, tiny_ccc, tiny_fairseq
 
 

@@ -7,7 +7,8 @@ import torch
 import yaml
 from torch.profiler import ProfilerActivity, profile
 
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
+from ccc_w2v.settings.criterion import CccCriterionConfig
 from tests.losses.test_cluster_scopes import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 

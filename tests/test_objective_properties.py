@@ -5,10 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccc_w2v.criterion import CLUSTER_SCOPES, CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.losses.contrastive import NEAR_POSITIVE_MODES
 from ccc_w2v.losses.objective import TERMS
 from ccc_w2v.losses.views import VIEWS, TwoViewOutput, View
+from ccc_w2v.settings.criterion import CLUSTER_SCOPES, CccCriterionConfig
 from tests.losses.test_cluster_scopes import BANK, sample, task
 from tests.tiny_models import NO_DROPOUT, TINY, tiny_ccc
 

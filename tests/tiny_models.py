@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 
-from ccc_w2v.model import CccWav2Vec2Config, CccWav2Vec2Model
+from ccc_w2v.model import CccWav2Vec2Model
+from ccc_w2v.settings.model import CccWav2Vec2Config
 
 TINY = {
     "conv_feature_layers": "[(32,10,5)] + [(32,3,2)]*4 + [(32,2,2)]*2",

@@ -33,7 +33,7 @@ from ccc_w2v.benchmark.decode_rivals import (
 )
 from ccc_w2v.benchmark.language import heard, invent
 from ccc_w2v.benchmark.random_ctc import build_ctc, trainer_state, write_dictionary
-from ccc_w2v.benchmark.step import SIZES
+from ccc_w2v.benchmark.sizes import SIZES
 from ccc_w2v.compat import field_defaults
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.data.synthetic import RATE, voice

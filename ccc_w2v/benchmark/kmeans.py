@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from fast_pytorch_kmeans import KMeans
 
 from ccc_w2v.benchmark import measure
-from ccc_w2v.criterion import CccCriterionConfig
 from ccc_w2v.losses.bank import spherical_kmeans
 from ccc_w2v.losses.kmeans import cosine_kmeans, draw_starts, nearest
+from ccc_w2v.settings.criterion import CccCriterionConfig
 
 # Points and clusters: a batch of 6 crops of 15.6 s (2 views x 6 x 357 masked frames), and larger ones.
 PROBLEMS = [(4280, 23), (17120, 23), (17120, 90)]

@@ -14,7 +14,8 @@ import torch
 from ccc_w2v.benchmark import loader, measure
 from ccc_w2v.benchmark.processes import step_seconds
 from ccc_w2v.benchmark.scale_plot import plot
-from ccc_w2v.benchmark.step import SIZES, Bench
+from ccc_w2v.benchmark.sizes import SIZES
+from ccc_w2v.benchmark.step import Bench
 from ccc_w2v.compat import keep_freed_memory
 
 # Below this exponent a curve is called linear: constant costs bend it down, noise and caches a little up.

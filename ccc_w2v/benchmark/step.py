@@ -15,43 +15,22 @@ from fairseq.logging import metrics
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 
 from ccc_w2v.benchmark import measure
+from ccc_w2v.benchmark.sizes import SIZES
 from ccc_w2v.compat import keep_freed_memory
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.losses.batch_signals import SLOW_EVERY
 from ccc_w2v.losses.contrastive import contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.negatives import equal_codes, sample_negatives
 from ccc_w2v.losses.views import ORIGINAL
-from ccc_w2v.model import CccWav2Vec2Config, CccWav2Vec2Model
+from ccc_w2v.model import CccWav2Vec2Model
+from ccc_w2v.settings.criterion import CccCriterionConfig
+from ccc_w2v.settings.model import CccWav2Vec2Config
 from ccc_w2v.training.signal_log import log_signals
 from ccc_w2v.training.utilisation import matmul_flops_per_second
 
 RATE = 16000
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# docs/method.md, section 7, with layer drop off: it would give every step another number of layers.
-BASE = {
-    "quantize_targets": True,
-    "final_dim": 256,
-    "latent_temp": (2.0, 0.5, 0.999995),
-    "encoder_layerdrop": 0.0,
-    "dropout_input": 0.1,
-    "dropout_features": 0.1,
-    "feature_grad_mult": 0.1,
-}
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {**BASE, "encoder_layers": 2, "encoder_embed_dim": 96, "encoder_ffn_embed_dim": 192, "final_dim": 64}
-    | {"encoder_attention_heads": 4, "conv_feature_layers": "[(64,10,5)] + [(64,3,2)]*4 + [(64,2,2)]*2"},
-    # recipes/small/config/pretrain.yaml
-    "small": {"quantize_targets": True, "conv_feature_layers": "[(64,20,10)] + [(64,3,2)]*3 + [(128,3,2)]*2"}
-    | {"layer_norm_first": True, "encoder_layers": 4, "encoder_embed_dim": 192, "encoder_ffn_embed_dim": 768}
-    | {"encoder_attention_heads": 4, "conv_pos": 32, "conv_pos_groups": 8, "final_dim": 96, "latent_vars": 80}
-    | {"latent_temp": (2.0, 0.5, 0.999), "encoder_layerdrop": 0.0, "required_seq_len_multiple": 1}
-    | dict.fromkeys(("attention_dropout", "dropout", "dropout_input", "dropout_features"), 0.0),
-    "base": BASE,
-    "large": {**BASE, "extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True, "final_dim": 768}
-    | {"encoder_layers": 24, "encoder_embed_dim": 1024, "encoder_ffn_embed_dim": 4096, "encoder_attention_heads": 16}
-    | {"dropout": 0.0, "attention_dropout": 0.0, "feature_grad_mult": 1.0, "latent_temp": (2.0, 0.1, 0.999995)},
-}
 WAV2VEC2, ONE_VIEW, OURS, UNFUSED = "fairseq wav2vec 2.0", "ours, one view", "ours, two views", "un-fused, two views"
 ONE_CONTEXT = "ours, one context"
 OBJECTIVE, UNFUSED_OBJECTIVE = "objective alone", "un-fused objective alone"

@@ -20,8 +20,8 @@ from ccc_w2v.losses.contrastive import contrastive_term
 from ccc_w2v.losses.kmeans import cluster_count
 from ccc_w2v.losses.negatives import sample_negatives
 from ccc_w2v.losses.objective import TERMS, Negatives, Objective, Term
-from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, TwoViewOutput
-from ccc_w2v.model import CccWav2Vec2Model, EncodedView
+from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, EncodedView, TwoViewOutput
+from ccc_w2v.model import CccWav2Vec2Model
 
 
 class TwoPassModel(CccWav2Vec2Model):

@@ -43,7 +43,7 @@ def main() -> None:
     if len(tests) < len(options.test):
         raise InputError("--test: two manifests have the same name, by which results are kept; rename one")
     from ccc_w2v.capacity import refuse_missing_gpu
-    from ccc_w2v.probe.ctc_probe import ProbeSettings
+    from ccc_w2v.probe.ctc_head import ProbeSettings
     from ccc_w2v.probe.run_probe import run_probe
     from ccc_w2v.score.error_rate import ErrorRate, heading, row_text
 

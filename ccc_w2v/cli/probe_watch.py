@@ -42,7 +42,7 @@ def main() -> None:
     import time
 
     from ccc_w2v.capacity import refuse_missing_gpu
-    from ccc_w2v.probe.ctc_probe import ProbeSettings
+    from ccc_w2v.probe.ctc_head import ProbeSettings
     from ccc_w2v.probe.watch import RESULTS, Watch, alone_in, watch_until
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

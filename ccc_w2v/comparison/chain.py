@@ -167,7 +167,7 @@ def _decoded(settings: Settings, folder: Path, labels: str) -> None:
 
 def _probed(settings: Settings, folder: Path, plain: Path, seed: int) -> None:
     """Train a probe on the plain checkpoint and measure it under every condition; its features are thrown away."""
-    from ccc_w2v.probe.ctc_probe import ProbeSettings
+    from ccc_w2v.probe.ctc_head import ProbeSettings
     from ccc_w2v.probe.run_probe import run_probe
 
     chosen = dict(settings.scale.probe)

@@ -161,7 +161,7 @@ def as_record(settings: Settings) -> dict[str, Any]:
 
 
 def _has_setting(name: str) -> bool:
-    from ccc_w2v.criterion import CccCriterionConfig
+    from ccc_w2v.settings.criterion import CccCriterionConfig
 
     section, key = name.split(".")
     assert section == "criterion", name

@@ -1,10 +1,14 @@
-"""The time mask and the channel mask of wav2vec 2.0, drawn from a generator that is passed in.
+"""The time mask and the channel mask of wav2vec 2.0, drawn from a generator that is passed in, and what they select.
 
 fairseq draws them from a generator that no seed reaches (fairseq-fixed) or from numpy's global one (0.12.2), so that a
 resumed run would see other masks. The distribution is fairseq's `compute_mask_indices` with static span lengths.
+
+Letters: B utterances, S samples, T frames, M masked frames of each, F width of the features.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
@@ -49,3 +53,28 @@ def _span_positions(length: int, prob: float, span: int, generator: torch.Genera
         kept = torch.randint(length, (), generator=generator)
         positions = positions[positions != kept]
     return positions
+
+
+def valid_samples(source_BS: torch.Tensor, padding_BS: torch.Tensor | None, lengths: Sequence[int] | None) -> list[int]:
+    """Return the samples of each utterance before padding; only a padding mask on a GPU has to be waited for."""
+    if lengths is not None:
+        return list(lengths)
+    if padding_BS is None:
+        return [source_BS.size(1)] * source_BS.size(0)
+    return (~padding_BS).sum(dim=-1).tolist()
+
+
+def frame_padding(frames: int, valid: Sequence[int]) -> torch.Tensor:
+    """Return which frames lie behind the valid ones of their utterance: bool (B, T), on the CPU."""
+    return torch.arange(frames) >= torch.tensor(valid).unsqueeze(1)
+
+
+def masked_places(mask_BT: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return utterance and frame of each masked frame; from a mask on the CPU, a GPU need not be waited for."""
+    utterances, frames = mask_BT.nonzero(as_tuple=True)
+    return utterances.to(device), frames.to(device)
+
+
+def masked_frames(features_BTF: torch.Tensor, places: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Return the masked frames' features, (B, M, F): all utterances have the same number of them."""
+    return features_BTF[places].unflatten(0, (features_BTF.size(0), -1))

@@ -6,6 +6,7 @@ Shapes: B utterances, S samples of the longest. Whatever is drawn or read from d
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,30 @@ def two_views(crops: Crops, pipeline: Pipeline, normalize: bool) -> dict[str, Te
     if normalize:
         waves_BS, augmented_BS = _normalized(waves_BS, lengths), _normalized(augmented_BS, lengths)
     return {"source": waves_BS, "source_aug": augmented_BS}
+
+
+def with_both_views(sample: dict[str, Any], pipeline: Pipeline | None, normalize: bool, model: Any) -> dict[str, Any]:
+    """Return a batch with both views, made on the model's device where the data workers have not made them."""
+    if "crops" not in sample:
+        return sample
+    assert pipeline is not None, "a batch comes from a dataset, and load_dataset makes the pipeline"
+    parameter = next(model.parameters())
+    with torch.no_grad():
+        views = two_views(sample["crops"].to(parameter.device), pipeline, normalize)
+    # fairseq has rounded the rest of a batch to the training's precision before.
+    return {**sample, "net_input": sample["net_input"] | {k: v.to(parameter.dtype) for k, v in views.items()}}
+
+
+def with_single_view(sample: dict[str, Any], view: str, model: Any) -> dict[str, Any]:
+    """Return a batch with "original" or "augmented" as its only view, under the mask that both would have had."""
+    views = dict(sample["net_input"])
+    augmented_BS = views.pop("source_aug")
+    if view == "augmented":
+        views["source"] = augmented_BS
+    # fairseq's own draw cannot be repeated.
+    mask_BT = model.draw_mask(views["source"], views.get("padding_mask"), views["seed"], views.get("lengths"))
+    views["mask_indices"] = mask_BT.to(augmented_BS.device)
+    return {**sample, "net_input": views}
 
 
 def _normalized(waves_BS: Tensor, lengths: tuple[int, ...]) -> Tensor:

@@ -110,6 +110,14 @@ class NegativePolicy:
         self.state["correct"] += correct
         self.state["frames"] += frames
 
+    def observe_logs(self, logs: Sequence[dict[str, Any]]) -> None:
+        """Add the batches of a validation from what the criterion logged of each: frames, and how many were right."""
+        names = [name.removeprefix("correct_") for log in logs[:1] for name in log if name.startswith("correct_")]
+        correct, frames = (
+            float(sum(log[f"{key}_{name}"] for log in logs for name in names)) for key in ("correct", "frames")
+        )
+        self.observe(correct, frames)
+
     def settle(self) -> None:
         """Reward the latest choice with what a validation has seen since, if one has, and choose anew."""
         state = self.state

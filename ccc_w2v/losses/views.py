@@ -1,7 +1,7 @@
 """What the model returns of the two views of a batch: `View`, and both of them in `TwoViewOutput`.
 
-Letters: B utterances, M masked frames of each, T frames, D projected width, E width of the Transformer, G codebook
-groups, V codes in each.
+Letters: B utterances, M masked frames of each, T frames, F width of the feature encoder, D projected width, E width of
+the Transformer, G codebook groups, V codes in each.
 """
 
 from __future__ import annotations
@@ -30,6 +30,15 @@ class View(NamedTuple):
     probability_GV: torch.Tensor  # its mean probability
     feature_penalty: torch.Tensor  # (), mean square of the feature encoder's output, perhaps of masked frames alone
     hidden_BME: torch.Tensor | None = None  # the Transformer's output, of which the context is the projection
+
+
+class EncodedView(NamedTuple):
+    """What the encoder makes of a view, before the quantizer."""
+
+    context_BMD: torch.Tensor | None  # None where the Transformer did not run
+    hidden_BME: torch.Tensor | None  # what the context is the projection of
+    features_BMF: torch.Tensor  # of the masked frames, normalised, as they are before masking
+    raw_BTF: torch.Tensor  # the feature encoder's output, before its layer norm; perhaps of the masked frames alone
 
 
 class TwoViewOutput(NamedTuple):

@@ -1,7 +1,6 @@
-"""A small CTC head on frozen features: how much of the words a network's layers hold, in minutes on one core.
+"""A small CTC head on frozen features, trained and measured: what a network's layers hold of the words, in minutes.
 
-The head sees a sum of the layers with learned weights, as in SUPERB (Yang et al., arXiv 2105.01051), and is a linear
-layer or a bidirectional LSTM before one. Letters: B utterances, L layers, T frames, D width, V outputs, blank first.
+Letters: B utterances, L layers, T frames, D width, V outputs, blank first.
 """
 
 from __future__ import annotations
@@ -13,42 +12,26 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from tqdm import tqdm
 
 from ccc_w2v.data.randomness import generator_for
-from ccc_w2v.errors import InputError
 from ccc_w2v.probe.cached_states import States
+from ccc_w2v.probe.ctc_head import (
+    CtcHead,
+    ProbeSettings,
+    batches_of,
+    best_texts,
+    check_settings,
+    ctc_loss,
+    head_outputs,
+    padded,
+    spell,
+)
 from ccc_w2v.score.options import ScoringOptions
 from ccc_w2v.score.scorecard import Scorecard, measure_texts
 from ccc_w2v.score.speakers import SCHEMES
 from ccc_w2v.score.wer import score
-
-HEADS = ("linear", "lstm")
-BLANK = 0
-BLANK_BIAS = 4.0
-WORD_END = "|"
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """How the head is trained; the defaults suit 10 minutes to an hour of labels."""
-
-    # A linear layer needs far more labels: after 10 minutes it mostly says nothing (SUPERB has an LSTM too).
-    head: str = "lstm"
-    lstm_width: int = 128  # of each direction
-    updates: int = 1500  # at most; the learning rate falls to zero over them
-    dev_interval: int = 50  # updates between two looks at dev
-    patience: int = 8  # looks at dev without a lower loss or letter error rate
-    learning_rate: float = 3e-3
-    weights_rate: float = 10.0  # learning rate of the layers' weights, in terms of the head's
-    warmup_updates: int = 50
-    batch_utterances: int = 8
-    dropout: float = 0.1
-    clip_norm: float = 5.0
-    seed: int = 1
 
 
 @dataclass(frozen=True)
@@ -62,43 +45,6 @@ class Labelled:
     def references(self) -> dict[str, str]:
         """Words by utterance."""
         return dict(zip(self.states.utterances, self.words, strict=True))
-
-
-class CtcHead(nn.Module):
-    """Weights over the layers and a projection to letters; every parameter is drawn from ``generator``."""
-
-    def __init__(self, layers: int, width: int, outputs: int, settings: ProbeSettings, generator: torch.Generator):
-        super().__init__()
-        self.layer_logits = nn.Parameter(torch.zeros(layers))
-        self.lstm: nn.LSTM | None = None
-        if settings.head == "lstm":
-            self.lstm = nn.LSTM(width, settings.lstm_width, batch_first=True, bidirectional=True, device="meta")
-            width = 2 * settings.lstm_width
-        self.projection = nn.Linear(width, outputs, device="meta")
-        # Without memory until here, since torch draws its weights from the global generator; the scheme is torch's own.
-        for part in filter(None, (self.lstm, self.projection)):
-            part.to_empty(device="cpu")
-        for module, fan_in in ((self.lstm, settings.lstm_width), (self.projection, width)):
-            for parameter in module.parameters() if module is not None else ():
-                nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
-        # Letters at random match a few by chance: a head that begins by saying nothing is not taken for a good one.
-        self.projection.bias.data[BLANK] += BLANK_BIAS
-
-    @property
-    def layer_weights(self) -> torch.Tensor:
-        """Share of each layer (L,); they sum to 1."""
-        return self.layer_logits.softmax(dim=0)
-
-    def forward(self, states_BLTD: torch.Tensor, frames_B: torch.Tensor, kept_BTD: torch.Tensor | None) -> torch.Tensor:
-        """Return log-probabilities (B, T, V); ``kept_BTD`` is the dropout's mask, already scaled, or None."""
-        mixed_BTD = torch.einsum("l,bltd->btd", self.layer_weights, states_BLTD)
-        if kept_BTD is not None:
-            mixed_BTD = mixed_BTD * kept_BTD
-        if self.lstm is not None:
-            # Packed: the backward direction must not begin in the padding.
-            packed = pack_padded_sequence(mixed_BTD, frames_B.cpu(), batch_first=True, enforce_sorted=False)
-            mixed_BTD, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
-        return self.projection(mixed_BTD).log_softmax(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -127,9 +73,9 @@ def train_probe(
 
     The result depends on states, words and ``settings`` alone. Raises InputError for unknown settings and letters.
     """
-    _check(settings)
+    check_settings(settings)
     index_of = {letter: index for index, letter in enumerate(letters, start=1)}
-    targets, dev_targets = ([_targets(words, index_of) for words in part.words] for part in (train, dev))
+    targets, dev_targets = ([spell(words, index_of) for words in part.words] for part in (train, dev))
     layers, _, width = train.states.values[0].shape
     head = CtcHead(layers, width, len(letters) + 1, settings, generator_for(settings.seed, "probe head")).to(device)
     rates = {"layers": settings.learning_rate * settings.weights_rate, "rest": settings.learning_rate}
@@ -162,8 +108,8 @@ def train_probe(
 def transcripts(probe: Probe, states: States) -> dict[str, str]:
     """Return each utterance's words on the best path: repeats collapsed, blanks dropped."""
     texts: dict[int, str] = {}
-    for batch in _outputs(probe.head, states, probe.settings.batch_utterances):
-        texts |= _texts(*batch, probe.letters)
+    for batch in head_outputs(probe.head, states, probe.settings.batch_utterances):
+        texts |= best_texts(*batch, probe.letters)
     return {name: texts[position] for position, name in enumerate(states.utterances)}
 
 
@@ -185,39 +131,6 @@ def describe(probe: Probe) -> dict[str, Any]:
     }
 
 
-def _check(settings: ProbeSettings) -> None:
-    if settings.head not in HEADS:
-        raise InputError(f"unknown head '{settings.head}'; available: {', '.join(HEADS)}")
-    for name in ("lstm_width", "updates", "dev_interval", "patience", "warmup_updates", "batch_utterances"):
-        if getattr(settings, name) < 1:
-            raise InputError(f"{name} {getattr(settings, name)}: expected a whole number of at least 1")
-    if not 0 <= settings.dropout < 1 or settings.learning_rate <= 0:
-        raise InputError(
-            f"expected a dropout in [0, 1) and a positive learning rate, got {settings.dropout} and "
-            f"{settings.learning_rate}"
-        )
-
-
-def _targets(words: str, index_of: dict[str, int]) -> torch.Tensor:
-    spelled = words.replace(" ", WORD_END) + WORD_END
-    if unknown := sorted(set(spelled) - set(index_of)):
-        raise InputError(f"the transcript {words!r} has {unknown[0]!r}, which is not in the dictionary")
-    return torch.tensor([index_of[letter] for letter in spelled])
-
-
-def _batches(states: States, size: int) -> list[list[int]]:
-    """Group positions of similar length."""
-    order = sorted(range(len(states.values)), key=lambda position: states.values[position].shape[1])
-    return [order[start : start + size] for start in range(0, len(order), size)]
-
-
-def _padded(states: States, positions: Sequence[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return states (B, L, T, D) in float32 and frames (B,)."""
-    values = [states.values[position].transpose(0, 1) for position in positions]
-    frames_B = torch.tensor([len(value) for value in values])
-    return pad_sequence(values, batch_first=True).to(device).float().transpose(1, 2), frames_B
-
-
 def _update(
     head: CtcHead,
     optimizer: torch.optim.Optimizer,
@@ -228,34 +141,20 @@ def _update(
     generator: torch.Generator,
 ) -> None:
     device = head.layer_logits.device
-    states_BLTD, frames_B = _padded(states, positions, device)
+    states_BLTD, frames_B = padded(states, positions, device)
     shape = (len(positions), states_BLTD.shape[2], states_BLTD.shape[3])
     kept_BTD = (torch.rand(shape, generator=generator) >= settings.dropout) / (1 - settings.dropout)
     log_probs_BTV = head(states_BLTD, frames_B, kept_BTD.to(device) if settings.dropout else None)
-    loss = _ctc_loss(log_probs_BTV, frames_B, [targets[position] for position in positions])
+    loss = ctc_loss(log_probs_BTV, frames_B, [targets[position] for position in positions])
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(head.parameters(), settings.clip_norm)
     optimizer.step()
 
 
-def _ctc_loss(
-    log_probs_BTV: torch.Tensor, frames_B: torch.Tensor, targets: Sequence[torch.Tensor], reduction: str = "mean"
-) -> torch.Tensor:
-    return F.ctc_loss(
-        log_probs_BTV.transpose(0, 1),
-        torch.cat(list(targets)).to(log_probs_BTV.device),
-        frames_B,
-        torch.tensor([len(target) for target in targets]),
-        blank=BLANK,
-        reduction=reduction,
-        zero_infinity=True,
-    )
-
-
 def _order(states: States, settings: ProbeSettings) -> Iterator[list[int]]:
     """Yield the batch of each update: all batches in a new order, epoch after epoch."""
-    batches = _batches(states, settings.batch_utterances)
+    batches = batches_of(states, settings.batch_utterances)
     for update in range(settings.updates):
         epoch, place = divmod(update, len(batches))
         if place == 0:
@@ -283,28 +182,8 @@ def _look(
 ) -> Look:
     loss = 0.0
     texts: dict[int, str] = {}
-    for positions, log_probs_BTV, frames_B in _outputs(head, dev.states, settings.batch_utterances):
-        loss += float(_ctc_loss(log_probs_BTV, frames_B, [targets[position] for position in positions], "sum"))
-        texts |= _texts(positions, log_probs_BTV, frames_B, letters)
+    for positions, log_probs_BTV, frames_B in head_outputs(head, dev.states, settings.batch_utterances):
+        loss += float(ctc_loss(log_probs_BTV, frames_B, [targets[position] for position in positions], "sum"))
+        texts |= best_texts(positions, log_probs_BTV, frames_B, letters)
     by_name = {name: texts[position] for position, name in enumerate(dev.states.utterances)}
     return Look(loss / sum(map(len, targets)), score(dev.references, by_name, "char").error_rate)
-
-
-@torch.no_grad()
-def _outputs(head: CtcHead, states: States, size: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-    """Yield positions, log-probabilities (B, T, V) and frames (B,) of each batch."""
-    for positions in _batches(states, size):
-        states_BLTD, frames_B = _padded(states, positions, head.layer_logits.device)
-        yield positions, head(states_BLTD, frames_B, None), frames_B
-
-
-def _texts(
-    positions: Sequence[int], log_probs_BTV: torch.Tensor, frames_B: torch.Tensor, letters: Sequence[str]
-) -> dict[int, str]:
-    """Return the words of each position's best path."""
-    texts = {}
-    for position, best_T, frames in zip(positions, log_probs_BTV.argmax(dim=-1).cpu(), frames_B, strict=True):
-        path = best_T[:frames].unique_consecutive().tolist()
-        spelled = "".join(letters[index - 1] for index in path if index != BLANK)
-        texts[position] = " ".join(spelled.replace(WORD_END, " ").split())
-    return texts

@@ -15,14 +15,8 @@ from ccc_w2v.data.trn import write_trn
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import sha256, write_whole
 from ccc_w2v.probe.cached_states import cached_states
-from ccc_w2v.probe.ctc_probe import (
-    Labelled,
-    ProbeSettings,
-    describe,
-    measure_probe,
-    train_probe,
-    transcripts,
-)
+from ccc_w2v.probe.ctc_head import ProbeSettings
+from ccc_w2v.probe.ctc_probe import Labelled, describe, measure_probe, train_probe, transcripts
 from ccc_w2v.probe.features import Encoder, load_encoder
 from ccc_w2v.run_folder import Output, claim, keep_record
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from ccc_w2v.checkpoint.read import load_untrusted
 from ccc_w2v.errors import InputError
-from ccc_w2v.probe.ctc_probe import ProbeSettings
+from ccc_w2v.probe.ctc_head import ProbeSettings
 from ccc_w2v.probe.run_probe import run_probe
 from ccc_w2v.training.health.history import append_row, read_rows
 

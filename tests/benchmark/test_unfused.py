@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from ccc_w2v.benchmark.unfused import TwoPassModel, UnfusedCriterion
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
-from ccc_w2v.model import CccWav2Vec2Config
+from ccc_w2v.criterion import CccCriterion
+from ccc_w2v.settings.criterion import CccCriterionConfig
+from ccc_w2v.settings.model import CccWav2Vec2Config
 from tests.tiny_models import NO_DROPOUT, TINY, tiny_ccc
 
 

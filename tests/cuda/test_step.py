@@ -8,9 +8,10 @@ import copy
 import pytest
 import torch
 
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.losses.negatives import of_negatives, sample_negatives
+from ccc_w2v.settings.criterion import CccCriterionConfig
 from tests.test_criterion import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 

@@ -6,7 +6,8 @@ import soundfile
 import torch
 
 from ccc_w2v.data.manifest import write_manifest
-from ccc_w2v.task import CccPretrainingConfig, CccPretrainingTask
+from ccc_w2v.settings.task import CccPretrainingConfig
+from ccc_w2v.task import CccPretrainingTask
 from tests.fake_corpora import RATE, write_corpus
 
 LENGTHS = [24000, 16000, 20000, 30000, 18000, 17000, 16500, 25000]

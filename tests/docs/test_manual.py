@@ -13,9 +13,9 @@ import pytest
 
 from ccc_w2v.capi import CapiCriterionConfig
 from ccc_w2v.cli.main import COMMANDS
-from ccc_w2v.criterion import CccCriterionConfig
-from ccc_w2v.model import CccWav2Vec2Config
-from ccc_w2v.task import CccPretrainingConfig
+from ccc_w2v.settings.criterion import CccCriterionConfig
+from ccc_w2v.settings.model import CccWav2Vec2Config
+from ccc_w2v.settings.task import CccPretrainingConfig
 
 pytest.importorskip("mkdocs", reason="the manual's builder is in the extra `docs`")
 from mkdocs.exceptions import PluginError

@@ -7,7 +7,7 @@ import soundfile
 import torch
 
 from ccc_w2v.checkpoint.plain import export_plain
-from ccc_w2v.task import lock_run
+from ccc_w2v.training.run_lock import lock_run
 from tests.fake_corpora import RATE, speech_like, write_corpus, write_labels
 from tests.integration.test_training import ROOT, TINY, command
 

@@ -76,7 +76,7 @@ LIBRARIES = ("scipy.signal", "soundfile", "torch._dynamo", "torch.utils.tensorbo
 
 def augment_as_on_a_gpu():
     """Let the task believe in a GPU, so that it makes the second views where the model is: on the CPU."""
-    importlib.import_module("ccc_w2v.ignored_settings").gpu_here = lambda: True
+    importlib.import_module("ccc_w2v.settings.ignored").gpu_here = lambda: True
 
 
 def run_out_of_gpu_memory():

@@ -9,9 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.block import block_contrast
+from ccc_w2v.settings.criterion import CccCriterionConfig
 from tests.test_criterion import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from fairseq.tasks.fairseq_task import StatefulContainer
 
-from ccc_w2v.criterion import CLUSTER_SCOPES, CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.kmeans import cosine_kmeans
 from ccc_w2v.losses.negatives import sample_negatives
 from ccc_w2v.losses.quantization import gumbel_noise
+from ccc_w2v.settings.criterion import CLUSTER_SCOPES, CccCriterionConfig
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 
 BANK = {"bank_clusters": 3, "bank_size": 200, "bank_points": 60, "bank_refit_updates": 4}

@@ -10,7 +10,7 @@ import torch
 from fairseq.tasks.fairseq_task import StatefulContainer
 from scipy.stats import chisquare
 
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.negative_sampling import (
     NegativePolicy,
@@ -21,6 +21,7 @@ from ccc_w2v.losses.negative_sampling import (
     similarity_bins,
 )
 from ccc_w2v.losses.negatives import sample_negatives
+from ccc_w2v.settings.criterion import CccCriterionConfig
 from tests.test_criterion import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 

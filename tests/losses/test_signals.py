@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.losses.signals import (
     cluster_signals,
     code_signals,
@@ -19,6 +19,7 @@ from ccc_w2v.losses.signals import (
     rows_of,
     vector_signals,
 )
+from ccc_w2v.settings.criterion import CccCriterionConfig
 from tests.test_criterion import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 

@@ -11,11 +11,10 @@ import torch
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.probe.cached_states import States, cached_states
+from ccc_w2v.probe.ctc_head import CtcHead, ProbeSettings
 from ccc_w2v.probe.ctc_probe import (
-    CtcHead,
     Labelled,
     Look,
-    ProbeSettings,
     _stale,
     describe,
     measure_probe,

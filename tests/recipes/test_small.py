@@ -90,7 +90,7 @@ def test_compute_is_equal_where_it_should_be():
 
 
 def test_an_arm_that_needs_a_setting_is_refused_until_it_is_there(monkeypatch):
-    from ccc_w2v import criterion
+    from ccc_w2v.settings import criterion
 
     fields = [("contexts", str, dataclasses.field(default="both"))]
     with_it = dataclasses.make_dataclass("With", fields, bases=(criterion.CccCriterionConfig,))

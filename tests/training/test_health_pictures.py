@@ -7,7 +7,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
+from ccc_w2v.settings.criterion import CccCriterionConfig
 from ccc_w2v.training.health.pictures import codes_figure, codes_over_time, log_codes_and_clusters, similarity_figure
 from tests.test_criterion import sample
 from tests.tiny_models import tiny_ccc

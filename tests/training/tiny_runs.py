@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import torch
 from fairseq.logging import metrics
 
-from ccc_w2v.criterion import CccCriterion, CccCriterionConfig
+from ccc_w2v.criterion import CccCriterion
+from ccc_w2v.settings.criterion import CccCriterionConfig
 from tests.fake_corpora import RATE, speech_like
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
 
