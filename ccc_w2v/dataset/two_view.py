@@ -21,6 +21,7 @@ from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Entry, Manifest
 from ccc_w2v.data.randomness import generator_for, seed_for
 from ccc_w2v.data.rates import sample_rates
+from ccc_w2v.dataset.frame_labels import FrameLabels
 from ccc_w2v.dataset.views import Crops, two_views
 from ccc_w2v.errors import InputError
 
@@ -39,7 +40,8 @@ class TwoViewDataset(RawAudioDataset):
     utterance out of its batch, logs it and counts it; a batch that is lost whole becomes noise, marked as "lost".
 
     With ``augment_device`` "gpu" a batch holds "crops" in place of the views, for the task to make them on the model's
-    device. With ``resample`` recordings of another rate are resampled as they are read, else refused.
+    device. With ``resample`` recordings of another rate are resampled as they are read, else refused. With
+    ``frame_labels`` a batch has "classes" (B, T), the aligned label of each frame of the crops, -1 for none.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class TwoViewDataset(RawAudioDataset):
         resample: bool = False,
         accept_left_out: bool = False,
         crop_step: int = 1,
+        frame_labels: FrameLabels | None = None,
     ):
         super().__init__(sample_rate, max_sample_size, min_sample_size, shuffle, pad, normalize)
         self.manifest = manifest
@@ -84,6 +87,7 @@ class TwoViewDataset(RawAudioDataset):
         self.crop_step = crop_step
         self.shortest = max(min_sample_size, 1)
         self.resample = resample
+        self.frame_labels = frame_labels
         self.augment_device = augment_device
         self.pipeline = pipeline
         self.seed = seed
@@ -227,6 +231,7 @@ class TwoViewDataset(RawAudioDataset):
             tuple(sample["drawn"] for sample in whole),
         )
         batch: dict[str, Any] = {"id": torch.tensor(ids), "bad_audio": len(samples) - len(whole)}
+        batch |= self._classes([(sample["id"], sample["start"]) for sample in whole], crops.waves_BS.size(1))
         net_input: dict[str, Any] = {"seed": seed_for(self.seed, "batch", self.epoch, *ids)}
         if self.augment_device == "gpu":
             batch["crops"] = crops
@@ -253,11 +258,15 @@ class TwoViewDataset(RawAudioDataset):
         return min(wanted, self.max_sample_size)
 
     def _crop_and_draw(self, index: int, wave_S: torch.Tensor, target: int) -> dict[str, Any]:
-        """Crop an utterance and load what its augmentation needs: id, wave (S,), drawn; no drawn where that is bad."""
-        crop_S = self._crop(wave_S, target, index)
+        """Crop an utterance and load what its augmentation needs: id, wave (S,), its start in the recording, drawn.
+
+        There is no drawn where that is bad.
+        """
+        start = self._start(wave_S, target, index)
+        crop_S = wave_S[start : start + target]
         try:
             drawn: Drawn = self.pipeline.draw(generator_for(self.seed, "augment", self.epoch, index), len(crop_S))
-            return {"id": index, "wave": crop_S, "drawn": self.pipeline.load(drawn, len(crop_S))}
+            return {"id": index, "wave": crop_S, "start": start, "drawn": self.pipeline.load(drawn, len(crop_S))}
         except InputError as error:
             return {"id": index, **self._bad(error)}
 
@@ -271,12 +280,20 @@ class TwoViewDataset(RawAudioDataset):
         if self.pad:
             net_input["padding_mask"] = torch.zeros(noise_BS.shape, dtype=torch.bool)
             net_input["lengths"] = (length,) * len(ids)
-        return {"id": torch.tensor(ids), "net_input": net_input, "bad_audio": len(ids), "lost": True}
+        classes = self._classes([(index, 0) for index in ids], length)  # to be there, though nothing counts
+        return {"id": torch.tensor(ids), **classes, "net_input": net_input, "bad_audio": len(ids), "lost": True}
 
-    def _crop(self, wave_S: torch.Tensor, target: int, index: int) -> torch.Tensor:
+    def _classes(self, crops: Sequence[tuple[int, int]], samples: int) -> dict[str, torch.Tensor]:
+        """Return the labels of the frames of crops (index, start) of some samples, where there are alignments."""
+        if self.frame_labels is None:
+            return {}
+        rows = [self.frame_labels.of(self.entries[index].path, start, samples) for index, start in crops]
+        return {"classes": torch.stack(rows)}
+
+    def _start(self, wave_S: torch.Tensor, target: int, index: int) -> int:
+        """Draw where a crop of ``target`` samples begins; 0 where there is nothing to crop."""
         surplus = wave_S.numel() - target
         if surplus <= 0:
-            return wave_S
+            return 0
         generator = generator_for(self.seed, "crop", self.epoch, index)
-        start = int(torch.randint(surplus + 1, (), generator=generator))
-        return wave_S[start : start + target]
+        return int(torch.randint(surplus + 1, (), generator=generator))
