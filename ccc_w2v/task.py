@@ -184,6 +184,10 @@ class CccPretrainingTask(AudioPretrainingTask):
                 )
             self._rules = load_rules(self.cfg.health_bands)
             self._criterion = super().build_criterion(cfg)
+            if self.cfg.annotations and "membership" not in self._trained_apart():
+                raise InputError(
+                    "task.annotations is read by criterion.cluster_scope=annotated alone; set that, or leave it out"
+                )
         return self._criterion
 
     def describe(self) -> str:

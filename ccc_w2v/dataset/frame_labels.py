@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ccc_w2v.data.alignments import NOT_PHONES, AlignedLabel, read_alignments
+from ccc_w2v.data.alignments import NOT_PHONES, AlignedLabel, Alignments, read_alignments
 from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.errors import InputError
@@ -94,9 +94,7 @@ def frame_labels(path: str, manifest: Manifest, layout: FrameLayout, sample_rate
 
     Raises InputError as read_alignments does, and where none of the utterances is aligned or all labels are alike.
     """
-    alignments = read_alignments(path)
-    named = dict(zip(utterance_ids(manifest), (entry.path for entry in manifest.entries), strict=True))
-    aligned = {path_: alignments[utterance] for utterance, path_ in named.items() if utterance in alignments}
+    aligned = _aligned(path, read_alignments(path), manifest)
     if not aligned:
         raise InputError(
             f"task.annotations={path}: has none of the utterances of {manifest.source}; align utterances of it with "
@@ -107,8 +105,26 @@ def frame_labels(path: str, manifest: Manifest, layout: FrameLayout, sample_rate
         raise InputError(f"task.annotations={path}: expected two different labels or more, found {', '.join(kinds)}")
     class_of = {kind: number for number, kind in enumerate(kinds)}
     logger.info("%s: %d of %d utterances are aligned, %d labels", path, len(aligned), len(manifest), len(kinds))
-    utterances = {path_: _as_tensors(rows, class_of) for path_, rows in aligned.items()}
-    return FrameLabels(utterances, layout, sample_rate)
+    return FrameLabels({name: _as_tensors(rows, class_of) for name, rows in aligned.items()}, layout, sample_rate)
+
+
+def _aligned(path: str, alignments: Alignments, manifest: Manifest) -> dict[str, Sequence[AlignedLabel]]:
+    """Return the labels of the manifest's aligned utterances by their path.
+
+    The manifest may have been made with a root further up than the one that was aligned: an id then has folders in
+    front. Raises InputError where two utterances could be meant.
+    """
+    taken: dict[str, str] = {}
+    for utterance, entry in zip(utterance_ids(manifest), manifest.entries, strict=True):
+        parts = utterance.split("-")
+        names = ("-".join(parts[first:]) for first in range(len(parts)))
+        name = next((name for name in names if name in alignments), None)
+        if name is not None and taken.setdefault(name, entry.path) != entry.path:
+            raise InputError(
+                f"task.annotations={path}: utterance {name!r} may be {taken[name]} or {entry.path} of "
+                f"{manifest.source}; align a manifest with the same root folder"
+            )
+    return {entry_path: alignments[name] for name, entry_path in taken.items()}
 
 
 def _as_tensors(rows: Sequence[AlignedLabel], class_of: Mapping[str, int]) -> AlignedUtterance:
