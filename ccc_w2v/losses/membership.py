@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ccc_w2v.data.masking import frames_of_mask
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.pairs import draw_pairs, link_probability, log_volume, pair_loss
 from ccc_w2v.losses.signals import mean_signal
@@ -146,8 +147,7 @@ def masked_classes(classes_BT: torch.Tensor, mask_BT: torch.Tensor, frames: int)
     """
     width = mask_BT.size(1)
     classes_BT = F.pad(classes_BT, (0, max(width - classes_BT.size(1), 0)), value=-1)[:, :width]
-    places_BM = torch.sort(~mask_BT, dim=1, stable=True).indices[:, :frames]
-    return classes_BT.gather(1, places_BM)
+    return classes_BT.gather(1, frames_of_mask(mask_BT, frames))
 
 
 def _mean_outer(member_PK: torch.Tensor, *, counts: bool) -> torch.Tensor:
