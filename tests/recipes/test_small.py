@@ -84,7 +84,9 @@ def test_compute_is_equal_where_it_should_be():
     assert passes["wav2vec2"] == two_views // 2
     equal = set(passes) - {"none", "wav2vec2", "wav2vec2_augmented"}
     assert {passes[name] for name in equal} == {two_views}
-    assert len(every.arms) == len(ARMS)
+    assert {arm.name for arm in every.arms} == {name for name, arm in ARMS.items() if not arm.file}
+    assert set(ARMS) - {arm.name for arm in every.arms} == {"ccc_annotated"}
+    assert settings(["ccc_annotated"]).encoder_passes(ARMS["ccc_annotated"]) == two_views
     updates = {arm.name: every.pretraining_updates(arm) for arm in every.arms}
     assert updates["wav2vec2_equal"] == 2 * updates["ccc_scale"]
 
@@ -322,6 +324,7 @@ def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
     [
         (["--arms", "ccc,none"], "unknown arm 'ccc'; available: none, wav2vec2"),
         (["--arms", "none,none"], "expected each once"),
+        (["--arms", "ccc_annotated"], "train_1h.align.tsv, which is not there; see recipes/small/README.md"),
         (["--scale", "huge"], "unknown scale 'huge'; available: tiny, small, gpu"),
         (["--seeds", "0"], "--seeds 0: expected how many"),
         (["--seeds", "1,1"], "different positive seeds"),
