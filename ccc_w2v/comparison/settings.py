@@ -93,9 +93,18 @@ class Settings:
         """Return how many updates an arm is pre-trained for."""
         return round(arm.updates * self.scale.updates)
 
+    def finetuning_updates(self, labels: str) -> int:
+        """Return how many updates a fine-tuning on a labelled subset takes: as many as others of its size."""
+        return self.scale.finetune_updates[size_of(labels)]
+
     def encoder_passes(self, arm: Arm) -> int:
         """Return how often an arm's pre-training runs the network over an update's audio."""
         return round(arm.passes * self.pretraining_updates(arm))
+
+
+def size_of(labels: str) -> str:
+    """Return the size that a labelled subset's name begins with: "10m" of "10m_chosen"."""
+    return labels.partition("_")[0]
 
 
 def load_arms(recipe: Path) -> dict[str, Arm]:
