@@ -1,5 +1,5 @@
-# make demo: the whole job on real speech.  make test: everything that is checked.  make docs: the manual, into site/.
-# Each sets itself up.
+# make demo: every step on real speech.  make test: linters, types, manual and all tests.  make docs: the manual, in site/.
+# Each runs make setup first.
 PYTHON ?=
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin

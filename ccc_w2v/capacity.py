@@ -84,7 +84,7 @@ def memory_here() -> int:
 def check_lengths(dataset: Any, model: Any, cfg: Any, *, training: bool) -> None:
     """Raise InputError where the shortest crop of a dataset cannot be masked or the longest cannot fit into memory.
 
-    ``cfg`` is the task's. The log says what the longest crop takes at least: a lower bound, that of one view.
+    ``cfg`` is the task's.
     """
     source, smallest, shortest = dataset.manifest.source, samples_of(model, FRAMES_TO_MASK), dataset.shortest_crop()
     if shortest < smallest:
@@ -93,13 +93,30 @@ def check_lengths(dataset: Any, model: Any, cfg: Any, *, training: bool) -> None
             f"{cfg.min_sample_size}) and task.max_sample_size (now {cfg.max_sample_size}) to at least {smallest}"
         )
     longest = dataset.longest_crop(cfg.max_tokens, cfg.batch_size)
-    half = cfg.fp16 or cfg.bf16 or str(getattr(model.cfg, "autocast", "none")) != "none"
+    check_memory(
+        source,
+        model,
+        longest,
+        sample_rate=cfg.sample_rate,
+        half=cfg.fp16 or cfg.bf16 or str(getattr(model.cfg, "autocast", "none")) != "none",
+        training=training,
+        remedy=f"set task.max_sample_size (now {cfg.max_sample_size}), say to {20 * cfg.sample_rate} (20 s): longer "
+        "recordings are cropped anew in each epoch",
+    )
+
+
+def check_memory(
+    source: str, model: Any, longest: int, *, sample_rate: int, half: bool, training: bool, remedy: str
+) -> None:
+    """Raise InputError, ending in ``remedy``, where one crop of ``longest`` samples cannot fit into memory.
+
+    The log says what it takes at least: a lower bound, that of one view.
+    """
     needed = least_memory(model, longest, training=training, value_bytes=2 if half else 4)
-    seconds, available = longest / cfg.sample_rate, memory_here()
+    seconds, available = longest / sample_rate, memory_here()
     logger.info(f"plan: {source}: crops of up to {seconds:.1f} s, each view of one at least {needed / 2**30:.2g} GiB")
     if needed > available:
         raise InputError(
             f"{source}: a crop of {seconds:.0f} s ({longest} samples) needs at least {needed / 2**30:.0f} GiB, "
-            f"{available / 2**30:.0f} GiB are available; set task.max_sample_size (now {cfg.max_sample_size}), say to "
-            f"{20 * cfg.sample_rate} (20 s): longer recordings are cropped anew in each epoch"
+            f"{available / 2**30:.0f} GiB are available; {remedy}"
         )

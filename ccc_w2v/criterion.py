@@ -16,7 +16,7 @@ from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.losses.bank import TargetBank, empty_bank
 from ccc_w2v.losses.batch_signals import SLOW_EVERY, batch_signals
-from ccc_w2v.losses.block import block_contrast
+from ccc_w2v.losses.block import block_contrast, joined_views
 from ccc_w2v.losses.clustering import cluster_views, label_views
 from ccc_w2v.losses.contrastive import contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.extra import extra_losses
@@ -67,6 +67,7 @@ class CccCriterion(FairseqCriterion):
         objective = self.objective(model, output, sample, weights)
         sample_size = math.prod(_needed(output.original, ORIGINAL).target_BMD.shape[:2])  # B x M
         weighed = [_needed(output.view(name), name) for name in self._extra_views()]
+        # Per frame, as fairseq weighs them: its loss is a sum over frames.
         extra_weights = (weight * sample_size for weight in (self.cfg.diversity_weight, self.cfg.penalty_weight))
         diversity, penalty = extra_losses(weighed, output.codebook_size, *extra_weights)
         loss = sum(weights[name] * term.loss for name, term in objective.terms.items()) + diversity + penalty
@@ -120,10 +121,8 @@ class CccCriterion(FairseqCriterion):
             return {}
         targets = [_needed(output.view(name), name).target_BMD for name in VIEWS]
         labels = [_needed(objective.negatives(name).labels_BM, "clusters") for name in VIEWS]
-        points_BPD, labels_BP = torch.cat(targets, dim=1).float(), torch.cat(labels, dim=1)
-        if objective.problems == 1:
-            points_BPD, labels_BP = points_BPD.flatten(0, 1).unsqueeze(0), labels_BP.view(1, -1)
-        block = block_contrast(points_BPD, labels_BP, objective.clusters, self.cfg.block_scale)
+        points_UPD, labels_UP = joined_views(targets, labels, apart=objective.problems > 1)
+        block = block_contrast(points_UPD, labels_UP, objective.clusters, self.cfg.block_scale)
         return {"block": self.cfg.block_weight * frames * block}
 
     def _annotated(
@@ -156,6 +155,7 @@ class CccCriterion(FairseqCriterion):
     ) -> dict[str, torch.Tensor]:
         """Return the signals of health and each view's use of its codes, under names that reduce_metrics knows."""
         # Scaled similarities can be gamed: with all vectors the same, a near positive's logit is lower all the same.
+        # A near positive counts exp((factor - 1) / temperature) in the denominator if its cosine is 1.
         factor, temperature = self.cfg.scale_factor, model.logit_temp
         gamed = str(self.cfg.near_positives) == "scale_similarity"
         signals = batch_signals(
@@ -211,7 +211,7 @@ class CccCriterion(FairseqCriterion):
             self._bank().add(targets_VBMD.flatten(0, 2), generator_for(seed, "bank"))
             self._bank().refit(model.num_updates)
         with record_function("ccc.clustering"):
-            labels, clusters = self._cluster(output, seed, sample.get("kmeans_starts"))
+            labels, clusters = self.clusters_of(output, seed, sample.get("kmeans_starts"))
         with record_function("ccc.negatives_and_logits"):
             negatives = {
                 name: self._negatives(model, name, view, sample, labels.get(name)) for name, view in views.items()
@@ -272,12 +272,8 @@ class CccCriterion(FairseqCriterion):
         result = contrastive_term(logits_BMC)
         return Term(of, raw_BMC, logits_BMC, result.loss, result.correct)
 
-    def clusters_of(self, output: TwoViewOutput, seed: int) -> tuple[dict[str, torch.Tensor], int]:
-        """Return each view's cluster labels (B, M) and the number K, as the loss has them; none of a single view."""
-        return self._cluster(output, seed, None)
-
-    def _cluster(
-        self, output: TwoViewOutput, seed: int, starts: torch.Tensor | None
+    def clusters_of(
+        self, output: TwoViewOutput, seed: int, starts: torch.Tensor | None = None
     ) -> tuple[dict[str, torch.Tensor], int]:
         """Cluster the targets of both views together within the scope; labels (B, M) of each view and the number K.
 

@@ -75,7 +75,7 @@ def _joined_blocks(signal_BCL: Tensor, needed_BT: Tensor, stride: int) -> Tensor
 
     Split and joined, not indexed: the backward pass is then a copy, and its order is fixed.
     """
-    pieces = []
+    blocks = []
     for signal_CL, needed_T in zip(signal_BCL.unbind(), needed_BT.tolist(), strict=True):
         position, sizes, wanted = 0, [], []
         for flag, run in itertools.groupby(needed_T):
@@ -86,5 +86,5 @@ def _joined_blocks(signal_BCL: Tensor, needed_BT: Tensor, stride: int) -> Tensor
             position = end
         sizes.append(signal_CL.size(1) - position)
         parts = signal_CL.split(sizes, dim=1)
-        pieces += [F.pad(part, (0, -part.size(1) % stride)) for part, flag in zip(parts, wanted, strict=False) if flag]
-    return torch.cat(pieces, dim=1).unsqueeze(0)
+        blocks += [F.pad(part, (0, -part.size(1) % stride)) for part, flag in zip(parts, wanted, strict=False) if flag]
+    return torch.cat(blocks, dim=1).unsqueeze(0)

@@ -83,6 +83,7 @@ class MaskedPrediction(torch.nn.Module):
             "target_entropy": mean_signal(torch.special.entr(targets_PK).sum(dim=-1) * bits),
             # Below 1: points that the temperature has left without a target.
             "target_mass": mean_signal(targets_PK.sum(dim=-1)),
+            # How many prototypes the batch really uses, 1 to K.
             "prototype_perplexity": mean_signal(
                 torch.special.entr(targets_PK.sum(dim=0) / max(len(targets_PK), 1)).sum().exp()
             ),

@@ -161,6 +161,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
     ) -> EncodedView:
         """Encode views (B, S) of the same padding and mask in one pass, one after the other; see encode."""
         count = len(waves)
+        # All (B, ...) become (2B, ...) for two views: the first B rows are the first view's.
         padding = None if padding_BT is None else torch.cat([padding_BT] * count)
         channels_BTE = self._draw_channel_mask(mask_BT, seed)
         if channels_BTE is not None:
@@ -183,6 +184,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             else:
                 recompute = self.cfg.checkpoint_features
                 raw = masked_features(self.feature_extractor, source, mask_BT.cpu(), recompute=recompute)
+        # fairseq scales the gradient that reaches the feature encoder.
         if self.feature_grad_mult not in (0.0, 1.0):
             raw = GradMultiply.apply(raw, self.feature_grad_mult)
         features = self.dropout_features(self.layer_norm(raw))
@@ -216,6 +218,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
                 mask_indices=GivenMask(mask_indices.to(source.device)),
                 mask_channel_indices=mask_channel_indices,
             )
+        # (B, T, E) -> the masked frames (B x M, E); unflattened to (B, M, ...) behind the projection.
         hidden, shape = output["x"][places], (source.size(0), -1)
         return EncodedView(
             context_BMD=self.final_proj(hidden).unflatten(0, shape),
@@ -252,6 +255,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         quantizer = self.quantizer
         groups, codes = quantizer.groups, quantizer.num_vars
         logits_BMGV = quantizer.weight_proj(features_BMF).unflatten(-1, (groups, codes))
+        # fairseq keeps (1, G x V, d).
         codebook_GVd = quantizer.vars.view(groups, codes, -1)
         if self.training and noise_BMGV is None:
             noise_BMGV = gumbel_noise(tuple(logits_BMGV.shape), generator)
@@ -304,4 +308,5 @@ class CccWav2Vec2Model(Wav2Vec2Model):
             self.mask_channel_length,
             generator_for(seed, "channel_mask"),
         )
+        # A channel is masked in all frames of its utterance: (B, E) -> (B, T, E).
         return mask_BE.unsqueeze(1).expand(-1, frames, -1)

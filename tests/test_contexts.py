@@ -135,8 +135,8 @@ def test_the_draw_depends_on_seed_and_update_alone():
 @pytest.mark.parametrize("contexts", ["original", "augmented", "alternate"])
 def test_validation_computes_both(contexts):
     model, batch = tiny_ccc(**NO_DROPOUT).eval(), sample()
-    expected, found = (criterion(contexts=kind)(model, batch)[0] for kind in ("both", contexts))
-    assert torch.equal(found, expected)
+    expected, actual = (criterion(contexts=kind)(model, batch)[0] for kind in ("both", contexts))
+    assert torch.equal(actual, expected)
 
 
 def test_one_context_takes_its_own_terms():

@@ -114,7 +114,7 @@ def test_extra_losses_of_both_views_are_their_mean():
         batch["net_input"]["source_aug"],
         batch["net_input"]["source"],
     )
-    first, second = (criterion()(model, one)[2] for one in (batch, swapped))
+    first, second = (criterion()(model, views)[2] for views in (batch, swapped))
     both = criterion(extra_losses_on="both")(model, batch)[2]
     for name in ("loss_diversity", "loss_penalty"):
         torch.testing.assert_close(both[name], (first[name] + second[name]) / 2)

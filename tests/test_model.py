@@ -35,10 +35,10 @@ def test_one_view_features_are_fairseqs_bit_for_bit(source, extractor_mode, laye
     settings = {"extractor_mode": extractor_mode, "layer_norm_first": extractor_mode == "layer_norm"}
     ours, theirs = tiny_ccc(**settings).eval(), tiny_fairseq(**settings).eval()
     arguments = {"padding_mask": padding(source) if padded else None, "mask": False, "features_only": True}
-    found, expected = (model(source, layer=layer, **arguments) for model in (ours, theirs))
-    assert torch.equal(found["x"], expected["x"])
-    assert torch.equal(found["features"], expected["features"])
-    assert len(found["layer_results"]) == len(expected["layer_results"])
+    actual, expected = (model(source, layer=layer, **arguments) for model in (ours, theirs))
+    assert torch.equal(actual["x"], expected["x"])
+    assert torch.equal(actual["features"], expected["features"])
+    assert len(actual["layer_results"]) == len(expected["layer_results"])
 
 
 def test_one_view_pretraining_is_fairseqs_bit_for_bit(source):

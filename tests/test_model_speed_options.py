@@ -22,10 +22,10 @@ def loss_and_gradients(**settings):
     return loss.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def assert_same(found, expected):
-    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=0)
+def assert_same(actual, expected):
+    torch.testing.assert_close(actual[0], expected[0], rtol=1e-5, atol=0)
     for name, gradient in expected[1].items():
-        torch.testing.assert_close(found[1][name], gradient, rtol=1e-4, atol=1e-3, msg=name)
+        torch.testing.assert_close(actual[1][name], gradient, rtol=1e-4, atol=1e-3, msg=name)
 
 
 @pytest.mark.parametrize("architecture", [{}, LARGE], ids=["base", "large"])

@@ -47,8 +47,8 @@ class FakeModel:
     n_negatives, logit_temp, training, num_updates = 7, 0.1, False, 0
 
 
-def losses(found):
-    return torch.stack([found.terms[name].loss for name in TERMS])
+def losses(objective):
+    return torch.stack([objective.terms[name].loss for name in TERMS])
 
 
 SEEDS = st.integers(0, 10_000)
@@ -58,11 +58,11 @@ SEEDS = st.integers(0, 10_000)
 @settings(deadline=None, max_examples=30)
 def test_factor_one_makes_the_clustering_irrelevant(seed, mode, cluster_factor):
     output, batch = outputs(seed), sample(seed)
-    one, other = (
+    first, other = (
         losses(criterion(scale_factor=1.0, **kind).objective(FakeModel, output, batch))
         for kind in ({"near_positives": mode, "cluster_factor": cluster_factor}, {"cluster_factor": 3})
     )
-    torch.testing.assert_close(one, other)
+    torch.testing.assert_close(first, other)
 
 
 @given(SEEDS)
@@ -96,7 +96,7 @@ def test_permuting_utterances_permutes_nothing_but_order(seed, order, scope):
         starts = torch.randperm(160, generator=draw)[:2].view(1, 1, 2)
         view, utterance, frame = starts // 80, starts % 80 // 20, starts % 20
         moved = view * 80 + order.argsort()[utterance] * 20 + frame
-    found, permuted = (
+    straight, permuted = (
         criterion(cluster_scope=scope).objective(FakeModel, one_output, {**sample(), **one_draw})
         for one_output, one_draw in (
             (output, {"negatives": drawn[0], "negatives_aug": drawn[1], "kmeans_starts": starts}),
@@ -106,8 +106,8 @@ def test_permuting_utterances_permutes_nothing_but_order(seed, order, scope):
             ),
         )
     )
-    torch.testing.assert_close(losses(permuted), losses(found), rtol=1e-4, atol=1e-4)
-    assert torch.equal(permuted.original.near_BMN, found.original.near_BMN[order])
+    torch.testing.assert_close(losses(permuted), losses(straight), rtol=1e-4, atol=1e-4)
+    assert torch.equal(permuted.original.near_BMN, straight.original.near_BMN[order])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -139,14 +139,14 @@ def test_nothing_is_ever_nan_under_autocast(dtype, mode, scope, kind):
 
 def test_every_draw_of_the_objective_follows_the_batchs_seed_alone():
     """The original's clustering starts from a generator that nobody seeds."""
-    output, found = outputs(0), []
+    output, objectives = outputs(0), []
     for seed, of_torch in ((1, 0), (1, 1), (2, 0)):
         torch.manual_seed(of_torch)
         before = torch.get_rng_state()
-        found.append(criterion().objective(FakeModel, output, sample(seed)))
+        objectives.append(criterion().objective(FakeModel, output, sample(seed)))
         assert torch.equal(torch.get_rng_state(), before)
     for name in VIEWS:
-        first, second, other = (vars(objective.negatives(name)) for objective in found)
+        first, second, other = (vars(objective.negatives(name)) for objective in objectives)
         assert all(torch.equal(value, second[field]) for field, value in first.items())
         assert not torch.equal(first["drawn_BMN"], other["drawn_BMN"])
         assert not torch.equal(first["labels_BM"], other["labels_BM"])

@@ -121,6 +121,7 @@ def power(waves_BS: Tensor) -> Tensor:
 def scale_to_power(waves_BS: Tensor, power_B1: Tensor) -> Tensor:
     """Scale each wave to a mean square; a wave of zeros stays one."""
     own_B1 = power(waves_BS)
+    # A silent wave is divided by 1 in place of 0.
     return waves_BS * (power_B1 / own_B1.masked_fill(own_B1 == 0, 1.0)).sqrt()
 
 

@@ -28,6 +28,7 @@ def _convolve_one(wave_S: Tensor, response_L: Tensor, delay: int) -> Tensor:
     length = min(
         (2**power for power in range(10, 25) if 2**power > taps), key=lambda n: _cost(n, taps, samples + delay)
     )
+    # A transform of N samples holds N - taps + 1 of the wave and the tail that they ring on for.
     hop = length - taps + 1
     blocks = -(-(samples + delay) // hop)
     blocks_KH = F.pad(wave_S, (0, blocks * hop - samples)).view(blocks, hop)

@@ -59,6 +59,7 @@ def band_response(low_hz: float, high_hz: float, sample_rate: int) -> Tensor:
     time_L = torch.arange(-half, half + 1, dtype=torch.float64)
 
     def low_pass(edge_hz: float) -> Tensor:
+        # The edge as a share of half the rate: the sinc of an ideal low-pass; 1 is all-pass.
         share = min(2 * edge_hz / sample_rate, 1.0)
         return share * torch.sinc(share * time_L)
 

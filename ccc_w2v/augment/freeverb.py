@@ -68,14 +68,17 @@ class Freeverb(Transform):
         feedback = comb_feedback(drawn["reverberance"])
         lowpass, scale = 0.2 + 0.3 * drawn["damping"] / 100, 0.1 + 0.9 * drawn["room_size"] / 100
         rate = self.sample_rate / DELAYS_RATE
+        # A comb feeds back through a one-pole low-pass: high frequencies die away sooner.
         fed_back_F = feedback * (1 - lowpass) / (1 - lowpass * delay(1))
         total_F = torch.zeros_like(fed_back_F)
         for spread in (0, SPREAD):
             channel_F = torch.zeros_like(fed_back_F)
             for number, samples in enumerate(COMBS):
+                # z^-n / (1 - feedback z^-n), all combs in parallel,
                 comb_F = delay(int(scale * rate * (samples + spread * (-1) ** number) + 0.5))
                 channel_F += comb_F / (1 - fed_back_F * comb_F)
             for number, samples in enumerate(ALLPASSES):
+                # then the all-passes in a row. The second channel's delays are longer and shorter in turn.
                 pass_F = delay(int(rate * (samples + spread * (-1) ** number) + 0.5))
                 channel_F *= ((1 + ALLPASS_FEEDBACK) * pass_F - 1) / (1 - ALLPASS_FEEDBACK * pass_F)
             total_F += channel_F

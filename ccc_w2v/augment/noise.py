@@ -74,6 +74,7 @@ class RecordedNoise(Transform):
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
         noise_RS = torch.stack(self.materials(waves_RS, parameters))
         snr_R1 = waves_RS.new_tensor([drawn["snr_db"] for drawn in parameters]).unsqueeze(1)
+        # SNR = 10 log10(P_speech / (gain^2 P_noise)), solved for the gain.
         gain_R1 = (power(waves_RS) / (power(noise_RS) * 10 ** (snr_R1 / 10))).sqrt()
         return match_level(noise_RS.mul_(gain_R1).add_(waves_RS), waves_RS)
 
@@ -116,6 +117,7 @@ class RecordedNoise(Transform):
         recorded = self.recordings.samples(index)
         if recorded > samples:
             return self.recordings.read(index, start, samples)
+        # -(-a // b) rounds up: as many repetitions as fill the crop.
         return self.recordings.read(index).roll(-start).repeat(-(-samples // recorded))[:samples]
 
 
@@ -160,4 +162,5 @@ class Babble(RecordedNoise):
 
     def material(self, drawn: Parameters, samples: int) -> Tensor:
         voices_VS = torch.stack([self.audible_noise(voice, samples) for voice in drawn["voices"]])
+        # Every voice at mean square 1: none is in front.
         return (voices_VS / power(voices_VS).sqrt()).sum(dim=0)

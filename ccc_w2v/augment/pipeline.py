@@ -45,7 +45,7 @@ Drawn = list[Parameters | None]  # one entry for each transform of the pipeline;
 
 
 @dataclass(frozen=True)
-class Step:
+class RandomTransform:
     """A transform and the probability that an utterance goes through it."""
 
     p: float
@@ -59,14 +59,14 @@ class Pipeline:
     Raises InputError for a transform that moves frames, since both views must share their time base.
     """
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            if not step.transform.keeps_time:
+    def __init__(self, transforms: Sequence[RandomTransform]) -> None:
+        for part in transforms:
+            if not part.transform.keeps_time:
                 raise InputError(
-                    f"{step.transform.name} moves frames, but frame t of both views must be about the same speech; "
+                    f"{part.transform.name} moves frames, but frame t of both views must be about the same speech; "
                     "remove it from the pipeline"
                 )
-        self.steps = tuple(steps)
+        self.transforms = tuple(transforms)
 
     def __call__(self, waves_BS: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Draw for each utterance from its own generator and return the changed batch (B, S), a new tensor."""
@@ -75,44 +75,44 @@ class Pipeline:
     def draw(self, generator: torch.Generator, samples: int) -> Drawn:
         """Draw the coins and parameters of one utterance of ``samples`` samples."""
         drawn: Drawn = []
-        for step in self.steps:
-            # A generator for each step, and a draw whatever the coin says: another p or another setting of one step
-            # leaves what the other steps draw as it was.
+        for part in self.transforms:
+            # A generator for each transform, and a draw whatever the coin says: another p or another setting of one
+            # leaves what the others draw as it was.
             seed = int(torch.randint(2**62, (), generator=generator).item())
             own = torch.Generator().manual_seed(seed)
-            heads = torch.rand((), generator=own, dtype=torch.float64).item() < step.p
-            parameters = step.transform.draw(own, samples)
+            heads = torch.rand((), generator=own, dtype=torch.float64).item() < part.p
+            parameters = part.transform.draw(own, samples)
             drawn.append(parameters if heads else None)
         return drawn
 
     def load(self, drawn: Drawn, samples: int) -> Drawn:
         """Return the draws of one utterance with the recordings and noise that they need, on the CPU."""
         return [
-            None if parameters is None else step.transform.load(parameters, samples)
-            for step, parameters in zip(self.steps, drawn, strict=True)
+            None if parameters is None else part.transform.load(parameters, samples)
+            for part, parameters in zip(self.transforms, drawn, strict=True)
         ]
 
     def apply(self, waves_BS: Tensor, drawn: Sequence[Drawn]) -> Tensor:
         """Apply what was drawn for each utterance, loaded or not; the same draws give the same waves (B, S)."""
         out_BS = waves_BS
-        for position, step in enumerate(self.steps):
+        for position, part in enumerate(self.transforms):
             parameters = [utterance[position] for utterance in drawn]
             if any(row is not None for row in parameters):
-                out_BS = step.transform.apply(out_BS, parameters)
+                out_BS = part.transform.apply(out_BS, parameters)
         return waves_BS.clone() if out_BS is waves_BS else out_BS
 
     def prepare(self) -> None:
         """Do the slow work that all draws share; call it once before worker processes start."""
-        for step in self.steps:
-            step.transform.prepare()
+        for part in self.transforms:
+            part.transform.prepare()
 
     @property
     def untouched(self) -> float:
         """The probability that an utterance comes out as it went in."""
-        return math.prod(1 - step.p for step in self.steps)
+        return math.prod(1 - part.p for part in self.transforms)
 
     def __str__(self) -> str:
-        names = ", ".join(f"{step.transform.name} p {step.p:g}" for step in self.steps)
+        names = ", ".join(f"{part.transform.name} p {part.p:g}" for part in self.transforms)
         return f"{names or 'no augmentation'} ({self.untouched:.1%} of utterances untouched)"
 
 
@@ -146,7 +146,7 @@ def load_pipeline(
         raise InputError(f"{path}: expected one key, transforms, with a list of transforms; an empty list is []")
     return Pipeline(
         [
-            _build_step(path, f"{path}: transform {number}", entry, sample_rate, overrides, fallbacks or {})
+            _build_transform(path, f"{path}: transform {number}", entry, sample_rate, overrides, fallbacks or {})
             for number, entry in enumerate(content["transforms"], start=1)
         ]
     )
@@ -172,14 +172,14 @@ def _settings(transform: type[Transform]) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(transform) if field.metadata]
 
 
-def _build_step(
+def _build_transform(
     path: Path,
     where: str,
     entry: Any,
     sample_rate: int,
     overrides: Mapping[str, Any],
     fallbacks: Mapping[str, Any],
-) -> Step:
+) -> RandomTransform:
     if not isinstance(entry, dict):
         raise InputError(f"{where}: expected {{name: ..., p: ...}}, found {entry!r}")
     name = entry.get("name")
@@ -206,7 +206,7 @@ def _build_step(
             )
     p = _read_number(f"{where}: p", entry.get("p", 1.0), float, 0.0, 1.0)
     try:
-        return Step(p, TRANSFORMS[name](sample_rate, **values))
+        return RandomTransform(p, TRANSFORMS[name](sample_rate, **values))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 

@@ -60,10 +60,12 @@ class PitchShift(Transform):
         ).transpose(1, 2)
         peak_RTF = nearest_peak(spectrum_RTF.abs())
         exact_RTF = peak_RTF * (ratios_R - 1)[:, None, None]
+        # A part that moves by d bins turns by 2 pi d hop / transform more from frame to frame.
         phase_RTF = accumulate(exact_RTF * (2 * math.pi * hop / transform), peak_RTF)
         bins = spectrum_RTF.shape[2]
         target_RTF = torch.arange(bins, device=waves_RS.device) + exact_RTF.round().long()
         inside_RTF = (target_RTF >= 0) & (target_RTF < bins)
+        # Magnitude 0 where a part would leave the band: it is dropped, not folded back.
         turned_RTF = spectrum_RTF * torch.polar(inside_RTF.to(phase_RTF), phase_RTF)
         moved_RTF = torch.zeros_like(turned_RTF).scatter_add_(2, target_RTF.clamp(0, bins - 1), turned_RTF)
         return torch.istft(moved_RTF.transpose(1, 2), transform, hop, width, window_W, length=samples)
@@ -73,8 +75,10 @@ class PitchShift(Transform):
         samples = waves_RS.shape[1]
         both = self._magnitudes(shifted_RS), self._magnitudes(waves_RS)
         spectra = [torch.fft.rfft(magnitude_RN, n=2 * samples) for magnitude_RN in both]
+        # 2 S samples: half of them zeros, so that the circular correlation does not wrap.
         correlation_RN = torch.fft.irfft(spectra[0] * spectra[1].conj(), n=2 * samples)
         reach = min(round(WINDOW_S / 2 * self.sample_rate), samples - 1)
+        # Lags -reach to reach; negative ones are at the end of a circular correlation.
         near_RL = torch.cat((correlation_RN[:, -reach:], correlation_RN[:, : reach + 1]), dim=1)
         lag_R = near_RL.argmax(dim=1) - reach
         source_RS = torch.arange(samples, device=waves_RS.device) + lag_R[:, None]
@@ -95,6 +99,7 @@ def nearest_peak(magnitude_RTF: Tensor) -> Tensor:
     bin_F = torch.arange(bins, device=magnitude_RTF.device)
     peak_RTF = magnitude_RTF == top_RTF  # every bin of a silent frame: none of them has anything to move
     far = 2 * bins
+    # The last peak at or below each bin, and the first at or above it.
     below_RTF = torch.where(peak_RTF, bin_F, -far).cummax(dim=2).values
     above_RTF = torch.where(peak_RTF, bin_F, far).flip(2).cummin(dim=2).values.flip(2)
     return torch.where(bin_F - below_RTF <= above_RTF - bin_F, below_RTF, above_RTF)

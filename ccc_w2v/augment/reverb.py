@@ -130,6 +130,7 @@ class Reverb(Transform):
         simulation.set_ray_tracing(n_rays=RAYS)
         simulation.add_source(speaker_3).add_microphone(microphone_3)
         simulation.compute_rir()
+        # From the direct sound on: the time that it travels would move every frame.
         travel = round(float(np.linalg.norm(microphone_3 - speaker_3)) / simulation.c * self.sample_rate)
         response_L = torch.from_numpy(simulation.rir[0][0][travel:].astype(np.float32))
         # Arrivals are interpolated by a filter of this length, so half of the direct path comes before its sample.
@@ -153,6 +154,7 @@ def eyring_absorption(size_3: np.ndarray, rt60_s: np.ndarray, speed_of_sound: fl
 
     Source: C. F. Eyring, "Reverberation time in dead rooms", JASA 1, 1930. Unlike Sabine's it never exceeds 1.
     """
+    # RT60 = 24 ln(10) V / (-c S ln(1 - absorption)), solved for the absorption.
     volume = float(np.prod(size_3))
     surface = 2 * (volume / size_3).sum()
     return 1 - np.exp(-24 * math.log(10) / speed_of_sound * volume / (surface * rt60_s))

@@ -90,6 +90,7 @@ class Telephone(Transform):
             [g711(wave_N, drawn["law"]) for wave_N, drawn in zip(narrow_RN, parameters, strict=True)]
         )
         spread_RS = waves_RS.new_zeros((len(waves_RS), coded_RN.shape[1] * stride), dtype=torch.float64)
+        # Back to the rate by zeros between samples, whose images the next low-pass removes.
         spread_RS[:, ::stride] = mute(coded_RN, [drawn["lost"] for drawn in parameters])
         heard_RS = band_pass(spread_RS, [(0.0, RATE / 2)] * len(parameters), self.sample_rate)
         return match_level(heard_RS[:, : waves_RS.shape[1]], waves_RS.double()).to(waves_RS)
@@ -99,6 +100,7 @@ class Telephone(Transform):
         packet = round(PACKET_S * RATE)
         share = self.lost_share.draw(generator)
         coins = torch.rand(-(-samples * RATE // (self.sample_rate * packet)), generator=generator).tolist()
+        # A burst is entered with probability p and left with q = 1 / burst, so that p / (p + q) is the share.
         starts, lost, inside = share / ((1 - share) * self.burst), [], False
         for index, coin in enumerate(coins):
             inside = coin >= 1 / self.burst if inside else coin < starts
@@ -110,6 +112,7 @@ class Telephone(Transform):
 def g711(wave_N: Tensor, law: str) -> Tensor:
     """Code and decode a wave in [-1, 1] by ITU-T G.711; ``law`` is "mu" or "a". Louder samples are clipped."""
     levels_V = _levels(law).to(wave_N)
+    # The nearest level: decision levels lie in the middle between two.
     return levels_V[torch.bucketize(wave_N, (levels_V[1:] + levels_V[:-1]) / 2)]
 
 

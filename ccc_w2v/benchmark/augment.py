@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ccc_w2v.augment.pipeline import TRANSFORMS, Pipeline, Step, find_pipeline, load_pipeline
+from ccc_w2v.augment.pipeline import TRANSFORMS, Pipeline, RandomTransform, find_pipeline, load_pipeline
 from ccc_w2v.benchmark import measure
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_manifest
@@ -92,7 +92,7 @@ def _parts(args: argparse.Namespace, used: Corpus, samples: int) -> tuple[dict[s
         "decode": lambda: [read_audio(path, RATE) for path in paths],
         "crop": lambda: [wave_S[dataset._start(wave_S, samples - 1, 0) :][: samples - 1] for wave_S in waves_BS],
     }
-    known = {step.transform.name: step.transform for step in pipeline.steps}
+    known = {part.transform.name: part.transform for part in pipeline.transforms}
     for name, kind in TRANSFORMS.items():
         transform = known.get(name)
         if transform is None:
@@ -101,7 +101,7 @@ def _parts(args: argparse.Namespace, used: Corpus, samples: int) -> tuple[dict[s
             settings = {"rooms": 4} if name == "reverb" else {}
             transform = kind(RATE, *([needs[name]] if name in needs else []), **settings)
             transform.prepare()
-        functions[name] = _alone(Pipeline([Step(1.0, transform)]), waves_BS)
+        functions[name] = _alone(Pipeline([RandomTransform(1.0, transform)]), waves_BS)
     epochs = iter(range(1, 10**6))
 
     def whole() -> None:

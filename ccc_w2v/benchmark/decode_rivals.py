@@ -86,8 +86,8 @@ class Fairseq:
                     sample = utils.move_to_cuda(sample)
                 nbest_lists = self.decoder.generate([self.model], sample)
                 for index, hypotheses in zip(sample["id"].tolist(), nbest_lists, strict=True):
-                    pieces = self.task.target_dictionary.string(hypotheses[0]["tokens"].int())
-                    texts[index] = post_process(pieces, "letter")
+                    symbols = self.task.target_dictionary.string(hypotheses[0]["tokens"].int())
+                    texts[index] = post_process(symbols, "letter")
         return texts
 
 

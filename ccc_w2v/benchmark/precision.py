@@ -121,8 +121,8 @@ def _optimiser(model: torch.nn.Module, *, half: bool) -> Callable[[], None]:
 
 def in_spreads(expected: list[list[float]], actual: list[list[float]]) -> float:
     """Return the largest difference between mean curves, window by window, in standard deviations between seeds."""
-    pieces = [np.array_split(np.asarray(curves), WINDOWS, axis=1) for curves in (expected, actual)]
-    expected_means, actual_means = (np.stack([piece.mean(axis=1) for piece in split]) for split in pieces)
+    windows = [np.array_split(np.asarray(curves), WINDOWS, axis=1) for curves in (expected, actual)]
+    expected_means, actual_means = (np.stack([window.mean(axis=1) for window in split]) for split in windows)
     spread = expected_means.std(axis=1, ddof=1)
     return float((abs(expected_means.mean(axis=1) - actual_means.mean(axis=1)) / spread).max())
 

@@ -19,7 +19,7 @@ _RECIPE = {
 
 
 def provenance(state: dict[str, Any], cfg: dict[str, Any]) -> dict[str, Any]:
-    """Collect updates, hours heard, objective, recipe and training manifest, each only where it is known.
+    """Collect updates, hours processed, objective, recipe and training manifest, each only where it is known.
 
     ``cfg`` is the checkpoint's configuration as plain data. A state that was exported before keeps what it says.
     """
@@ -35,6 +35,7 @@ def provenance(state: dict[str, Any], cfg: dict[str, Any]) -> dict[str, Any]:
     known["recipe"] = _recipe(cfg)
     samples = (state.get("task_state") or {}).get("counts", {}).get("audio_samples")
     if samples:
+        # The key that exported checkpoints have had from the start.
         known["hours_heard"] = samples / cfg["task"]["sample_rate"] / 3600
     manifest = _manifest(cfg)
     if manifest:

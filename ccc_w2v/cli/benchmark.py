@@ -1,6 +1,6 @@
 """Measure speed and memory; the last line printed is one line of JSON. Results are kept in docs/benchmarks.md.
 
-Example: ccc-w2v benchmark step --size base --device cuda --precision bf16 --utterances 6 --seconds 14.6
+ccc-w2v benchmark step --size base --device cuda --precision bf16 --utterances 6 --seconds 14.6
 """
 
 import argparse

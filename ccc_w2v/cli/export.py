@@ -1,8 +1,8 @@
 """Export a checkpoint to unmodified fairseq (one file), to transformers (a folder) or to ONNX (one file).
 
-ccc-w2v export --to fairseq --checkpoint checkpoint_best.pt --out plain.pt
-ccc-w2v export --to huggingface --checkpoint checkpoint_best.pt --out my-model --manifest data/valid.tsv
-ccc-w2v export --to onnx --checkpoint checkpoint_best.pt --out model.onnx --manifest data/test.tsv --int8
+    ccc-w2v export --to fairseq --checkpoint checkpoint_best.pt --out plain.pt
+    ccc-w2v export --to huggingface --checkpoint checkpoint_best.pt --out my-model --manifest data/valid.tsv
+    ccc-w2v export --to onnx --checkpoint checkpoint_best.pt --out model.onnx --manifest data/test.tsv --int8
 
 The last two compare their outputs with fairseq's and write nothing if they differ.
 """

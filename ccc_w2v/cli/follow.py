@@ -1,6 +1,6 @@
 """Run a training command with one progress bar over its updates; everything it prints goes to a log file.
 
-Example: ccc-w2v follow --log pretrain.log -- fairseq-hydra-train ... common.log_format=json
+ccc-w2v follow --log pretrain.log -- fairseq-hydra-train ... common.log_format=json
 """
 
 import argparse

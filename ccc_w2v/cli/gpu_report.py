@@ -7,7 +7,7 @@ Tests marked `cuda`; steps in fp32, bf16 and fp16, compiled and not, of wav2vec 
 and un-fused, at 1.4 million samples; their share of the device's matrix product rate, memory, hours of audio per device
 hour beside published figures; attention kernel, deterministic algorithms, augmentation, decoding, several processes.
 
-Each section is kept as soon as it is measured: the same command goes on with what is missing. Exit code 1: something is
+Each section is kept as soon as it is measured: the same command resumes with what is missing. Exit code 1: something is
 missing or wrong.
 """
 

@@ -1,8 +1,8 @@
 """Import a wav2vec 2.0 from elsewhere as a fairseq checkpoint, for further pre-training or fine-tuning.
 
-ccc-w2v import my-model --out imported.pt --manifest data/valid.tsv     a transformers folder
-ccc-w2v import ccc_base.pt --out imported.pt                            the original ccc-wav2vec 2.0
-ccc-w2v import wav2vec_small_960h.pt --out imported.pt --dictionary dict.ltr.txt
+    ccc-w2v import my-model --out imported.pt --manifest data/valid.tsv     a transformers folder
+    ccc-w2v import ccc_base.pt --out imported.pt                            the original ccc-wav2vec 2.0
+    ccc-w2v import wav2vec_small_960h.pt --out imported.pt --dictionary dict.ltr.txt
 
 The format is detected automatically. Files are untrusted: only tensors and plain data are read from them.
 """

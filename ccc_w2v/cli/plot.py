@@ -3,8 +3,8 @@
     ccc-w2v plot exp/run1 exp/run2 --out curves
     ccc-w2v plot exp/run1 --out curves --against hours
 
-The page holds the curves against updates, hours of audio heard and seconds of training, and the verdict on each run;
-the picture has one of the three. RUN_DIR is as for `ccc-w2v health`. A run in progress may be plotted again.
+The page holds the curves against updates, hours of audio processed and seconds of training, and the verdict on each
+run; the picture has one of the three. RUN_DIR is as for `ccc-w2v health`. A run in progress may be plotted again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""Write a test set under fixed conditions (noise, rooms, telephone ...), so that every system hears the same.
+r"""Write a test set under fixed conditions (noise, rooms, telephone ...): the same audio for every system.
 
     ccc-w2v prepare conditions --manifest data/small/test.tsv --pipelines recipes/small/conditions/*.yaml \
         --noise-manifest data/small/noise_test.tsv --out data/small/conditions

@@ -1,7 +1,7 @@
 """Fetch MUSAN (11 GB) or take a folder, check that every file decodes, and write manifests for augmentation.
 
-ccc-w2v prepare musan --out data/musan
-ccc-w2v prepare musan --out data/musan --from /corpora/musan --license public-domain,cc0,cc-by
+    ccc-w2v prepare musan --out data/musan
+    ccc-w2v prepare musan --out data/musan --from /corpora/musan --license public-domain,cc0,cc-by
 
 Then task.noise_manifest=data/musan/free_sound.tsv (the paper's), task.music_manifest=data/musan/music.tsv and
 task.babble_manifest=data/musan/speech.tsv. The licence of each file is in licences.tsv.

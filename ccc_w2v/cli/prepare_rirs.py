@@ -1,7 +1,7 @@
 """Fetch room impulse responses (OpenSLR 28, 1.3 GB) or take a folder, check that every file decodes, write manifests.
 
-ccc-w2v prepare rirs --out data/rirs
-ccc-w2v prepare rirs --out data/rirs --from /corpora/RIRS_NOISES
+    ccc-w2v prepare rirs --out data/rirs
+    ccc-w2v prepare rirs --out data/rirs --from /corpora/RIRS_NOISES
 
 Then task.rir_manifest=data/rirs/real.tsv with a pipeline that has the transform recorded_reverb.
 """

@@ -1,7 +1,7 @@
 r"""Prepare Switchboard-1 for training, Hub5'00 and RT-03 for testing, from LDC's folders, at 16 kHz.
 
-ccc-w2v prepare switchboard --out data/switchboard --train /ldc/LDC97S62 \
-    --eval2000-audio /ldc/LDC2002S09 --eval2000-text /ldc/LDC2002T43 --rt03 /ldc/LDC2007S10
+    ccc-w2v prepare switchboard --out data/switchboard --train /ldc/LDC97S62 \
+        --eval2000-audio /ldc/LDC2002S09 --eval2000-text /ldc/LDC2002T43 --rt03 /ldc/LDC2007S10
 
 Any part may be left out and added by a later call; finished parts are kept. The transcripts for training
 are free and are fetched (OpenSLR 5) unless --transcripts names their folder.

@@ -44,7 +44,7 @@ def preview(options: argparse.Namespace) -> None:
     draws = [pipeline.draw(generator_for(options.seed, "preview", n), len(wave_S)) for n in range(options.count)]
     augmented_BS = pipeline.apply(wave_S.expand(options.count, -1), draws)
     waves = {"original": wave_S, **{f"augmented_{n}": one_S for n, one_S in enumerate(augmented_BS, start=1)}}
-    names = [step.transform.name for step in pipeline.steps]
+    names = [part.transform.name for part in pipeline.transforms]
 
     with appearing(options.out) as partial:
         partial.mkdir()

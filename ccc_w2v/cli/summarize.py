@@ -1,6 +1,6 @@
 """Print what a demo run came to, pre-trained beside random weights; write summary.json and summary.svg into its folder.
 
-Example: ccc-w2v summarize exp/prompts/seed1 --negatives 100
+ccc-w2v summarize exp/prompts/seed1 --negatives 100
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main() -> int:
     chance = math.log2(arguments.negatives + 1)
     rows = [
         ("pre-training updates", f"{last['num_updates']:.0f}, after those of recipes/prompts/small.pt"),
-        ("audio heard", f"{last['audio_seconds'] / 3600:.2f} h, two views of it"),
+        ("audio processed", f"{last['audio_seconds'] / 3600:.2f} h, two views of it"),
         ("contrastive loss", f"{first['loss_contrastive']:.2f} -> {last['loss_contrastive']:.2f} bits"),
         ("  chance", f"{chance:.2f} bits = log2({arguments.negatives} + 1)"),
         ("code perplexity", f"{first['code_perplexity']:.1f} -> {last['code_perplexity']:.1f}"),

@@ -36,6 +36,7 @@ def span_mask(
     shared = int(mask.sum(dim=-1).min())
     for row in mask:
         masked = row.nonzero().squeeze(-1)
+        # Every row keeps as many as the poorest: M is one number for the batch.
         surplus = masked.numel() - shared
         if surplus:
             row[masked[torch.randperm(masked.numel(), generator=generator)[:surplus]]] = False
@@ -43,8 +44,10 @@ def span_mask(
 
 
 def _span_positions(length: int, prob: float, span: int, generator: torch.Generator, min_spans: int) -> torch.Tensor:
+    # Rounded up with the probability of the fraction, so that the mean is prob x length / span.
     rounding = torch.rand((), generator=generator).item()
     spans = min(max(min_spans, int(prob * length / span + rounding)), length - 1)
+    # As in fairseq: spans start where they fit; a row too short for that has spans + 1 places to start from.
     starts_from = max(length - span, spans + 1)
     starts = torch.randperm(starts_from, generator=generator)[:spans]
     positions = (starts.unsqueeze(-1) + torch.arange(span)).flatten().unique()

@@ -1,4 +1,4 @@
-"""A test set under fixed conditions: every utterance through a pipeline once, for all to hear the same.
+"""A test set under fixed conditions: every utterance through a pipeline once, the same audio for all systems.
 
 The draws depend on (seed, condition, utterance) alone; a condition is a pipeline's YAML file and named after it.
 Written below a folder `out`:

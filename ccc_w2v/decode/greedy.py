@@ -66,8 +66,8 @@ def timed_words(symbols: Sequence[Symbol], model: CtcModel) -> list[Word]:
         label = model.labels[symbol.index]
         if label in ("<s>", "</s>"):
             continue
-        for piece, part in enumerate(label.split(model.boundary)):
-            if piece:
+        for position, part in enumerate(label.split(model.boundary)):
+            if position:
                 words.append([])
                 texts.append("")
             if part:

@@ -58,7 +58,7 @@ def windows_of(model: CtcModel, seconds: float, overlap_seconds: float) -> Windo
 
 
 @dataclass(frozen=True)
-class WindowSpan:
+class PlacedWindow:
     """A window's first frame and the one after its last, and of those that are kept."""
 
     first: int
@@ -67,15 +67,15 @@ class WindowSpan:
     kept_end: int
 
 
-def spans(frames: int, windows: Windows) -> list[WindowSpan]:
+def placed_windows(frames: int, windows: Windows) -> list[PlacedWindow]:
     """Cover so many frames with windows, each frame being kept once."""
     hop, margin = windows.frames - windows.overlap, windows.overlap // 2
-    spans: list[WindowSpan] = []
+    placed: list[PlacedWindow] = []
     for first in range(0, max(1, frames - windows.overlap), hop):
         end = min(first + windows.frames, frames)
         kept_end = frames if end == frames else first + hop + margin
-        spans.append(WindowSpan(first, end, spans[-1].kept_end if spans else 0, kept_end))
-    return spans
+        placed.append(PlacedWindow(first, end, placed[-1].kept_end if placed else 0, kept_end))
+    return placed
 
 
 def emit_long(
@@ -93,26 +93,26 @@ def emit_long(
         wave_S = torch.from_numpy(read(start, length))
         return (wave_S - mean) * scale if model.normalize else wave_S
 
-    def wave_of(span: WindowSpan) -> torch.Tensor:
-        length = (span.end - span.first - 1) * model.frame_samples + model.min_samples
-        return prepared(span.first * model.frame_samples, length)
+    def wave_of(window: PlacedWindow) -> torch.Tensor:
+        length = (window.end - window.first - 1) * model.frame_samples + model.min_samples
+        return prepared(window.first * model.frame_samples, length)
 
     with nullcontext() if model.pads else _whole_group_norm(model, prepared, samples):
-        for batch in _batches(spans(frame_count(model, samples), windows), max_samples // model.frame_samples):
-            emissions = emit_batch(model, [wave_of(span) for span in batch], [name] * len(batch))
-            for span, log_probs_TV in zip(batch, emissions, strict=True):
-                yield log_probs_TV[span.kept_first - span.first : span.kept_end - span.first]
+        for batch in _batches(placed_windows(frame_count(model, samples), windows), max_samples // model.frame_samples):
+            emissions = emit_batch(model, [wave_of(window) for window in batch], [name] * len(batch))
+            for window, log_probs_TV in zip(batch, emissions, strict=True):
+                yield log_probs_TV[window.kept_first - window.first : window.kept_end - window.first]
 
 
-def _batches(spans: list[WindowSpan], frames: int) -> Iterator[list[WindowSpan]]:
+def _batches(placed: list[PlacedWindow], frames: int) -> Iterator[list[PlacedWindow]]:
     """Group neighbours of one length, of at most so many frames together."""
-    batch: list[WindowSpan] = []
-    for span in spans:
-        length = span.end - span.first
+    batch: list[PlacedWindow] = []
+    for window in placed:
+        length = window.end - window.first
         if batch and (length != batch[0].end - batch[0].first or (len(batch) + 1) * length > frames):
             yield batch
             batch = []
-        batch.append(span)
+        batch.append(window)
     yield batch
 
 

@@ -155,7 +155,7 @@ def _summary(cfg: dict[str, Any], encoder: dict[str, Any], finetuned: bool) -> s
 def _training(known: dict[str, Any], finetuned: bool, notes: Notes) -> str:
     lines = [f"- updates: {known['updates']:,}"] if "updates" in known else ["- updates: not recorded"]
     if "hours_heard" in known:
-        lines.append(f"- audio heard, repetitions counted: {known['hours_heard']:,.2f} h")
+        lines.append(f"- audio processed, repetitions counted: {known['hours_heard']:,.2f} h")
     if notes.data:
         lines.append(f"- data: {notes.data}")
     manifest = known.get("manifest")

@@ -13,7 +13,7 @@ from ccc_w2v.benchmark.step import ONE_CONTEXT, OURS, UNFUSED, WAV2VEC2, Bench
 from ccc_w2v.gpu_report.machine import matmul_rate, without_tf32
 from ccc_w2v.gpu_report.section import ReportSection, ReportSettings, Row, reason_of
 
-# Hours of 400,000 updates of BASE, by their authors; ours would hear 1.4M samples on each of 64 devices per update.
+# Hours of 400,000 updates of BASE, by their authors; ours would process 1.4M samples on each of 64 devices per update.
 UPDATES = 400_000
 SAMPLES_OF_UPDATE = 64 * 1_400_000
 PUBLISHED = [

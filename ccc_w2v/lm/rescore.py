@@ -33,7 +33,7 @@ def load_language_model(
     if Path(path).is_file():
         return load_fairseq_lm(path, dictionary, sentencepiece)
     if dictionary or sentencepiece:
-        raise InputError(f"{path}: no checkpoint of fairseq, and only those take a dictionary or pieces")
+        raise InputError(f"{path}: no checkpoint of fairseq, and only those take a dictionary or sentencepiece units")
     return load_transformers_lm(path)
 
 

@@ -72,6 +72,7 @@ class TargetBank:
         if state["points"] is None:
             state["points"] = added.new_zeros(self.size, added.size(1))
         state["points"] = state["points"].to(added.device)  # a checkpoint brings it back on the CPU
+        # A ring: the oldest points are overwritten.
         state["points"][(torch.arange(len(added)) + state["next"]) % self.size] = added
         state["next"] = (state["next"] + len(added)) % self.size
         state["filled"] = min(state["filled"] + len(added), self.size)

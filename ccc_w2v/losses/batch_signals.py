@@ -70,12 +70,14 @@ def batch_signals(
             near_weight=near_weight,
         )
         for signal, value in measured.items():
+            # Sums and counts of what the terms share, such as the negatives that are left, add up.
             signals[signal] = signals[signal] + value if signal in signals else value
     labels = [objective.negatives(name).labels_BM for name in views]
     clustered = [labels_BM for labels_BM in labels if labels_BM is not None]
     if clustered:
         labels_VBM = torch.stack(clustered)
         apart = objective.problems > 1
+        # As they were clustered: (B, V x M) each utterance alone, or all in one (1, V x B x M).
         labels_UP = labels_VBM.transpose(0, 1).flatten(1) if apart else labels_VBM.view(1, -1)
         signals |= cluster_signals(labels_UP, objective.clusters)
     mask_BT = output.mask_BT

@@ -82,6 +82,7 @@ class ClusterHead(TrainedApart):
             assigned, loss_P = cluster_points(points_PE.detach(), self.weight_KE, self.bias_K, self.how)
             if learn:
                 count = all_reduced(torch.full((), float(len(points_PE)), device=points_PE.device))
+                # Of all processes' points: the gradients that are summed over processes are one batch's.
                 self.learn(loss_P.sum() / count.clamp_min(1))
         return Clustered(assigned, loss_P.detach())
 

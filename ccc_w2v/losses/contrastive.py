@@ -23,6 +23,7 @@ def cosine_logits(
     All M x M similarities of an utterance are one matrix product, from which the sampled columns are gathered: with
     N = 100 of M = 350 frames this is far cheaper than gathering N target vectors for each frame.
     """
+    # In fp32 also under autocast: a temperature of 0.1 multiplies every rounding error by ten.
     with torch.autocast(context_BMD.device.type, enabled=False):
         context_BMD = F.normalize(context_BMD.float(), dim=-1)
         target_BMD = F.normalize(target_BMD.float(), dim=-1)
@@ -48,6 +49,7 @@ def weigh_negatives(
     if mode == "scale_similarity":
         negative_BMN = torch.where(near_BMN, negative_BMN * scale_factor, negative_BMN)
     elif mode == "log_weight" and scale_factor > 0:
+        # exp(logit + log(factor)) = factor x exp(logit).
         negative_BMN = negative_BMN + near_BMN * torch.tensor(scale_factor).log().item()
     elif mode in ("remove", "log_weight"):  # a weight of zero is a removal
         equal_BMN = equal_BMN | near_BMN
@@ -71,7 +73,9 @@ def contrastive_term(logits: torch.Tensor) -> ContrastiveTerm:
     A frame counts as right when the positive has the highest logit and not all logits are the same, as in fairseq's
     wav2vec criterion.
     """
+    # -log_softmax at index 0, without the other N columns of it.
     loss = (logits.logsumexp(dim=-1) - logits[..., 0]).sum()
     with torch.no_grad():
+        # argmin tells a tie: where all logits are the same, argmax says 0 too.
         correct = (logits.argmax(dim=-1) == 0) & (logits.argmin(dim=-1) != 0)
     return ContrastiveTerm(loss, correct.sum())

@@ -31,12 +31,15 @@ def draw_starts(points_UPD: torch.Tensor, clusters: int, restarts: int, generato
     uniform_URK = torch.rand(problems, restarts, min(clusters, points), generator=generator).to(points_UPD.device)
     latest_UR = (uniform_URK[..., 0] * points).long()
     starts = [latest_UR]
+    # Nothing is near yet: the first minimum is the distance from the first point.
     distance_URP = points_UPD.new_full((), torch.inf)
     for uniform_UR in uniform_URK.unbind(-1)[1:]:
         latest_URD = torch.take_along_dim(points_UPD, latest_UR.unsqueeze(-1), dim=1)
+        # Rounding leaves a point at about -1e-7 from itself.
         to_latest_URP = (1 - torch.bmm(latest_URD, points_UPD.transpose(1, 2))).clamp_min(0)
         distance_URP = torch.minimum(distance_URP, to_latest_URP)
         summed_URP = _running_sum(distance_URP)
+        # Inverse transform sampling: u x total falls into the interval of the point that is drawn.
         latest_UR = torch.searchsorted(summed_URP, uniform_UR.unsqueeze(-1) * summed_URP[..., -1:]).squeeze(-1)
         latest_UR = latest_UR.clamp_max(points - 1)
         starts.append(latest_UR)
@@ -61,6 +64,7 @@ def cosine_kmeans(points_UPD: torch.Tensor, starts_URK: torch.Tensor, iterations
         first, iterations = iterations // 3, iterations - iterations // 3
         for _ in range(first):
             centroids_URKD = _lloyd(points_UPD, centroids_URKD)
+        # (U, R, K, P) -> each point's best cluster (U, R, P) -> its sum (U, R) -> the best start.
         best_U = _similarity(points_UPD, centroids_URKD).amax(dim=2).sum(dim=-1).argmax(dim=1)
         centroids_URKD = torch.take_along_dim(centroids_URKD, best_U.view(-1, 1, 1, 1), dim=1)
     for _ in range(iterations):

@@ -47,6 +47,7 @@ def near_positives(labels_BM: torch.Tensor, negatives_BMN: torch.Tensor) -> torc
 
 
 def _same(values_BM: torch.Tensor, negatives_BMN: torch.Tensor) -> torch.Tensor:
+    # (B, 1, M): all frames of an utterance pick from one row.
     return of_negatives(values_BM.unsqueeze(1), negatives_BMN) == values_BM.unsqueeze(-1)
 
 

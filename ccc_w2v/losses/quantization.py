@@ -28,6 +28,7 @@ class Quantized:
 def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Draw standard Gumbel noise in fp32 on the generator's device: minus the logarithm of an exponential draw."""
     drawn = torch.empty(shape, device=generator.device).exponential_(generator=generator)
+    # An exponential draw may be 0, which has no logarithm.
     return -drawn.clamp_min(torch.finfo(drawn.dtype).tiny).log()
 
 
@@ -46,8 +47,11 @@ def gumbel_quantize(
     else:
         soft = torch.softmax((logits_BMGV + noise_BMGV) / temperature, dim=-1)
         codes_BMG = soft.argmax(dim=-1)
+        # Straight-through: the value of the one-hot choice, the gradient of the softmax.
         choice_BMGV = _one_hot(codes_BMG, soft) - soft.detach() + soft
+    # Each group looks up its own codebook; its d columns are a part of the D = G x d.
     vectors = torch.einsum("bmgv,gvd->bmgd", choice_BMGV.to(codebook_GVd.dtype), codebook_GVd)
+    # Without the noise: the perplexities describe the codebook, not a draw from it.
     usage_GV = _one_hot(likely_BMG, logits_BMGV).mean(dim=(0, 1))
     probability_GV = torch.softmax(logits_BMGV, dim=-1).mean(dim=(0, 1))
     perplexities = (_perplexity(usage_GV), _perplexity(probability_GV))
@@ -59,5 +63,6 @@ def _one_hot(codes: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def _perplexity(distribution_GV: torch.Tensor) -> torch.Tensor:
+    # An unused code adds nothing: 0 x log(1e-7) = 0. The 1e-7 is fairseq's.
     entropy_G = -(distribution_GV * torch.log(distribution_GV + 1e-7)).sum(dim=-1)
     return entropy_G.exp().sum()

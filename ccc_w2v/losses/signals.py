@@ -30,6 +30,7 @@ def mean_signal(values: torch.Tensor) -> torch.Tensor:
 def rows_of(vectors: torch.Tensor, rows: int = ROWS) -> torch.Tensor:
     """Return at most R evenly spaced rows of (..., D) as a detached (R, D)."""
     flat = vectors.detach().flatten(0, -2)
+    # Rounded up, so that never more than ``rows`` are left.
     return flat[:: -(-len(flat) // rows)]
 
 
@@ -49,6 +50,7 @@ def effective_rank(vectors_RD: torch.Tensor) -> torch.Tensor:
     """
     # An overflowing fp16 update may hold infinities, on which the eigenvalues would not converge.
     centred_RD = torch.nan_to_num(vectors_RD - vectors_RD.mean(dim=0))
+    # R x R and D x D have the same eigenvalues, but for zeros.
     smaller = centred_RD if centred_RD.size(0) <= centred_RD.size(1) else centred_RD.T
     eigenvalues = torch.linalg.eigvalsh(smaller @ smaller.T).clamp_min(0)
     share = eigenvalues / eigenvalues.sum().clamp_min(torch.finfo(eigenvalues.dtype).tiny)
@@ -91,6 +93,7 @@ def explained_share(codes_P: torch.Tensor, values_P: torch.Tensor, codes: int) -
     members_V.scatter_add_(0, codes_P, torch.ones_like(values_P))
     sums_V.scatter_add_(0, codes_P, values_P)
     total = values_P.square().sum()
+    # Sum of squares within codes = total - what the codes' means explain.
     within = total - (sums_V.square() / members_V.clamp_min(1)).sum()
     used = (members_V > 0).sum()
     points = len(values_P)
@@ -128,6 +131,7 @@ def logit_signals(
     left_R = torch.where(near_R, present_R * near_weight, present_R).sum(dim=-1)
     frames = raw.size(0) * raw.size(1)
     chance = torch.log2(1 + left_R).mean()
+    # A factor below 1 raises a negative logit, where it should weaken it.
     raised_R = near_R & (raw_R[:, 1:] < 0)
     near = near_R.float().sum()
     return {
@@ -171,6 +175,7 @@ def frame_energies(wave_BS: torch.Tensor, frames: int) -> torch.Tensor:
 
 def masked_values(values_BT: torch.Tensor, mask_BT: torch.Tensor, masked: int) -> torch.Tensor:
     """Return the values of the M masked frames of each utterance in order, (B, M), without waiting for the device."""
+    # Stable: the masked frames come first, in order; nonzero() would wait for a GPU.
     places_BM = torch.argsort(mask_BT.to(torch.int8), dim=1, descending=True, stable=True)[:, :masked]
     return torch.take_along_dim(values_BT, places_BM.sort(dim=1).values, dim=1)
 
@@ -210,6 +215,7 @@ def lag(first_BT: torch.Tensor, second_BT: torch.Tensor) -> torch.Tensor:
             for shift in range(-furthest, furthest + 1)
         ]
     )
+    # Standard deviations, since both have mean 0; times B, over which the products were summed.
     scale = (first_BT.square().mean() * second_BT.square().mean()).sqrt().clamp_min(1e-6) * len(first_BT)
     correlation_L = products_L / scale
     best = correlation_L.argmax()

@@ -23,8 +23,10 @@ def sinkhorn(scores: torch.Tensor, iterations: int) -> torch.Tensor:
     temperature keeps less than 1. Every process must call it as often as the others; a process may have no points.
     Source: CAPI (arXiv 2502.08769), the authors' code.
     """
+    # A row of -inf more: a process without points takes part in the maximum.
     lowest = scores.new_full((*scores.shape[:-2], 1, scores.size(-1)), float("-inf"))
     shift = all_reduced(torch.cat([scores, lowest], dim=-2).amax(dim=-2, keepdim=True), distributed.ReduceOp.MAX)
+    # The shift of a column cancels in its first division, but for FLOOR; without it exp would overflow.
     assigned = (scores + (HIGHEST - shift)).exp()
     for _ in range(iterations):
         assigned = assigned / (all_reduced(assigned.sum(dim=-2, keepdim=True)) + FLOOR)

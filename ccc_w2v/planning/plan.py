@@ -26,8 +26,8 @@ SCALAR_BYTES, SCALARS = 56, 27
 # Seconds of audio per update, and the learning rate that is best for it (arXiv 2402.13723, wav2vec 2.0 BASE).
 BEST_LR = ((150.0, 7.9e-5), (300.0, 1.1e-4), (600.0, 1.6e-4), (1200.0, 2.2e-4), (2400.0, 5e-4))
 SMALLEST_BATCH = BEST_LR[0][0]
-# Hours heard by wav2vec 2.0 BASE on LS-960, then WER on test-clean and test-other after fine-tuning on 100 h, without
-# a language model (arXiv 2402.13723).
+# Hours processed by wav2vec 2.0 BASE on LS-960, then WER on test-clean and test-other after fine-tuning on 100 h,
+# without a language model (arXiv 2402.13723).
 WER_BY_HOURS = (
     *((16_700, 16.5, 40.2), (33_000, 12.2, 31.5), (67_000, 9.1, 23.1)),
     *((133_000, 7.4, 19.0), (267_000, 6.3, 15.1), (400_000, 5.9, 15.7)),
@@ -94,7 +94,7 @@ class Plan:
         return self.max_tokens * self.gpus * self.update_freq / self.recipe.sample_rate
 
     @property
-    def hours_heard(self) -> float:
+    def hours_processed(self) -> float:
         """Audio over the whole run, of one view [h]; without a corpus to tell, of full batches."""
         return self.batch_seconds * (self.filled or 1) * self.updates / 3600
 
@@ -241,12 +241,12 @@ def with_batches(plan: Plan, filled: float, recipe_filled: float) -> Plan:
     A smaller max_tokens leaves more of itself empty; where that costs a twentieth of the audio, a warning says so.
     """
     plan = replace(plan, filled=filled)
-    heard = plan.batch_seconds * filled / (plan.recipe.batch_seconds * recipe_filled)
-    share = heard / min(1.0, plan.batch_seconds / plan.recipe.batch_seconds)
+    audio = plan.batch_seconds * filled / (plan.recipe.batch_seconds * recipe_filled)
+    share = audio / min(1.0, plan.batch_seconds / plan.recipe.batch_seconds)
     if share < 0.95:
         plan.warnings.append(
             f"batches of this corpus fill {filled:.0%} of max_tokens, {recipe_filled:.0%} on the recipe's own GPUs: an "
-            f"update hears {1 - share:.0%} less; --batch-seconds {plan.batch_seconds / share:.0f} makes up for it"
+            f"update processes {1 - share:.0%} less; --batch-seconds {plan.batch_seconds / share:.0f} makes up for it"
         )
     return plan
 

@@ -22,7 +22,7 @@ max_tokens      estimated: the recipe's is known to fit {KNOWN_MEMORY:.0f} GiB w
 learning rate   the recipe's, times best rate of this batch / best rate of the recipe's (arXiv 2402.13723)
 warm-up         the recipe's share of the updates
 disk            checkpoints of {CHECKPOINTS}; TensorBoard without its sounds"""
-WER = "WER of wav2vec 2.0 that heard it"
+WER = "WER of wav2vec 2.0 after it"
 WER_SOURCE = "of test-clean / test-other: BASE, fine-tuned on 100 h, no language model (arXiv 2402.13723)"
 
 
@@ -51,7 +51,7 @@ def table(plans: Sequence[Plan], trial: Trial | None = None) -> str:
 
 
 def _comparable(recipe: Recipe) -> bool:
-    """Tell whether the published WER by hours heard can stand beside a recipe: it was measured for BASE."""
+    """Tell whether the published WER by hours processed can stand beside a recipe: it was measured for BASE."""
     return recipe.pretraining and round(recipe.parameters / 1e6) == 95
 
 
@@ -72,10 +72,10 @@ def _rows(plan: Plan) -> dict[str, str]:
         "optimization.lr": f"{plan.lr:.3g}",
         "lr_scheduler.warmup_updates": "phase_ratio" if plan.warmup_updates is None else f"{plan.warmup_updates:,}",
         "optimization.max_update": f"{plan.updates:,}",
-        "audio heard": f"{plan.hours_heard:,.1f} h",
+        "audio processed": f"{plan.hours_processed:,.1f} h",
     }
     if _comparable(recipe):
-        rows[WER] = _expected(plan.hours_heard)
+        rows[WER] = _expected(plan.hours_processed)
     rows["wall time"] = "not measured" if hours is None else _duration(hours)
     rows["GPU-hours"] = "not measured" if hours is None else f"{hours * plan.gpus:,.2f}"
     rows["disk"] = f"{plan.disk_gb:.1f} GB"
@@ -83,9 +83,9 @@ def _rows(plan: Plan) -> dict[str, str]:
 
 
 def _expected(hours: float) -> str:
-    """WER of the largest amount of audio in the table that was heard."""
-    heard = [row for row in WER_BY_HOURS if row[0] <= hours]
-    return f"{heard[-1][1]} / {heard[-1][2]}" if heard else f"above {WER_BY_HOURS[0][1]} / {WER_BY_HOURS[0][2]}"
+    """WER of the largest amount of audio in the table that is processed."""
+    reached = [row for row in WER_BY_HOURS if row[0] <= hours]
+    return f"{reached[-1][1]} / {reached[-1][2]}" if reached else f"above {WER_BY_HOURS[0][1]} / {WER_BY_HOURS[0][2]}"
 
 
 def _duration(hours: float) -> str:
@@ -117,7 +117,7 @@ def overlay(plan: Plan) -> str:
         values.setdefault(section, {})[name] = yaml.safe_load(value)
     facts = f"{plan.recipe.name} on {plan.gpus} GPU(s): {plan.batch_seconds:.1f} s of audio per update"
     warned = "".join(f"# warning: {warning}\n" for warning in plan.warnings)
-    return f"# @package _global_\n# {facts}, {plan.hours_heard:.1f} h heard.\n{warned}{yaml.safe_dump(values)}"
+    return f"# @package _global_\n# {facts}, {plan.hours_processed:.1f} h processed.\n{warned}{yaml.safe_dump(values)}"
 
 
 def command(

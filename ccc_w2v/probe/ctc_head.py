@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+from torch.nn.utils.rnn import pad_sequence
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.probe.cached_states import States
@@ -63,16 +63,18 @@ class CtcHead(nn.Module):
     def __init__(self, layers: int, width: int, outputs: int, settings: ProbeSettings, generator: torch.Generator):
         super().__init__()
         self.layer_logits = nn.Parameter(torch.zeros(layers))
-        self.lstm: nn.LSTM | None = None
+        # Each direction on its own: see _both_directions.
+        self.directions = nn.ModuleList()
         if settings.head == "lstm":
-            self.lstm = nn.LSTM(width, settings.lstm_width, batch_first=True, bidirectional=True, device="meta")
+            for _ in range(2):
+                self.directions.append(nn.LSTM(width, settings.lstm_width, batch_first=True, device="meta"))
             width = 2 * settings.lstm_width
         self.projection = nn.Linear(width, outputs, device="meta")
         # Without memory until here, since torch draws its weights from the global generator; the scheme is torch's own.
-        for part in filter(None, (self.lstm, self.projection)):
+        for part in (self.directions, self.projection):
             part.to_empty(device="cpu")
-        for module, fan_in in ((self.lstm, settings.lstm_width), (self.projection, width)):
-            for parameter in module.parameters() if module is not None else ():
+        for module, fan_in in ((self.directions, settings.lstm_width), (self.projection, width)):
+            for parameter in module.parameters():
                 nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
         # Letters at random match a few by chance: a head that begins by saying nothing is not taken for a good one.
         self.projection.bias.data[BLANK] += BLANK_BIAS
@@ -87,11 +89,27 @@ class CtcHead(nn.Module):
         mixed_BTD = torch.einsum("l,bltd->btd", self.layer_weights, states_BLTD)
         if kept_BTD is not None:
             mixed_BTD = mixed_BTD * kept_BTD
-        if self.lstm is not None:
-            # Packed: the backward direction must not begin in the padding.
-            packed = pack_padded_sequence(mixed_BTD, frames_B.cpu(), batch_first=True, enforce_sorted=False)
-            mixed_BTD, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        if self.directions:
+            mixed_BTD = self._both_directions(mixed_BTD, frames_B)
         return self.projection(mixed_BTD).log_softmax(dim=-1)
+
+    def _both_directions(self, states_BTD: torch.Tensor, frames_B: torch.Tensor) -> torch.Tensor:
+        """Run the LSTMs over the frames of each utterance, one from its start, one from its end: (B, T, 2 x width).
+
+        The backward one must not begin in the padding. Turning each utterance round within its length does that with
+        torch's fused kernel, which packed sequences do not have on a CPU: a fifth of their time.
+        """
+        forward, backward = self.directions
+        time_T = torch.arange(states_BTD.size(1), device=states_BTD.device)
+        frames_B1 = frames_B.to(states_BTD.device).unsqueeze(1)
+        turned_BT = torch.where(time_T < frames_B1, frames_B1 - 1 - time_T, time_T)
+        back_BTH = backward(_at(states_BTD, turned_BT))[0]
+        return torch.cat([forward(states_BTD)[0], _at(back_BTH, turned_BT)], dim=-1)
+
+
+def _at(values_BTD: torch.Tensor, times_BT: torch.Tensor) -> torch.Tensor:
+    """Return each utterance's frames in the order given, (B, T, D)."""
+    return values_BTD.gather(1, times_BT.unsqueeze(-1).expand(-1, -1, values_BTD.size(-1)))
 
 
 def spell(words: str, index_of: dict[str, int]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The curves of pre-trainings on one page: several runs, against updates, hours heard and seconds, with the bands."""
+"""Curves of pre-trainings on one page: several runs, against updates, hours processed and seconds, with the bands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ccc_w2v.training.health.verdict import Row, Verdict, judge
 # What may run along the x axis: its label, and the name in a row and the unit that it is divided by.
 AXES = {
     "updates": ("updates", "update", 1.0),
-    "hours": ("hours of audio heard", "audio_seconds", 3600.0),
+    "hours": ("hours of audio processed", "audio_seconds", 3600.0),
     "seconds": ("seconds of training", "train_seconds", 1.0),
 }
 COLOURS = ("#2f5d8c", "#b3561d", "#3b7a3e", "#8a3f8f", "#6d6a1f", "#1d7b80")

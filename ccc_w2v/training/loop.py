@@ -5,6 +5,7 @@ from __future__ import annotations
 from ccc_w2v.training.finetuning_labels import check_finetuning_labels
 from ccc_w2v.training.health.stop import stop_when_collapsed
 from ccc_w2v.training.memory import end_out_of_memory
+from ccc_w2v.training.network_checks import check_networks
 from ccc_w2v.training.ranks import leave_process_group
 from ccc_w2v.training.resume import (
     end_where_finished,
@@ -18,10 +19,10 @@ from ccc_w2v.training.teacher import schedule_teacher
 
 
 def extend_training_loop() -> None:
-    """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, check labels, describe each start.
+    """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, describe each start.
 
-    A batch that a GPU's memory cannot hold ends the run; a teacher's momentum follows its schedule; processes leave
-    their group at the end. Harmless when repeated.
+    Labels, masks and memory are checked first. A batch that a GPU's memory cannot hold ends the run; a teacher's
+    momentum follows its schedule; processes leave their group at the end. Harmless when repeated.
     """
     keep_checkpoints_whole()
     keep_place_in_epoch()
@@ -32,5 +33,6 @@ def extend_training_loop() -> None:
     end_out_of_memory()
     leave_process_group()
     check_finetuning_labels()
+    check_networks()
     schedule_teacher()
     describe_runs()

@@ -67,7 +67,7 @@ def keep_checkpoints_whole() -> None:
 def keep_place_in_epoch() -> None:
     """Let a training resume at its place in an epoch when the number of processes has changed.
 
-    fairseq keeps the number of batches that one process has seen: with fewer processes it would hear some of them
+    fairseq keeps the number of batches that one process has seen: with fewer processes it would process some of them
     again, with more it would skip some or stop with "dataloader mismatch".
     """
     from fairseq.data.iterators import EpochBatchIterator
@@ -82,12 +82,12 @@ def keep_place_in_epoch() -> None:
     def load_state_dict(self: Any, state: dict[str, Any]) -> None:
         before, now = state.get("num_shards", self.num_shards), self.num_shards
         if before != now:
-            heard = state["iterations_in_epoch"] * before
-            state = {**state, "iterations_in_epoch": heard // now}
+            done = state["iterations_in_epoch"] * before
+            state = {**state, "iterations_in_epoch": done // now}
             if self.shard_id == 0:
                 logger.warning(
-                    f"{before} process(es) before, {now} now: epoch {state['epoch']} resumes after the {heard} batches "
-                    f"heard by all of them; {heard % now} of these will be heard again"
+                    f"{before} process(es) before, {now} now: epoch {state['epoch']} resumes after the {done} batches "
+                    f"processed by all of them; {done % now} of these will be processed again"
                 )
         take(self, state)
 

@@ -56,7 +56,7 @@ from_best=
 plain=$run/pretrain/plain$from_best.pt
 finetuned=$run/$finetuning$from_best
 best=$finetuned/checkpoints/checkpoint_best.pt
-heard=$(setting "$configs/pretraining/$pretraining.yaml" dataset train_subset)
+unlabelled=$(setting "$configs/pretraining/$pretraining.yaml" dataset train_subset)
 labelled=$(setting "$configs/finetuning/amount/$amount.yaml" dataset train_subset)
 sets=recipes/librispeech/sets.yaml
 noisy=  # whether the second view needs a manifest of noises
@@ -77,7 +77,7 @@ if wanted 1; then
     echo "1. prepare LibriSpeech"
     limited=$(setting $sets "$labelled" limited)
     text=$(setting $sets "$labelled" text)
-    needed=$(setting $sets "$heard" parts),$(setting $sets "$labelled" parts)
+    needed=$(setting $sets "$unlabelled" parts),$(setting $sets "$labelled" parts)
     [ "$labels" = letters ] || needed+=,$(setting $sets "$text" parts)
     parts=
     for part in train-clean-100 train-clean-360 train-other-500; do
@@ -101,7 +101,7 @@ if wanted 2; then
     echo "2. pre-train: $pretraining"
     overrides=(task.data="$manifests")
     [ -z "$noisy" ] || overrides+=(task.noise_manifest="$(realpath -m "${noise:-$data/musan/free_sound.tsv}")")
-    corpus "$heard"
+    corpus "$unlabelled"
     plan_options+=(${batch_seconds:+--batch-seconds "$batch_seconds"} ${max_tokens:+--max-tokens "$max_tokens"})
     train_planned pre-training pretraining "$run/pretrain" "$pretraining" "${overrides[@]}" "${pretrain_override[@]}"
 fi

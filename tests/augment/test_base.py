@@ -54,7 +54,7 @@ def test_parameters_replay_from_json(transform):
 
 def test_what_is_loaded_before_gives_the_same(transform):
     waves, drawn = white(3), draws(transform, 3)
-    loaded = [transform.load(one, SAMPLES) for one in drawn]
+    loaded = [transform.load(parameters, SAMPLES) for parameters in drawn]
     assert torch.equal(transform.apply(waves, loaded), transform.apply(waves, drawn))
 
 

@@ -96,9 +96,9 @@ def test_a_tone_is_shifted_by_the_ratio(semitones):
     transform = PitchShift(RATE, Range(semitones, semitones))
     shifted = transform.change(TONE, [transform.draw(generator_for(0, "pitch"), RATE)])[0]
     spectrum = torch.fft.rfft(shifted * torch.hann_window(RATE)).abs().square()
-    found = spectrum.argmax()
-    assert found == pytest.approx(440 * 2 ** (semitones / 12), abs=1)
-    assert spectrum[found - 5 : found + 6].sum() / spectrum.sum() > 0.9999
+    peak = spectrum.argmax()
+    assert peak == pytest.approx(440 * 2 ** (semitones / 12), abs=1)
+    assert spectrum[peak - 5 : peak + 6].sum() / spectrum.sum() > 0.9999
     assert shifted.square().mean() == pytest.approx(0.125, rel=1e-3)
 
 
@@ -124,8 +124,8 @@ def speech_like(generator: torch.Generator) -> torch.Tensor:
 def lag(after_S: torch.Tensor, before_S: torch.Tensor) -> int:
     """Return by how many samples one wave's RMS under a window of 50 ms is behind the other's, by cross-correlation."""
     window = scipy.signal.get_window("hann", RATE // 20 + 1, fftbins=False)
-    power = [scipy.signal.fftconvolve(one.double().numpy() ** 2, window, "same") for one in (after_S, before_S)]
-    correlation = scipy.signal.correlate(*[np.sqrt(one.clip(0)) for one in power])
+    power = [scipy.signal.fftconvolve(wave_S.double().numpy() ** 2, window, "same") for wave_S in (after_S, before_S)]
+    correlation = scipy.signal.correlate(*[np.sqrt(level.clip(0)) for level in power])
     return int(correlation.argmax()) - (len(before_S) - 1)
 
 
@@ -142,8 +142,8 @@ def test_pitch_shift_keeps_time_in_every_draw():
         generator = torch.Generator().manual_seed(seed)
         wave = speech_like(generator)
         shifted = transform.apply(wave[None], [transform.draw(generator, len(wave))])[0]
-        found = lag(shifted, wave)
-        assert abs(found) <= 2, (seed, found)
+        delay = lag(shifted, wave)
+        assert abs(delay) <= 2, (seed, delay)
 
 
 def test_pitch_shift_keeps_time_within_a_wave_too():

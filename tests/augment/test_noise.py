@@ -38,7 +38,7 @@ def test_gaussian_noise_has_the_drawn_share_of_the_standard_deviation():
     added = transform.apply(waves, drawn) - waves
     measured = added.numpy().std(axis=1) / waves.numpy().std(axis=1)
     # The standard deviation of S normal numbers is off by 1 / sqrt(2 S); six times that.
-    np.testing.assert_allclose(measured, [one["std_ratio"] for one in drawn], rtol=6 / math.sqrt(2 * SAMPLES))
+    np.testing.assert_allclose(measured, [draw["std_ratio"] for draw in drawn], rtol=6 / math.sqrt(2 * SAMPLES))
     assert abs(added.mean()) < 1e-3
     assert 0.001 <= min(measured) < 0.15
     assert 0.5 < max(measured) <= 0.72
@@ -49,13 +49,13 @@ def test_background_noise_has_the_drawn_ratio_and_the_level_of_the_speech(noise_
     waves = speech(30)
     drawn = [transform.draw(generator_for(0, "noise", n), SAMPLES) for n in range(30)]
     mixed = transform.apply(waves, drawn)
-    assert {one["index"] for one in drawn} == {0, 1, 2}
-    for wave, out, one in zip(waves.double().numpy(), mixed.double().numpy(), drawn, strict=True):
-        added = transform.audible_noise(one, SAMPLES).double().numpy()
+    assert {draw["index"] for draw in drawn} == {0, 1, 2}
+    for wave, out, draw in zip(waves.double().numpy(), mixed.double().numpy(), drawn, strict=True):
+        added = transform.audible_noise(draw, SAMPLES).double().numpy()
         # The mixture is some share of each, found by least squares without the transform's own gains.
         shares, *_ = np.linalg.lstsq(np.stack([wave, added], axis=1), out, rcond=None)
         ratio = 10 * np.log10(np.mean((shares[0] * wave) ** 2) / np.mean((shares[1] * added) ** 2))
-        assert ratio == pytest.approx(one["snr_db"], abs=0.1)
+        assert ratio == pytest.approx(draw["snr_db"], abs=0.1)
         assert np.sqrt(np.mean(out**2)) == pytest.approx(np.sqrt(np.mean(wave**2)), rel=1e-4)
 
 
@@ -82,16 +82,16 @@ def test_long_recordings_are_not_read_whole(noise_manifest, monkeypatch):
 def test_a_silent_slice_is_replaced_by_the_same_other_one_each_time(noise_manifest):
     transform = BackgroundNoise(RATE, noise_manifest)
     drawn = {"index": 2, "start": 0, "redraw_seed": 11}
-    found = transform.audible_noise(drawn, SAMPLES)
-    assert found.square().mean() > 1e-8
-    assert torch.equal(found, transform.audible_noise(drawn, SAMPLES))
+    noise_S = transform.audible_noise(drawn, SAMPLES)
+    assert noise_S.square().mean() > 1e-8
+    assert torch.equal(noise_S, transform.audible_noise(drawn, SAMPLES))
 
 
 def test_a_silent_recording_falls_through_to_the_next(tmp_path):
     audible = (0.1 * np.random.default_rng(0).standard_normal(SAMPLES)).astype(np.float32)
     manifest = write_noise(tmp_path, {"silent.wav": np.zeros(2 * SAMPLES), "audible.wav": audible})
-    found = BackgroundNoise(RATE, manifest).audible_noise({"index": 0, "start": 7, "redraw_seed": 3}, SAMPLES)
-    np.testing.assert_array_equal(np.sort(found), np.sort(audible))
+    noise_S = BackgroundNoise(RATE, manifest).audible_noise({"index": 0, "start": 7, "redraw_seed": 3}, SAMPLES)
+    np.testing.assert_array_equal(np.sort(noise_S), np.sort(audible))
 
 
 def test_nothing_but_silence_is_an_error(tmp_path):

@@ -13,7 +13,7 @@ import yaml
 from ccc_w2v import shared_files
 from ccc_w2v.augment.base import Parameters, Transform
 from ccc_w2v.augment.noise import GaussianNoise
-from ccc_w2v.augment.pipeline import TRANSFORMS, Pipeline, Step, load_pipeline, presets_folder
+from ccc_w2v.augment.pipeline import TRANSFORMS, Pipeline, RandomTransform, load_pipeline, presets_folder
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
 
@@ -51,18 +51,18 @@ def test_the_presets_are_the_documented_ones():
 
 def test_the_paper_preset_leaves_2_4_percent_untouched(noise_manifest):
     paper = load_pipeline("paper", RATE, noise_manifest=noise_manifest)
-    assert [(step.transform.name, step.p) for step in paper.steps] == [
+    assert [(part.transform.name, part.p) for part in paper.transforms] == [
         ("gaussian_noise", 0.6),
         ("reverb", 0.7),
         ("background_noise", 0.8),
     ]
     assert paper.untouched == pytest.approx(0.024)
     draws = [paper.draw(generator_for(0, "coins", n), SAMPLES) for n in range(4000)]
-    for share, count in ((0.024, sum(not any(one) for one in draws)), (0.6, sum(one[0] is not None for one in draws))):
+    for share, count in ((0.024, sum(not any(row) for row in draws)), (0.6, sum(row[0] is not None for row in draws))):
         # Four standard deviations of a binomial distribution.
         assert count / 4000 == pytest.approx(share, abs=4 * (share * (1 - share) / 4000) ** 0.5)
     # Independent coins: both of two come up with the product of their probabilities.
-    both = sum(one[0] is not None and one[2] is not None for one in draws) / 4000
+    both = sum(row[0] is not None and row[2] is not None for row in draws) / 4000
     assert both == pytest.approx(0.48, abs=4 * (0.48 * 0.52 / 4000) ** 0.5)
 
 
@@ -77,7 +77,7 @@ def test_an_utterance_alone_equals_itself_in_a_batch(tmp_path, noise_manifest, r
     built = load(
         tmp_path, [{"name": "gaussian_noise", "p": 0.5}, {"name": "background_noise"}], noise_manifest=noise_manifest
     )
-    built = Pipeline([*built.steps, Step(0.7, reverb)])
+    built = Pipeline([*built.transforms, RandomTransform(0.7, reverb)])
     waves = white(6)
     together = built(waves, generators(*range(6)))
     for n in range(6):
@@ -99,7 +99,7 @@ def test_untouched_rows_are_bit_equal(tmp_path):
     built = load(tmp_path, [{"name": "gaussian_noise", "p": 0.5}] * 2)
     waves = white(40)
     drawn = [built.draw(own, SAMPLES) for own in generators(*range(40))]
-    untouched = torch.tensor([not any(one) for one in drawn])
+    untouched = torch.tensor([not any(row) for row in drawn])
     assert 0 < untouched.sum() < 40
     out = built.apply(waves, drawn)
     assert torch.equal(out[untouched], waves[untouched])
@@ -112,8 +112,8 @@ def test_another_probability_leaves_the_other_draws_as_they_were(tmp_path):
         return [built.draw(own, SAMPLES) for own in generators(*range(20))]
 
     never, always, sometimes = draws(0.0), draws(1.0), draws(0.5)
-    assert [one[1] for one in never] == [one[1] for one in always] == [one[1] for one in sometimes]
-    assert all(one[0] is None for one in never)
+    assert [row[1] for row in never] == [row[1] for row in always] == [row[1] for row in sometimes]
+    assert all(row[0] is None for row in never)
     kept = [(some[0], full[0]) for some, full in zip(sometimes, always, strict=True) if some[0] is not None]
     assert kept
     assert all(some == full for some, full in kept)
@@ -124,10 +124,11 @@ def test_paths_are_relative_to_the_yaml_and_overridden_by_the_argument(tmp_path,
     (tmp_path / "recipe").mkdir()
     (tmp_path / "noise.tsv").write_text(noise_manifest.read_text())
     for override in (None, ""):
-        step = load(tmp_path / "recipe", [entry], noise_manifest=override).steps[0]
-        assert step.transform.manifest.resolve() == (tmp_path / "noise.tsv").resolve()
+        part = load(tmp_path / "recipe", [entry], noise_manifest=override).transforms[0]
+        assert part.transform.manifest.resolve() == (tmp_path / "noise.tsv").resolve()
     assert (
-        load(tmp_path / "recipe", [entry], noise_manifest=noise_manifest).steps[0].transform.manifest == noise_manifest
+        load(tmp_path / "recipe", [entry], noise_manifest=noise_manifest).transforms[0].transform.manifest
+        == noise_manifest
     )
 
 
@@ -188,9 +189,9 @@ def test_every_transform_lists_its_keys_where_one_is_unknown(tmp_path, name):
 @pytest.mark.parametrize("preset", [path.stem for path in presets_folder().glob("*.yaml")])
 def test_every_preset_keeps_time_replays_and_needs_no_batch(preset, noise_manifest):
     built = load_pipeline(preset, RATE, noise_manifest=noise_manifest)
-    for step in built.steps:
-        if step.transform.name == "reverb":
-            step.transform.rooms = 2
+    for part in built.transforms:
+        if part.transform.name == "reverb":
+            part.transform.rooms = 2
     waves = white(8)
     drawn = [built.load(built.draw(own, SAMPLES), SAMPLES) for own in generators(*range(8))]
     out = built.apply(waves, drawn)
@@ -251,7 +252,7 @@ def test_a_transform_that_moves_frames_is_refused():
             return waves_RS[:, ::2]
 
     with pytest.raises(InputError, match="faster moves frames"):
-        Pipeline([Step(1.0, GaussianNoise(RATE)), Step(1.0, Faster(RATE))])
+        Pipeline([RandomTransform(1.0, GaussianNoise(RATE)), RandomTransform(1.0, Faster(RATE))])
 
 
 def test_a_pipeline_says_what_it_does(noise_manifest):

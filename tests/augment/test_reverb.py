@@ -23,10 +23,10 @@ def test_convolution_equals_scipy(samples, taps):
     draw = np.random.default_rng(samples)
     waves, responses = draw.standard_normal((3, samples)), draw.standard_normal((3, taps))
     delays = [0, taps // 2, taps - 1]
-    found = convolve(torch.from_numpy(waves), list(torch.from_numpy(responses)), delays)
+    convolved = convolve(torch.from_numpy(waves), list(torch.from_numpy(responses)), delays)
     for row, delay in enumerate(delays):
         expected = scipy.signal.fftconvolve(waves[row], responses[row])[delay : delay + samples]
-        np.testing.assert_allclose(found[row], expected, atol=1e-9)
+        np.testing.assert_allclose(convolved[row], expected, atol=1e-9)
 
 
 def test_output_keeps_the_level(reverb):

@@ -46,9 +46,9 @@ class Counted:
         return sorted(map(int, self.log.read_text().split())) if self.log.exists() else []
 
 
-def assert_pool(found: list[tuple[torch.Tensor, int]], rooms: int) -> None:
-    assert len(found) == rooms
-    for room, (samples, direct) in enumerate(found):
+def assert_pool(pool: list[tuple[torch.Tensor, int]], rooms: int) -> None:
+    assert len(pool) == rooms
+    for room, (samples, direct) in enumerate(pool):
         assert torch.equal(samples, response(room)[0])
         assert direct == response(room)[1]
 
@@ -146,9 +146,9 @@ def test_other_rooms_have_another_name() -> None:
 
 def test_the_papers_preset_has_a_thousand_rooms(noise_manifest: Path) -> None:
     (reverb,) = [
-        step.transform
-        for step in load_pipeline("paper", RATE, noise_manifest=noise_manifest).steps
-        if isinstance(step.transform, Reverb)
+        part.transform
+        for part in load_pipeline("paper", RATE, noise_manifest=noise_manifest).transforms
+        if isinstance(part.transform, Reverb)
     ]
     assert reverb.rooms >= 1000
     drawn = {reverb.draw(torch.Generator().manual_seed(seed), 1)["room"] for seed in range(2000)}

@@ -79,7 +79,7 @@ def test_lost_packets_are_silent_and_as_many_as_asked_for():
     transform = Telephone(RATE, packet_loss_p=1.0, lost_share=Range(0.1, 0.1), burst=3.0)
     calls = [{start for start, _ in transform.draw(generator_for(0, "loss", n), 16000 * 20)["lost"]} for n in range(60)]
     assert sum(map(len, calls)) / 60_000 == pytest.approx(0.1, abs=0.012)
-    bursts = sum(start - 160 not in one for one in calls for start in one)
+    bursts = sum(start - 160 not in call_starts for call_starts in calls for start in call_starts)
     assert sum(map(len, calls)) / bursts == pytest.approx(3.0, abs=0.3)
 
 

@@ -14,17 +14,17 @@ def last_line(capsys):
 
 def test_augment_measures_every_transform_and_the_whole(capsys):
     assert run_tool("benchmark", "augment", pipeline="telephone", seconds=0.5, batch=2, rounds=1) == 0
-    found = last_line(capsys)
-    assert found["parts"].keys() == {"decode", "crop", *TRANSFORMS, "all of telephone"}
-    assert found["realtime_per_core"] == found["parts"]["all of telephone"] > 0
+    result = last_line(capsys)
+    assert result["parts"].keys() == {"decode", "crop", *TRANSFORMS, "all of telephone"}
+    assert result["realtime_per_core"] == result["parts"]["all of telephone"] > 0
 
 
 def test_loader_measures_each_number_of_workers(capsys):
     options = {"pipeline": "none", "seconds": 0.5, "batch": 2, "batches": 2, "rounds": 1, "step": 1000.0}
     assert run_tool("benchmark", "loader", workers="0,1", **options) == 0
-    found = last_line(capsys)
-    assert found["realtime"].keys() == {"0", "1"}
-    assert found["wait_share"] == {"0": 0.0, "1": 0.0}
+    result = last_line(capsys)
+    assert result["realtime"].keys() == {"0", "1"}
+    assert result["wait_share"] == {"0": 0.0, "1": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ GREEDY = {"greedy_time_ratio_vs_transformers", "greedy_time_ratio_vs_fairseq", "
 def test_greedy_measures_three_that_agree(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_with("benchmark", "decode", *TINY, "--beam-rounds", 0) == 0
     printed = capsys.readouterr().out.splitlines()
-    found = json.loads(printed[-1])
-    assert found.keys() == GREEDY
-    assert all(value > 0 for value in found.values())
+    result = json.loads(printed[-1])
+    assert result.keys() == GREEDY
+    assert all(value > 0 for value in result.values())
     for name in ("transformers", "fairseq"):
         (line,) = [line for line in printed if line.endswith(f"letters are other than those of {name}, one at a time")]
         different, _, letters, *_ = line.split()
@@ -38,11 +38,11 @@ def test_beams_are_measured_or_the_reason_is_said(capsys: pytest.CaptureFixture[
     pytest.importorskip("flashlight.lib.text", reason="flashlight-text has no wheel for Python 3.13")
     assert run_with("benchmark", "decode", *TINY, "--beam-rounds", 1, "--beams", 5, 20) == 0
     printed = capsys.readouterr().out
-    found = json.loads(printed.splitlines()[-1])
-    assert found["beam_5_real_time_factor"] > 0
-    assert found["beam_20_real_time_factor"] > 0
+    result = json.loads(printed.splitlines()[-1])
+    assert result["beam_5_real_time_factor"] > 0
+    assert result["beam_20_real_time_factor"] > 0
     assert "ours: " in printed
-    if found["beam_time_ratio_vs_transformers"] is None:
+    if result["beam_time_ratio_vs_transformers"] is None:
         assert "pip install --no-deps pyctcdecode==0.5.0" in printed
 
 

@@ -38,9 +38,9 @@ def test_ranges_are_found_by_name():
         with torch.profiler.record_function("outer"), torch.profiler.record_function("inner"):
             return torch.randn(200, 200, generator=torch.Generator()).mm(torch.ones(200, 200))
 
-    found = measure.range_seconds(work, ["outer", "inner", "absent"], CPU)
-    assert found["outer"] >= found["inner"] > 0
-    assert found["absent"] == 0
+    taken = measure.range_seconds(work, ["outer", "inner", "absent"], CPU)
+    assert taken["outer"] >= taken["inner"] > 0
+    assert taken["absent"] == 0
 
 
 def test_slow_signals_count_once_in_so_many_updates():
@@ -63,7 +63,7 @@ FAMILY = ("capi", "block_weight", "negatives_distance", "negatives_learned", "an
 def test_step_measures_every_variant(options, capsys):
     parser = argparse.ArgumentParser()
     step.add_arguments(parser)
-    found = step.run(parser.parse_args(["--size", "tiny", "--seconds", "1", "--rounds", "1", *options]))
+    result = step.run(parser.parse_args(["--size", "tiny", "--seconds", "1", "--rounds", "1", *options]))
     shown = capsys.readouterr().out
     keys = {"step_ratio_vs_wav2vec2", "step_ratio_vs_one_view", "objective_share"}
     keys |= {"one_context_ratio_vs_wav2vec2", "one_context_peak_ratio"}
@@ -72,8 +72,8 @@ def test_step_measures_every_variant(options, capsys):
         measures = ("ratio_vs_ours", "ratio_vs_wav2vec2", "peak_ratio")
         keys |= {f"{name}_{kind}" for name in FAMILY for kind in measures}
         assert all(f"\n{name} " in shown for name in FAMILY)
-    assert found.keys() == keys | (set() if options else {"unfused_ratio_vs_ours", "objective_peak_ratio"})
-    assert all(value > 0 for value in found.values())
+    assert result.keys() == keys | (set() if options else {"unfused_ratio_vs_ours", "objective_peak_ratio"})
+    assert all(value > 0 for value in result.values())
     for name in (
         "feature encoder",
         "Transformer",
@@ -85,16 +85,16 @@ def test_step_measures_every_variant(options, capsys):
     ):
         assert name in shown
     if not options:
-        assert found["objective_peak_ratio"] < 0.2  # memory, unlike time, is the same on every machine
+        assert result["objective_peak_ratio"] < 0.2  # memory, unlike time, is the same on every machine
 
 
 def test_kmeans_compares_three_implementations(monkeypatch, capsys):
     monkeypatch.setattr(kmeans, "PROBLEMS", [(400, 5)])
     parser = argparse.ArgumentParser()
     kmeans.add_arguments(parser)
-    found = kmeans.run(parser.parse_args(["--seeds", "3"]))
-    assert found["objective_ratio"] <= 1.01
-    assert found["time_ratio_vs_fast_pytorch_kmeans"] > 0
+    result = kmeans.run(parser.parse_args(["--seeds", "3"]))
+    assert result["objective_ratio"] <= 1.01
+    assert result["time_ratio_vs_fast_pytorch_kmeans"] > 0
     assert "fast-pytorch-kmeans" in capsys.readouterr().out
 
 
@@ -105,13 +105,13 @@ def test_distance_of_points_on_their_centroids_is_zero():
 
 
 def test_the_tool_ends_with_one_line_of_json_and_knows_wrong_words():
-    found = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, TOOL, "step", "--size", "tiny", "--seconds", "1", "--rounds", "1", "--no-unfused"],
         capture_output=True,
         text=True,
     )
-    assert found.returncode == 0, found.stderr[-2000:]
-    assert "step_ratio_vs_one_view" in json.loads(found.stdout.splitlines()[-1])
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert "step_ratio_vs_one_view" in json.loads(finished.stdout.splitlines()[-1])
     wrong = subprocess.run([sys.executable, TOOL, "steps"], capture_output=True, text=True)
     assert wrong.returncode == 2
     assert "invalid choice: 'steps'" in wrong.stderr

@@ -44,8 +44,8 @@ def test_a_difference_is_told_in_spreads():
 def test_the_command_compares_three(tmp_path, capsys):
     options = ("--size", "tiny", "--updates", 10, "--seeds", 2, "--seconds", 0.5, "--rounds", 0)
     assert run_with("benchmark", "precision", *options, "--curves", tmp_path / "curves.json") == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found.keys() >= {"autocast_difference_in_spreads", "weights_within_seed_spread", "instructions"}
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result.keys() >= {"autocast_difference_in_spreads", "weights_within_seed_spread", "instructions"}
     curves = json.loads((tmp_path / "curves.json").read_text())
     assert {len(curve) for losses in curves.values() for curve in losses} == {10}
 

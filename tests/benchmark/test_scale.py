@@ -24,8 +24,8 @@ def measured(capsys, tmp_path, **lists):
 
 def test_memory_grows_with_utterances_and_seconds_as_it_should(capsys, tmp_path):
     lists = {"utterances": "1,2", "seconds": "1.0,2.0", "negatives": "10,20", "clusters": "4,8", "codes": "20,40"}
-    found, printed = measured(capsys, tmp_path, **lists)
-    curves = found["curves"]
+    result, printed = measured(capsys, tmp_path, **lists)
+    curves = result["curves"]
     assert curves.keys() == lists.keys()
     for curve in curves.values():
         assert len(curve["seconds"]) == len(curve["peak_mib"]) == 2
@@ -37,9 +37,9 @@ def test_memory_grows_with_utterances_and_seconds_as_it_should(capsys, tmp_path)
 
 
 def test_processes_and_workers_are_measured(capsys, tmp_path):
-    found, _ = measured(capsys, tmp_path, processes="1,2", workers="0,1")
-    assert min(found["curves"]["processes"]["seconds"]) > 0
-    assert min(found["curves"]["workers"]["times_real_time"]) > 0
+    result, _ = measured(capsys, tmp_path, processes="1,2", workers="0,1")
+    assert min(result["curves"]["processes"]["seconds"]) > 0
+    assert min(result["curves"]["workers"]["times_real_time"]) > 0
 
 
 def test_growth_worse_than_linear_is_named_with_its_part_and_reason():

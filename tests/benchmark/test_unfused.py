@@ -22,10 +22,10 @@ def test_unfused_losses_and_gradients_are_ours(training):
     batch["kmeans_starts"] = torch.randperm(60, generator=draw)[:2].view(1, 1, 2)
     cfg = CccCriterionConfig(kmeans_iterations=100)  # theirs iterates until it has converged
     pairs = ((CccCriterion, ours), (UnfusedCriterion, two_pass))
-    found = [criterion(cfg, None)(model, batch) for criterion, model in pairs]
-    for loss, _, _ in found:
+    results = [criterion(cfg, None)(model, batch) for criterion, model in pairs]
+    for loss, _, _ in results:
         loss.backward()
-    (loss, size, logged), (expected, expected_size, expected_log) = found
+    (loss, size, logged), (expected, expected_size, expected_log) = results
     assert size == expected_size
     assert logged["near_positives"] == expected_log["near_positives"] > 0
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)

@@ -41,8 +41,8 @@ def original(state: dict, *, base_criterion: bool = True) -> dict:
     return state
 
 
-def same_tensors(found: dict, expected: dict) -> bool:
-    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+def same_tensors(actual: dict, expected: dict) -> bool:
+    return actual.keys() == expected.keys() and all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 def test_original_pretraining_checkpoint(save, tmp_path):

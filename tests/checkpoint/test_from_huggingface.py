@@ -39,13 +39,13 @@ def test_round_trip_gives_identical_tensors_and_settings(exported, recordings, t
     assert imported.kind.startswith("transformers folder")
     assert difference.value <= 1e-5
     original = to_plain(MAKERS[kind](style))
-    found = torch.load(written[0], weights_only=True)
-    assert found["model"].keys() == original["model"].keys()
-    assert all(torch.equal(found["model"][name], tensor) for name, tensor in original["model"].items())
-    assert found["cfg"]["task"]["normalize"] == original["cfg"]["task"]["normalize"]
-    assert found["cfg"]["model"].get("w2v_path", "") == ""
+    plain = torch.load(written[0], weights_only=True)
+    assert plain["model"].keys() == original["model"].keys()
+    assert all(torch.equal(plain["model"][name], tensor) for name, tensor in original["model"].items())
+    assert plain["cfg"]["task"]["normalize"] == original["cfg"]["task"]["normalize"]
+    assert plain["cfg"]["model"].get("w2v_path", "") == ""
     if kind == "finetuned":
-        assert found["ccc_dictionary"]["symbols"] == original["ccc_dictionary"]["symbols"]
+        assert plain["ccc_dictionary"]["symbols"] == original["ccc_dictionary"]["symbols"]
     export_huggingface(written[0], tmp_path / "again", recordings[:1])
     for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (exported / name).read_bytes()
@@ -145,8 +145,8 @@ def test_settings_come_back_from_transformers_as_they_went(changed):
     # 0 stands for another width there, and names it here.
     projected = expected["final_dim"] or cfg["model"]["encoder_embed_dim"]
     expected.update(final_dim=projected, latent_dim=expected["latent_dim"] or projected)
-    found = {name: back["model"][name] for name in changed}
-    assert {**found, "conv_feature_layers": parse_conv_layers(found["conv_feature_layers"])} == expected
+    restored = {name: back["model"][name] for name in changed}
+    assert {**restored, "conv_feature_layers": parse_conv_layers(restored["conv_feature_layers"])} == expected
     again = transformers_config({**back, "model": {**cfg["model"], **back["model"]}})
     assert again.to_dict() == config.to_dict()
 

@@ -83,9 +83,9 @@ def test_unmodified_fairseq_loads_a_pretrained_export_and_computes_the_same(styl
     model.load_state_dict(state["model"], strict=True)
     with torch.no_grad():
         expected = model.extract_features(wave(), None)["x"]
-    found = loaded[f"pretrained_state {style}"]
-    assert (found["model"], found["task"]) == ("Wav2Vec2Model", "AudioPretrainingTask")
-    assert torch.equal(found["output"], expected)
+    actual = loaded[f"pretrained_state {style}"]
+    assert (actual["model"], actual["task"]) == ("Wav2Vec2Model", "AudioPretrainingTask")
+    assert torch.equal(actual["output"], expected)
 
 
 @pytest.mark.parametrize("where", ["", ", where it lies"])
@@ -100,10 +100,10 @@ def test_unmodified_fairseq_loads_a_finetuned_export_beside_its_dictionary(style
         context_TBD = encoder.extract_features(wave(), None)["x"].transpose(0, 1)
         head = [state["model"][f"w2v_encoder.proj.{name}"] for name in ("weight", "bias")]
         expected = torch.nn.functional.linear(context_TBD, *head)
-    found = loaded[f"finetuned_state {style}{where}"]
-    assert (found["model"], found["task"]) == ("Wav2VecCtc", "AudioFinetuningTask")
-    assert found["symbols"] == ["<s>", "<pad>", "</s>", "<unk>", *LETTERS]
-    assert torch.equal(found["output"], expected)
+    actual = loaded[f"finetuned_state {style}{where}"]
+    assert (actual["model"], actual["task"]) == ("Wav2VecCtc", "AudioFinetuningTask")
+    assert actual["symbols"] == ["<s>", "<pad>", "</s>", "<unk>", *LETTERS]
+    assert torch.equal(actual["output"], expected)
 
 
 def test_our_own_models_tensors_are_fairseqs(loaded):

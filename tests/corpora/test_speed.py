@@ -78,9 +78,9 @@ def test_labels_that_do_not_fit_are_refused(manifest, tmp_path):
 
 def test_the_tool_says_what_is_wrong_with_its_factors(manifest, tmp_path):
     arguments = ["--manifest", manifest, "--factors", "fast", "--out", tmp_path / "more.tsv"]
-    found = subprocess.run([sys.executable, TOOL, *arguments], capture_output=True, text=True)
-    assert found.returncode == 2
-    assert found.stderr.startswith("error: --factors fast")
+    finished = subprocess.run([sys.executable, TOOL, *arguments], capture_output=True, text=True)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: --factors fast")
 
 
 def test_slices_of_a_zip_have_copies_of_their_own(manifest, tmp_path):

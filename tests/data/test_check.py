@@ -41,13 +41,13 @@ def test_every_bad_line_is_named(corpus, workers):
 
 def test_the_good_lines_and_their_labels_are_kept(corpus, tmp_path):
     manifest = read_manifest(corpus)
-    corpus.with_suffix(".spm9").write_text("".join(f"piece {number}\n" for number in range(len(manifest))))
-    (corpus.parent / "dict.spm9.txt").write_text("piece 1\n")
+    corpus.with_suffix(".spm9").write_text("".join(f"unit {number}\n" for number in range(len(manifest))))
+    (corpus.parent / "dict.spm9.txt").write_text("unit 1\n")
     assert write_without(manifest, find_bad_audio(manifest, RATE), tmp_path / "good.tsv") == 3
     good = read_manifest(tmp_path / "good.tsv")
     assert [entry.path for entry in good.entries] == ["train0.wav", "train2.wav", "train4.wav"]
     assert read_labels(good, ".wrd") == ["word a", "word c", "word e"]
-    assert read_labels(good, ".spm9") == ["piece 0", "piece 2", "piece 4"]
+    assert read_labels(good, ".spm9") == ["unit 0", "unit 2", "unit 4"]
     assert find_bad_audio(good, RATE) == {}
     with pytest.raises(InputError, match="no recording is usable"):
         write_without(manifest, dict.fromkeys(manifest.entries, "bad"), tmp_path / "none.tsv")
@@ -66,19 +66,19 @@ def test_clipped_recordings_and_copies_are_found(corpus, tmp_path):
     corpus.with_suffix(".wrd").write_text("word\n" * 7)
     corpus.with_suffix(".ltr").write_text("w o r d |\n" * 7)
     findings = check_manifest(read_manifest(corpus), RATE, workers=2)
-    assert [(one.entry.line, one.kind) for one in findings] == [
+    assert [(bad.entry.line, bad.kind) for bad in findings] == [
         *((3, "unusable"), (4, "clipped"), (5, "unusable"), (7, "unusable"), (8, "duplicate"))
     ]
     assert "the same samples as line 2 (train0.wav)" in findings[-1].message
-    assert [one.kind for one in check_manifest(read_manifest(corpus), RATE, max_clipped=1.0)].count("clipped") == 0
-    found = run(corpus, "--out", tmp_path / "good.tsv")
-    assert found.returncode == 2
-    assert found.stderr.count("warning: ") == 2
+    assert [bad.kind for bad in check_manifest(read_manifest(corpus), RATE, max_clipped=1.0)].count("clipped") == 0
+    finished = run(corpus, "--out", tmp_path / "good.tsv")
+    assert finished.returncode == 2
+    assert finished.stderr.count("warning: ") == 2
     assert [entry.path for entry in read_manifest(tmp_path / "good.tsv").entries] == ["train0.wav", "train4.wav"]
     report = json.loads((tmp_path / "good.report.json").read_text())
     assert report["counts"] == {"unusable": 3, "clipped": 1, "duplicate": 1}
     assert report["good"] == 2
-    assert [one["line"] for one in report["findings"]] == [3, 4, 5, 7, 8]
+    assert [bad["line"] for bad in report["findings"]] == [3, 4, 5, 7, 8]
     # Warnings alone are no failure.
     shutil.copy(audio / "train0.wav", audio / "train4.wav")
     assert run(tmp_path / "good.tsv").returncode == 0
@@ -97,11 +97,11 @@ def run(*arguments):
 
 
 def test_the_tool_exits_with_2_and_a_line_for_each(corpus, tmp_path):
-    found = run(corpus, "--out", tmp_path / "good.tsv")
-    errors = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
-    assert found.returncode == 2
+    finished = run(corpus, "--out", tmp_path / "good.tsv")
+    errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    assert finished.returncode == 2
     assert len(errors) == 3
-    assert "3 of 6 utterances are good" in found.stdout
+    assert "3 of 6 utterances are good" in finished.stdout
     again = run(tmp_path / "good.tsv")
     assert again.returncode == 0
     assert "3 of 3 utterances are good" in again.stdout

@@ -14,7 +14,7 @@ def test_cuts_come_back(tmp_path: Path) -> None:
     cuts = [Cut("sw_1-A-2", "sw_1", "A", 4.125, 6.5), Cut("sw_1-A-1", "sw_1", "A", 0.0, 4.25)]
     write_cuts(tmp_path / "cuts", cuts)
     assert (tmp_path / "cuts").read_text().splitlines()[0] == "sw_1-A-2 sw_1 A 4.125 6.500"
-    assert list(read_cuts(tmp_path / "cuts").items()) == [(each.utterance, each) for each in cuts]
+    assert list(read_cuts(tmp_path / "cuts").items()) == [(cut.utterance, cut) for cut in cuts]
 
 
 @pytest.mark.parametrize(

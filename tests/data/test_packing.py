@@ -52,8 +52,8 @@ def test_slices_hold_the_same_samples_here_and_in_fairseq(corpus, tmp_path):
     }
     for before, after in zip(raw.entries, packed.entries, strict=True):
         expected = read_audio(raw.audio_path(before), RATE)
-        found = read_audio(packed.audio_path(after), RATE, declared_samples=after.samples)
-        assert torch.equal(found, expected)
+        wave = read_audio(packed.audio_path(after), RATE, declared_samples=after.samples)
+        assert torch.equal(wave, expected)
         content = read_from_stored_zip(*_zip_and_slice(packed.audio_path(after)))
         assert is_sf_audio_data(content)
         np.testing.assert_array_equal(soundfile.read(io.BytesIO(content), dtype="float32")[0], expected)

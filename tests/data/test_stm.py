@@ -45,7 +45,7 @@ def test_reads_segments_labels_and_definitions(tmp_path: Path) -> None:
         Segment("en_2", "A", "en_2_A", 0, 4, ("O", "EN"), "Ignore_Time_Segment_In_Scoring", 7),
         Segment("en_2", "A", "en_2_A", 4, 4.5, ("O", "EN"), "", 8),
     )
-    assert [each.ignored for each in stm.segments] == [False, False, True, False]
+    assert [segment.ignored for segment in stm.segments] == [False, False, True, False]
     assert stm.where(stm.segments[1]) == f"{tmp_path / 'file'}:6"
 
 
@@ -80,7 +80,7 @@ def test_segments_come_back(tmp_path_factory: pytest.TempPathFactory, drawn: lis
 def test_words_come_back_in_the_order_of_time(tmp_path: Path) -> None:
     late, early = TimedWord("a", "A", 2.0, 0.5, "two", 0.5), TimedWord("a", "A", 1.0, 0.5, "one")
     write_ctm(tmp_path / "x.ctm", [TimedWord("b", "A", 0.0, 0.1, "b"), TimedWord("a", "B", 0.0, 0.1, "c"), late, early])
-    assert [each.word for each in read_ctm(tmp_path / "x.ctm")] == ["one", "two", "c", "b"]
+    assert [timed.word for timed in read_ctm(tmp_path / "x.ctm")] == ["one", "two", "c", "b"]
     assert (tmp_path / "x.ctm").read_text().splitlines()[1] == "a A 2.000 0.500 two 0.5000"
 
 

@@ -67,7 +67,7 @@ def test_the_same_call_draws_the_same_and_another_seed_another(corpus, tmp_path)
 
 
 def test_rooms_are_outside_the_trainings_ranges():
-    hall = load_pipeline(CONDITIONS[3], RATE).steps[0].transform
+    hall = load_pipeline(CONDITIONS[3], RATE).transforms[0].transform
     trained = type(hall)(RATE)
     assert hall.rt60_s.low > trained.rt60_s.high
     assert hall.edge_m.low > trained.edge_m.high

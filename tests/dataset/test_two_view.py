@@ -36,13 +36,13 @@ def batch(dataset, indices=(0, 1, 2, 3), epoch=1):
 
 def test_both_views_share_one_crop(manifest, pipeline):
     dataset = TwoViewDataset(manifest, pipeline, RATE, seed=1)
-    found = batch(dataset)["net_input"]
-    assert found["source"].shape == found["source_aug"].shape == (4, 16000)
-    for original, augmented in zip(found["source"], found["source_aug"], strict=True):
+    views = batch(dataset)["net_input"]
+    assert views["source"].shape == views["source_aug"].shape == (4, 16000)
+    for original, augmented in zip(views["source"], views["source_aug"], strict=True):
         ratio = (augmented - original).std() / original.std()
         assert 0.09 < ratio < 0.31  # what the pipeline adds and nothing else
     whole = dataset[3]["source"]
-    starts = [s for s in range(14001) if torch.equal(whole[s : s + 16000], found["source"][3])]
+    starts = [s for s in range(14001) if torch.equal(whole[s : s + 16000], views["source"][3])]
     assert len(starts) == 1
 
 
@@ -56,7 +56,7 @@ def test_a_batch_depends_on_seed_epoch_and_utterances_alone(manifest, pipeline):
         assert torch.equal(first["net_input"][key], again["net_input"][key])
         assert not torch.equal(first["net_input"][key], other_epoch["net_input"][key])
         assert not torch.equal(first["net_input"][key], other_seed["net_input"][key])
-    seeds = {one["net_input"]["seed"] for one in (first, other_epoch, other_seed)}
+    seeds = {sample["net_input"]["seed"] for sample in (first, other_epoch, other_seed)}
     assert first["net_input"]["seed"] == again["net_input"]["seed"]
     assert len(seeds) == 3
 
@@ -73,22 +73,22 @@ def test_data_workers_change_nothing(manifest, pipeline, workers):
             )
             for n in (0, workers)
         )
-        for one, other in zip(alone, together, strict=True):
-            assert torch.equal(one["net_input"]["source_aug"], other["net_input"]["source_aug"])
-            assert one["net_input"]["seed"] == other["net_input"]["seed"]
+        for view, other in zip(alone, together, strict=True):
+            assert torch.equal(view["net_input"]["source_aug"], other["net_input"]["source_aug"])
+            assert view["net_input"]["seed"] == other["net_input"]["seed"]
 
 
 def test_padding_is_silent_masked_and_not_normalised(manifest, pipeline):
     dataset = TwoViewDataset(manifest, pipeline, RATE, seed=1, pad=True, normalize=True)
-    found = batch(dataset)["net_input"]
-    assert found["source"].shape == (4, 30000)
+    views = batch(dataset)["net_input"]
+    assert views["source"].shape == (4, 30000)
     for row, length in enumerate(LENGTHS):
-        assert found["padding_mask"][row].sum() == 30000 - length
+        assert views["padding_mask"][row].sum() == 30000 - length
         for view in ("source", "source_aug"):
-            assert not found[view][row, length:].any()
+            assert not views[view][row, length:].any()
         wave = dataset[row]["source"]
-        assert torch.equal(found["source"][row, :length], F.layer_norm(wave, wave.shape))
-        assert found["source_aug"][row, :length].std().item() == pytest.approx(1.0, abs=0.02)
+        assert torch.equal(views["source"][row, :length], F.layer_norm(wave, wave.shape))
+        assert views["source_aug"][row, :length].std().item() == pytest.approx(1.0, abs=0.02)
 
 
 def test_max_sample_size_bounds_the_crop(manifest, pipeline):
@@ -111,9 +111,9 @@ def test_bad_audio_is_handed_on_or_skipped_and_counted(tmp_path, pipeline):
     ending = batch(TwoViewDataset(manifest, pipeline, RATE, seed=1))
     assert ending.keys() == {"error"}
     assert re.search(r"train\.tsv:3: .*train1\.wav", ending["error"])
-    found = batch(TwoViewDataset(manifest, pipeline, RATE, seed=1, on_bad_audio="skip"))
-    assert found["bad_audio"] == 1
-    assert found["id"].tolist() == [0, 2, 3]
+    skipped = batch(TwoViewDataset(manifest, pipeline, RATE, seed=1, on_bad_audio="skip"))
+    assert skipped["bad_audio"] == 1
+    assert skipped["id"].tolist() == [0, 2, 3]
     only_bad = batch(TwoViewDataset(manifest, pipeline, RATE, seed=1, on_bad_audio="skip"), indices=[1])
     assert only_bad["lost"]
     assert only_bad["bad_audio"] == 1
@@ -134,7 +134,7 @@ def test_sizes_are_what_fairseq_batches_by(manifest, pipeline):
     dataset = TwoViewDataset(manifest, pipeline, RATE, seed=1, shuffle=False)
     assert np.array_equal(dataset.sizes, LENGTHS)
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_tokens=60000, required_batch_size_multiple=1)
-    assert sorted(index for one in batches for index in one) == [0, 1, 2, 3]
+    assert sorted(index for indices in batches for index in indices) == [0, 1, 2, 3]
 
 
 def test_left_out_audio_is_a_warning_with_its_setting_share_and_hours(manifest, pipeline, caplog):

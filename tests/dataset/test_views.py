@@ -100,9 +100,9 @@ def test_draws_replay_for_any_workers_and_after_a_resume(data, workers, skip):
     straight = epoch_batches(make_task(data), 0)[skip:]
     again = epoch_batches(make_task(data), workers, skip)
     assert len(straight) == len(again) >= 1
-    for one, other in zip(straight, again, strict=True):
+    for expected, other in zip(straight, again, strict=True):
         for view in ("source", "source_aug"):
-            assert torch.equal(one[view], other[view])
+            assert torch.equal(expected[view], other[view])
 
 
 def test_a_noise_that_turns_out_bad_follows_the_policy(data, tmp_path, monkeypatch):
@@ -112,23 +112,23 @@ def test_a_noise_that_turns_out_bad_follows_the_policy(data, tmp_path, monkeypat
     write_manifest(tmp_path / "bad.tsv", tmp_path, [("bad.wav", 40000)])
     (tmp_path / "sure.yaml").write_text("transforms: [{name: background_noise, p: 0.5}]")
     settings = {"augment": str(tmp_path / "sure.yaml"), "noise_manifest": str(tmp_path / "bad.tsv")}
-    found = {}
+    skipped = {}
     for policy in ("raise", "skip"):
         dataset = make_task(data, on_bad_audio=policy, **settings).datasets["train"]
-        found[policy] = dataset.collater([dataset[index] for index in range(8)])
-    assert "bad.tsv:2" in found["raise"]["error"]
-    assert "NaN" in found["raise"]["error"]
-    lost = found["skip"]["bad_audio"]
+        skipped[policy] = dataset.collater([dataset[index] for index in range(8)])
+    assert "bad.tsv:2" in skipped["raise"]["error"]
+    assert "NaN" in skipped["raise"]["error"]
+    lost = skipped["skip"]["bad_audio"]
     assert 0 < lost < 8
-    assert len(found["skip"]["id"]) == 8 - lost == len(found["skip"]["net_input"]["source"])
+    assert len(skipped["skip"]["id"]) == 8 - lost == len(skipped["skip"]["net_input"]["source"])
 
 
 def test_babble_is_made_of_the_training_set_by_default(data, tmp_path):
     (tmp_path / "babble.yaml").write_text("transforms: [{name: babble}]")
     task = make_task(data, augment=str(tmp_path / "babble.yaml"), noise_manifest=None)
-    assert task._pipeline.steps[0].transform.manifest == data / "noise.tsv"
+    assert task._pipeline.transforms[0].transform.manifest == data / "noise.tsv"
     task = make_task(data, augment=str(tmp_path / "babble.yaml"), babble_manifest=str(data / "train.tsv"))
-    assert task._pipeline.steps[0].transform.manifest == data / "train.tsv"
+    assert task._pipeline.transforms[0].transform.manifest == data / "train.tsv"
 
 
 def test_another_rate_is_resampled_on_demand_and_else_refused(tmp_path):

@@ -33,10 +33,10 @@ def test_results_come_in_order_with_the_threads_shared_out() -> None:
             release.set()
         return -number, torch.get_num_threads(), threading.current_thread().name
 
-    found = list(compute_ahead(compute, list(range(9)), 2))
-    assert [(batch, result[0]) for batch, result in found] == [(number, -number) for number in range(9)]
-    assert {result[1] for _, result in found} == {2}
-    assert len({result[2] for _, result in found}) == 2
+    results = list(compute_ahead(compute, list(range(9)), 2))
+    assert [(batch, result[0]) for batch, result in results] == [(number, -number) for number in range(9)]
+    assert {result[1] for _, result in results} == {2}
+    assert len({result[2] for _, result in results}) == 2
     assert torch.get_num_threads() == 4
 
 
@@ -69,9 +69,9 @@ def test_transcripts_do_not_depend_on_it(
     checkpoint: Path, test_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, manifest = load_ctc(checkpoint), read_manifest(test_set)
-    found = []
+    results = []
     for at_once in (1, 3):
         monkeypatch.setattr(log_probs, "batches_at_once", lambda device, at_once=at_once: at_once)
-        found.append(transcribe.transcribe(model, manifest, tmp_path / f"{at_once}.jsonl", {}).texts)
-    assert found[0] == found[1]
-    assert list(found[0]) == [f"test{index}" for index in range(6)]
+        results.append(transcribe.transcribe(model, manifest, tmp_path / f"{at_once}.jsonl", {}).texts)
+    assert results[0] == results[1]
+    assert list(results[0]) == [f"test{index}" for index in range(6)]

@@ -116,16 +116,16 @@ def test_letter_model_finds_the_best_of_all_paths(arpa: dict[str, str], seed: in
 
     log_probs_TV, language_model = emission(5, seed), kenlm.Model(arpa["letters"])
     search = beam_search(model(), BeamSettings(beam=20000, nbest=10, lm=arpa["letters"], lm_weight=0.7))
-    found = search(log_probs_TV)
+    hypotheses = search(log_probs_TV)
     expected = best_of_all_paths(
         log_probs_TV,
         tuple(range(len(LABELS))),
         lambda symbols: symbols,
         lambda symbols: 0.7 * language_model.score(" ".join(symbols)),
     )
-    assert [each.total for each in found] == pytest.approx(expected[:10], abs=1e-4)
-    for each in found:
-        assert each.total == pytest.approx(each.acoustic + 0.7 * each.lm, abs=1e-4)
+    assert [hypothesis.total for hypothesis in hypotheses] == pytest.approx(expected[:10], abs=1e-4)
+    for hypothesis in hypotheses:
+        assert hypothesis.total == pytest.approx(hypothesis.acoustic + 0.7 * hypothesis.lm, abs=1e-4)
 
 
 @needs_decoder
@@ -135,7 +135,7 @@ def test_lexicon_finds_the_best_of_all_word_sequences(arpa: dict[str, str], seed
 
     log_probs_TV, language_model = emission(7, seed), kenlm.Model(arpa["words"])
     settings = BeamSettings(20000, 10, arpa["words"], arpa["lexicon"], lm_weight=0.7, word_score=-0.4)
-    found = beam_search(model(), settings)(log_probs_TV)
+    hypotheses = beam_search(model(), settings)(log_probs_TV)
 
     def read(symbols: list[str]) -> list[str] | None:
         *words, rest = "".join(symbols).split("|")
@@ -146,11 +146,13 @@ def test_lexicon_finds_the_best_of_all_word_sequences(arpa: dict[str, str], seed
         return 0.7 * language_model.score(" ".join(words)) - 0.4 * len(words)
 
     expected = best_of_all_paths(log_probs_TV, (BLANK, SILENCE, 5, 6), read, extra)
-    assert [each.total for each in found] == pytest.approx(expected[:10], abs=1e-4)
-    for each in found:
-        assert set(each.text.split()) <= {"A", "B", "BA"}
-        assert each.lm == pytest.approx(language_model.score(each.text), abs=1e-4)
-        assert each.total == pytest.approx(each.acoustic + 0.7 * each.lm - 0.4 * len(each.words), abs=1e-4)
+    assert [hypothesis.total for hypothesis in hypotheses] == pytest.approx(expected[:10], abs=1e-4)
+    for hypothesis in hypotheses:
+        assert set(hypothesis.text.split()) <= {"A", "B", "BA"}
+        assert hypothesis.lm == pytest.approx(language_model.score(hypothesis.text), abs=1e-4)
+        assert hypothesis.total == pytest.approx(
+            hypothesis.acoustic + 0.7 * hypothesis.lm - 0.4 * len(hypothesis.words), abs=1e-4
+        )
 
 
 PIECES = ("<s>", "<pad>", "</s>", "<unk>", "\u2581A", "A", "\u2581B")
@@ -169,7 +171,9 @@ def test_piece_model_finds_the_best_of_all_paths(tmp_path: Path, seed: int) -> N
 
     (tmp_path / "pieces").write_text(PIECE_ARPA)
     log_probs_TV, language_model = emission(5, seed), kenlm.Model(str(tmp_path / "pieces"))
-    found = beam_search(piece_model(), BeamSettings(20000, 10, str(tmp_path / "pieces"), lm_weight=0.7))(log_probs_TV)
+    hypotheses = beam_search(piece_model(), BeamSettings(20000, 10, str(tmp_path / "pieces"), lm_weight=0.7))(
+        log_probs_TV
+    )
     expected = best_of_all_paths(
         log_probs_TV,
         tuple(range(len(PIECES))),
@@ -177,7 +181,7 @@ def test_piece_model_finds_the_best_of_all_paths(tmp_path: Path, seed: int) -> N
         lambda symbols: 0.7 * language_model.score(" ".join(symbols)),
         piece_model(),
     )
-    assert [each.total for each in found] == pytest.approx(expected[:10], abs=1e-4)
+    assert [hypothesis.total for hypothesis in hypotheses] == pytest.approx(expected[:10], abs=1e-4)
 
 
 @needs_decoder
@@ -191,7 +195,7 @@ def test_lexicon_of_pieces_finds_the_best_of_all_word_sequences(tmp_path: Path, 
     settings = BeamSettings(
         20000, 10, str(tmp_path / "words"), str(tmp_path / "lexicon"), lm_weight=0.7, word_score=-0.4
     )
-    found = beam_search(piece_model(), settings)(log_probs_TV)
+    hypotheses = beam_search(piece_model(), settings)(log_probs_TV)
 
     def read(symbols: list[str]) -> list[str] | None:
         # As everywhere in this decoder, silence may stand between words alone; here it is </s>.
@@ -206,11 +210,11 @@ def test_lexicon_of_pieces_finds_the_best_of_all_word_sequences(tmp_path: Path, 
 
     expected = best_of_all_paths(log_probs_TV, (BLANK, 2, 4, 5, 6), read, extra, piece_model())
     # A word may last for several frames at its last piece. Of the others one may be missing: see _hypothesis.
-    assert found[0].total == pytest.approx(expected[0], abs=1e-4)
-    for each in found:
-        assert min(abs(each.total - total) for total in expected) < 1e-4
-        assert set(each.text.split()) <= {"A", "B", "BA", "AA"}
-        assert each.lm == pytest.approx(language_model.score(each.text), abs=1e-4)
+    assert hypotheses[0].total == pytest.approx(expected[0], abs=1e-4)
+    for hypothesis in hypotheses:
+        assert min(abs(hypothesis.total - total) for total in expected) < 1e-4
+        assert set(hypothesis.text.split()) <= {"A", "B", "BA", "AA"}
+        assert hypothesis.lm == pytest.approx(language_model.score(hypothesis.text), abs=1e-4)
 
 
 @needs_decoder
@@ -272,9 +276,11 @@ def test_tool_writes_the_n_best(
     assert {line["id"]: line["nbest"][0]["text"] for line in lines} == read_trn(tmp_path / "out" / "hyp.trn")
     expected = beam_search(load_ctc(checkpoint), BeamSettings(30, 3, None, str(searched["lexicon"]), word_score=0.5))
     for line, log_probs_TV in zip(lines, emit(load_ctc(checkpoint), read_waves(test_set)), strict=True):
-        found = expected(log_probs_TV)
-        assert [each["text"] for each in line["nbest"]] == [each.text for each in found]
-        assert [each["total"] for each in line["nbest"]] == pytest.approx([each.total for each in found], abs=1e-3)
+        hypotheses = expected(log_probs_TV)
+        assert [hypothesis["text"] for hypothesis in line["nbest"]] == [hypothesis.text for hypothesis in hypotheses]
+        assert [hypothesis["total"] for hypothesis in line["nbest"]] == pytest.approx(
+            [hypothesis.total for hypothesis in hypotheses], abs=1e-3
+        )
     capsys.readouterr()
     assert run_tool("decode", **{**options, "lm": tmp_path / "none.arpa"}) == 2
     assert "none.arpa: no such language model" in capsys.readouterr().err

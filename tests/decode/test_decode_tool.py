@@ -83,9 +83,9 @@ def test_ctm_is_sclites_and_holds_the_same_words(uninterrupted: Path, tmp_path: 
         [*SCLITE, "-s", *files, "-o", "rsum", "stdout"], capture_output=True, text=True, check=True
     ).stdout
     total = score(references, hypotheses).total
-    found = re.search(r"Sum[ |]+\d+ +(\d+)[ |]+\d+ +(\d+) +(\d+) +(\d+)", report)
-    assert found
-    assert total == Counts(*(int(found[group]) for group in (2, 3, 4, 1)))
+    sums = re.search(r"Sum[ |]+\d+ +(\d+)[ |]+\d+ +(\d+) +(\d+) +(\d+)", report)
+    assert sums
+    assert total == Counts(*(int(sums[group]) for group in (2, 3, 4, 1)))
 
 
 def test_logits_and_averaging_reach_the_decoder_and_a_cpu_decodes_in_single_precision(

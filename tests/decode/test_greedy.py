@@ -32,7 +32,7 @@ LABELS = ("<s>", "<pad>", "</s>", "<unk>", "|", "A", "B", "\u2581C", "D")
 
 
 def texts_of(model: CtcModel, emissions: list[torch.Tensor]) -> list[str]:
-    return [" ".join(to_words(greedy(each, model.blank), model.labels)) for each in emissions]
+    return [" ".join(to_words(greedy(log_probs_TV, model.blank), model.labels)) for log_probs_TV in emissions]
 
 
 def test_shortest_audio_is_one_frame_of_the_encoder(checkpoint: Path) -> None:

@@ -1,4 +1,4 @@
-"""Long recordings: windows against the whole recording, pieces against one search, and how much is read at once."""
+"""Long recordings: windows against the whole recording, segments against one search, and how much is read at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ccc_w2v.decode.ctc_model import CtcModel, load_ctc
 from ccc_w2v.decode.greedy import greedy_search
 from ccc_w2v.decode.hypothesis import Hypothesis, Word
 from ccc_w2v.decode.long_segments import MOST, joined, segments_of
-from ccc_w2v.decode.long_windows import Windows, emit_long, spans, windows_of
+from ccc_w2v.decode.long_windows import Windows, emit_long, placed_windows, windows_of
 from ccc_w2v.decode.network import emit
 from ccc_w2v.decode.transcribe import DecodingOptions, transcribe
 from ccc_w2v.errors import InputError
@@ -62,10 +62,10 @@ def stitched(model: CtcModel, wave_S: torch.Tensor, windows: Windows, max_sample
 @given(st.integers(1, 500), st.integers(1, 90), st.data())
 def test_spans_keep_each_frame_once_and_away_from_seams(frames: int, window: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, window - 1))
-    found = spans(frames, Windows(window, overlap))
-    kept = itertools.chain(*(range(span.kept_first, span.kept_end) for span in found))
+    windows = placed_windows(frames, Windows(window, overlap))
+    kept = itertools.chain(*(range(span.kept_first, span.kept_end) for span in windows))
     assert list(kept) == list(range(frames))
-    for span in found:
+    for span in windows:
         assert span.end - span.first <= window
         assert span.first <= span.kept_first <= span.kept_end <= span.end
         assert span.kept_first - span.first >= overlap // 2 or span.first == 0
@@ -146,33 +146,33 @@ runs = st.lists(st.tuples(st.sampled_from([0, 0, 4, 4, 5, 6, 7, 8]), st.integers
 
 
 @pytest.mark.parametrize("kind", ["letter", "sentencepiece"])
-@given(found=runs, frames=st.integers(4, 40), part=st.integers(1, 30))
-def test_pieces_cut_no_word(kind: str, found: list[tuple[int, int]], frames: int, part: int) -> None:
+@given(words=runs, frames=st.integers(4, 40), part=st.integers(1, 30))
+def test_segments_cut_no_word(kind: str, words: list[tuple[int, int]], frames: int, part: int) -> None:
     model = model_of(kind)
-    best = [index for index, count in found for _ in range(count if index in (0, 4) else 1 + count % 2)]
+    best = [index for index, count in words for _ in range(count if index in (0, 4) else 1 + count % 2)]
     log_probs_TV = one_hot(best)
-    pieces = list(segments_of(log_probs_TV.split(part), model, frames))
-    assert torch.equal(torch.cat(pieces), log_probs_TV)
-    assert all(len(piece) < MOST * frames + part for piece in pieces)
-    search, starts = greedy_search(model), 0.02 * np.cumsum([0, *map(len, pieces[:-1])])
+    segments = list(segments_of(log_probs_TV.split(part), model, frames))
+    assert torch.equal(torch.cat(segments), log_probs_TV)
+    assert all(len(segment) < MOST * frames + part for segment in segments)
+    search, starts = greedy_search(model), 0.02 * np.cumsum([0, *map(len, segments[:-1])])
     (whole,) = search(log_probs_TV)
-    (together,) = joined([(start, search(piece)) for start, piece in zip(starts, pieces, strict=True)])
-    ends = np.cumsum([len(piece) for piece in pieces])[:-1]
+    (together,) = joined([(start, search(segment)) for start, segment in zip(starts, segments, strict=True)])
+    ends = np.cumsum([len(segment) for segment in segments])[:-1]
     spoken = [(round(word.start / 0.02), round((word.start + word.duration) / 0.02)) for word in whole.words]
     split = [end for end in ends if any(first < end < stop for first, stop in spoken)]
     if not split:
         assert together.text == whole.text
         for left, right in zip(together.words, whole.words, strict=True):
             assert dataclasses.astuple(left)[1:] == pytest.approx(dataclasses.astuple(right)[1:])
-    for end, piece in zip(ends, pieces, strict=False):
+    for end, segment in zip(ends, segments, strict=False):
         # A word is only cut where no other ends in the second half of the longest stretch (or in a long silence).
-        later = best[end - len(piece) + frames // 2 + 1 : end - len(piece) + MOST * frames]
+        later = best[end - len(segment) + frames // 2 + 1 : end - len(segment) + MOST * frames]
         ended = 4 in later if kind == "letter" else (0, 7) in itertools.pairwise(later)
-        assert end not in split or not ended or not any(best[end - len(piece) : end])
+        assert end not in split or not ended or not any(best[end - len(segment) : end])
     assert together.acoustic == pytest.approx(whole.acoustic, rel=1e-5)
 
 
-# Words of 1 to 8 frames and pauses of 3 to 6: each half of a piece holds the end of a word.
+# Words of 1 to 8 frames and pauses of 3 to 6: each half of a segment holds the end of a word.
 spoken_words = st.lists(st.tuples(st.integers(1, 8), st.integers(3, 6)), min_size=30, max_size=60)
 
 
@@ -185,11 +185,11 @@ def test_no_word_is_cut_where_words_are_short(kind: str, words: list[tuple[int, 
         letters = [5 + index % 4 // 2 for index in range(length)]
         best += [*letters, 4, *[0] * (pause - 1)] if kind == "letter" else [7, *[8] * (length - 1), *[0] * pause]
     log_probs_TV, search = one_hot(best), greedy_search(model)
-    pieces = list(segments_of(log_probs_TV.split(part), model, frames))
-    assert len(pieces) > 1
-    starts = 0.02 * np.cumsum([0, *map(len, pieces[:-1])])
+    segments = list(segments_of(log_probs_TV.split(part), model, frames))
+    assert len(segments) > 1
+    starts = 0.02 * np.cumsum([0, *map(len, segments[:-1])])
     (whole,) = search(log_probs_TV)
-    (together,) = joined([(start, search(piece)) for start, piece in zip(starts, pieces, strict=True)])
+    (together,) = joined([(start, search(segment)) for start, segment in zip(starts, segments, strict=True)])
     assert len(whole.words) == len(words)
     for left, right in zip(together.words, whole.words, strict=True):
         assert left.text == right.text
@@ -197,7 +197,7 @@ def test_no_word_is_cut_where_words_are_short(kind: str, words: list[tuple[int, 
 
 
 @pytest.mark.parametrize("kind", ["letter", "sentencepiece"])
-def test_pieces_end_in_the_longest_pause_of_the_second_half(kind: str) -> None:
+def test_segments_end_in_the_longest_pause_of_the_second_half(kind: str) -> None:
     # A long pause in the first half, then words of which the second pause is the longer one.
     pause = [4, 0, 0] if kind == "letter" else [0, 0, 0]
     best = [7, *pause, *[0] * 20, *[7, 8, 8, 8, 8] * 5, *pause, 7, 8, *pause, 0, 0, 0, 7, *pause, 7]
@@ -207,7 +207,7 @@ def test_pieces_end_in_the_longest_pause_of_the_second_half(kind: str) -> None:
     # Without a pause at all, a stretch is cut where a blank is most probable.
     log_probs_TV = one_hot([8] * 90)
     log_probs_TV[70, 0] = -1.0
-    assert [len(piece) for piece in segments_of([log_probs_TV], model_of(kind), 30)] == [70, 20]
+    assert [len(segment) for segment in segments_of([log_probs_TV], model_of(kind), 30)] == [70, 20]
 
 
 def scored(text: str, acoustic: float, lm: float, total: float) -> Hypothesis:
@@ -216,16 +216,16 @@ def scored(text: str, acoustic: float, lm: float, total: float) -> Hypothesis:
 
 @given(st.lists(st.lists(st.floats(-50, 0), min_size=1, max_size=4), min_size=1, max_size=4))
 def test_joined_lists_are_the_best_of_all_combinations(totals: list[list[float]]) -> None:
-    found = [
-        (10.0 * index, [scored(f"w{index}", -1.0, -2.0, total) for total in sorted(piece, reverse=True)])
-        for index, piece in enumerate(totals)
+    segments = [
+        (10.0 * index, [scored(f"w{index}", -1.0, -2.0, total) for total in sorted(segment, reverse=True)])
+        for index, segment in enumerate(totals)
     ]
-    best = joined(found)
+    best = joined(segments)
     every = sorted((sum(chosen) for chosen in itertools.product(*totals)), reverse=True)
-    assert [each.total for each in best] == pytest.approx(every[: max(map(len, totals))])
-    for each in best:
-        assert [word.start for word in each.words] == [1.0 + 10.0 * index for index in range(len(totals))]
-        assert (each.acoustic, each.lm) == pytest.approx((-len(totals), -2 * len(totals)))
+    assert [hypothesis.total for hypothesis in best] == pytest.approx(every[: max(map(len, totals))])
+    for hypothesis in best:
+        assert [word.start for word in hypothesis.words] == [1.0 + 10.0 * index for index in range(len(totals))]
+        assert (hypothesis.acoustic, hypothesis.lm) == pytest.approx((-len(totals), -2 * len(totals)))
 
 
 def test_tool_decodes_a_long_recording_in_bounded_memory(
@@ -258,7 +258,7 @@ def arguments(options: dict[str, Path], out: Path) -> list[object]:
     return [part for name, value in {**options, "out": out}.items() for part in (f"--{name}", value)]
 
 
-def test_a_long_recording_is_searched_in_pieces(long_set: Path, tmp_path: Path, checkpoint: Path) -> None:
+def test_a_long_recording_is_searched_in_segments(long_set: Path, tmp_path: Path, checkpoint: Path) -> None:
     model, manifest, sizes = load_ctc(checkpoint), read_manifest(long_set), []
 
     def search(log_probs_TV: torch.Tensor) -> list[Hypothesis]:

@@ -41,15 +41,15 @@ def test_processes_change_neither_results_nor_order(
     if kind == "beam":
         pytest.importorskip("flashlight.lib.text", reason="flashlight-text has no wheel for Python 3.13")
     search = beam_search(model, BeamSettings(20, nbest=3)) if kind == "beam" else greedy_search(model)
-    found, journals = [], []
+    texts, journals = [], []
     for processes in (0, 2):
         journal = tmp_path / f"{processes}.jsonl"
         options = transcribe.DecodingOptions(search, processes, max_samples=9600)
         decoded = transcribe.transcribe(model, manifest, journal, {}, options)
-        found.append(decoded.hypotheses)
+        texts.append(decoded.hypotheses)
         journals.append(journal.read_bytes())
-    assert found[0] == found[1]
-    assert list(found[0]) == list(found[1]) == [f"test{index}" for index in range(6)]
+    assert texts[0] == texts[1]
+    assert list(texts[0]) == list(texts[1]) == [f"test{index}" for index in range(6)]
     assert journals[0] == journals[1]
 
 
@@ -93,8 +93,8 @@ def test_results_come_in_order_and_few_wait(ends: list[int], most: int) -> None:
             if not future.done():
                 future.set_result(name)
 
-    for name, found in in_order(started(), most):
-        assert found == name
+    for name, result in in_order(started(), most):
+        assert result == name
         kept.append(name)
     assert kept == list(range(8))
 

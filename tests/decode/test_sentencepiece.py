@@ -94,7 +94,7 @@ def test_tool_searches_with_a_lexicon_of_pieces(
     lines = [json.loads(line) for line in (tmp_path / "lexicon" / "nbest.jsonl").read_text().splitlines()]
     for line in lines:
         assert len(line["nbest"]) == 3
-        assert all(set(each["text"].split()) <= set(WORDS) for each in line["nbest"])
+        assert all(set(hypothesis["text"].split()) <= set(WORDS) for hypothesis in line["nbest"])
     assert any(line["nbest"][0]["text"] for line in lines)
     # The same words spelt in the file are the same search.
     model = load_ctc(folder / "ctc.pt")
@@ -102,7 +102,9 @@ def test_tool_searches_with_a_lexicon_of_pieces(
     (tmp_path / "spelt.txt").write_text("".join(f"{word} {' '.join(s)}\n" for word, (s,) in spellings.items()))
     spelt = beam_search(model, BeamSettings(40, 3, lexicon=str(tmp_path / "spelt.txt"), word_score=1.0))
     for line, log_probs_TV in zip(lines, emit(model, read_waves(folder / "test.tsv")), strict=True):
-        assert [each["text"] for each in line["nbest"]] == [each.text for each in spelt(log_probs_TV)]
+        assert [hypothesis["text"] for hypothesis in line["nbest"]] == [
+            hypothesis.text for hypothesis in spelt(log_probs_TV)
+        ]
     # Without a lexicon and a language model the best is greedy's.
     assert run_tool("decode", **options, out=tmp_path / "free") == 0
     assert run_tool("decode", **decoded, out=tmp_path / "best") == 0

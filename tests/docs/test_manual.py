@@ -53,9 +53,9 @@ def shown_calls(text: str) -> list[tuple[str, list[str]]]:
     for match in CODE.finditer(text):
         code = next(part for part in match.groups() if part is not None).replace("\\\n", " ")
         for words, rest in CALL.findall(code):
-            two, one = words.strip(), words.split()[0]
+            two, word = words.strip(), words.split()[0]
             calls.append(
-                (two if two in COMMANDS or one == "benchmark" else one, re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", rest))
+                (two if two in COMMANDS or word == "benchmark" else word, re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", rest))
             )
     return calls
 

@@ -19,7 +19,7 @@ REPORT = {"difference": 4.2e-7, "where": "layer 2 (recording 1)", "as_used": 3.1
 def test_card_of_a_pretrained_model_says_how_it_was_trained():
     card = model_card(to_plain(pretrained_state()), REPORT, "my-model")
     assert "- updates: 1,000" in card
-    assert "- audio heard, repetitions counted: 2.00 h" in card
+    assert "- audio processed, repetitions counted: 2.00 h" in card
     for key, value in {**OBJECTIVE, "augment": "augment.yaml"}.items():
         assert f"`{key}`: {value}" in card
     assert "4.2e-07, at layer 2 (recording 1)" in card

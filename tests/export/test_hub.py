@@ -45,8 +45,8 @@ class Hub(BaseHTTPRequestHandler):
             return self.answer({"files": answers})
         if self.path.endswith("/info/lfs/objects/batch"):
             objects = [
-                {**each, "actions": {"upload": {"href": f"{self.server.url}/store/{each['oid']}"}}}
-                for each in json.loads(body)["objects"]
+                {**blob, "actions": {"upload": {"href": f"{self.server.url}/store/{blob['oid']}"}}}
+                for blob in json.loads(body)["objects"]
             ]
             return self.answer({"transfer": "basic", "objects": objects})
         if "/commit/main" not in self.path:

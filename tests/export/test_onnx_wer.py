@@ -63,9 +63,9 @@ def test_word_error_rate_of_the_graph_is_the_checkpoints(source, test_set, tmp_p
     manifest = read_manifest(test_set)
     references = dict(zip(utterance_ids(manifest), read_references(manifest), strict=True))
     onnx_wer.export_measured(source, tmp_path / "m.onnx", [manifest.audio_path(manifest.entries[0])])
-    found = onnx_wer.word_error_rate(tmp_path / "m.onnx", to_plain(load_checkpoint(source)), manifest, references)
+    rate = onnx_wer.word_error_rate(tmp_path / "m.onnx", to_plain(load_checkpoint(source)), manifest, references)
     texts = transcribe(load_ctc(source), manifest, tmp_path / "journal", {}).texts
-    assert found == score(references, texts).error_rate
+    assert rate == score(references, texts).error_rate
     assert any(texts.values())
 
 

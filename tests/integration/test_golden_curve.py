@@ -44,6 +44,6 @@ def test_thirty_losses_are_those_checked_in(tmp_path: Path) -> None:
     ],
 )
 def test_what_counts_as_a_difference(curve: list[float], same_machine: bool, said: str) -> None:
-    found = difference(curve, [4.0, 2.0], same_machine)
-    assert said in found
-    assert bool(found) == bool(said)
+    message = difference(curve, [4.0, 2.0], same_machine)
+    assert said in message
+    assert bool(message) == bool(said)

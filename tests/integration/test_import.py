@@ -43,10 +43,10 @@ def test_pretraining_with_the_objective_goes_on_from_it(imported, tmp_path):
     still = ["optimization.max_update=1", "optimization.lr=[1e-12]", f"+checkpoint.finetune_from_model={checkpoint}"]
     done = train(corpus, tmp_path, *still)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = weights(tmp_path)
-    assert found.keys() == tensors.keys()
+    trained = weights(tmp_path)
+    assert trained.keys() == tensors.keys()
     for name, tensor in tensors.items():
-        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-9)
+        torch.testing.assert_close(trained[name], tensor, rtol=0, atol=1e-9)
 
 
 def test_finetuning_starts_from_it(imported):

@@ -70,8 +70,8 @@ def finish(started):
     try:
         code = process.wait(PATIENCE_S)
     finally:
-        for one in family(process.pid):
-            send(one, signal.SIGKILL)
+        for child in family(process.pid):
+            send(child, signal.SIGKILL)
     return code, log.read_text()
 
 
@@ -125,29 +125,29 @@ def one_node(processes):
     return [LAUNCH / "one_node.sh", processes]
 
 
-def equal(expected, found):
+def equal(expected, actual):
     """Whether two checkpoints hold the same weights, bank and counters, bit for bit."""
-    tasks = [one["extra_state"]["CccPretrainingTask"] for one in (expected, found)]
+    tasks = [checkpoint["extra_state"]["CccPretrainingTask"] for checkpoint in (expected, actual)]
     banks = [task["target_bank"] for task in tasks]
     return (
-        all(torch.equal(found["model"][name], value) for name, value in expected["model"].items())
+        all(torch.equal(actual["model"][name], value) for name, value in expected["model"].items())
         and all(torch.equal(banks[0][name], banks[1][name]) for name in ("points", "centroids"))
         and {**tasks[0], "target_bank": 0} == {**tasks[1], "target_bank": 0}
-        and expected["extra_state"]["train_iterator"] == found["extra_state"]["train_iterator"]
+        and expected["extra_state"]["train_iterator"] == actual["extra_state"]["train_iterator"]
     )
 
 
-def assert_close(expected, found, targets, place):
+def assert_close(expected, actual, targets, place):
     """The same but for rounding; the same counters, number of targets in the bank, and (epoch, batch) to resume at."""
     for name, value in expected["model"].items():
-        torch.testing.assert_close(found["model"][name], value, rtol=1e-4, atol=1e-5)
-    tasks = [one["extra_state"]["CccPretrainingTask"] for one in (expected, found)]
+        torch.testing.assert_close(actual["model"][name], value, rtol=1e-4, atol=1e-5)
+    tasks = [checkpoint["extra_state"]["CccPretrainingTask"] for checkpoint in (expected, actual)]
     banks = [task["target_bank"] for task in tasks]
     assert banks[0]["filled"] == banks[1]["filled"] == targets
     torch.testing.assert_close(banks[0]["points"], banks[1]["points"], rtol=1e-3, atol=1e-3)
     assert tasks[0]["counts"] == tasks[1]["counts"]
-    places = [one["extra_state"]["train_iterator"] for one in (expected, found)]
-    assert [(one["epoch"], one["iterations_in_epoch"] * one["num_shards"]) for one in places] == [place] * 2
+    places = [checkpoint["extra_state"]["train_iterator"] for checkpoint in (expected, actual)]
+    assert [(at["epoch"], at["iterations_in_epoch"] * at["num_shards"]) for at in places] == [place] * 2
 
 
 @pytest.fixture(scope="module")
@@ -216,9 +216,9 @@ def test_a_killed_rank_ends_the_job_of_two_machines_and_is_named_and_the_job_goe
         started = [launch(script, corpus, tmp_path, updates(9), before=machine) for machine in machines]
         wait_for_update(tmp_path, 1, 5)
         # Which machine's rank is the second is for torchrun to say.
-        victim = next(one for one in started if b"RANK=1" in environments(one))
+        victim = next(machine for machine in started if b"RANK=1" in environments(machine))
         os.kill(rank_process(victim, 1), signal.SIGKILL)
-        ends = {one is victim: finish(one) for one in started}
+        ends = {machine is victim: finish(machine) for machine in started}
     assert all(code != 0 for code, _ in ends.values())
     assert "rank      : 1 (local_rank: 0)" in ends[True][1]
     assert "Signal 9 (SIGKILL)" in ends[True][1]
@@ -261,8 +261,8 @@ def test_a_process_told_to_stop_saves_and_goes_on_exactly(corpus, alone, tmp_pat
     assert "told to stop: saved after update 4; the same command resumes" in said
     assert state(tmp_path)["optimizer_history"][-1]["num_updates"] == 4
     done(launch(script, corpus, tmp_path, updates(6), accumulate))
-    expected, found = state(alone), state(tmp_path)
-    assert all(torch.equal(found["model"][name], value) for name, value in expected["model"].items())
+    expected, actual = state(alone), state(tmp_path)
+    assert all(torch.equal(actual["model"][name], value) for name, value in expected["model"].items())
 
 
 def test_a_damaged_last_checkpoint_is_replaced_and_a_full_disk_leaves_the_one_before(corpus, alone, tmp_path):

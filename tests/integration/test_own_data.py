@@ -74,7 +74,7 @@ def six_commands() -> list[list[str]]:
 
 
 def test_the_readmes_six_commands_go_from_a_folder_of_recordings_to_wer(command: Path, tmp_path: Path) -> None:
-    write_recordings(tmp_path / "recordings", speakers=10, each=2)
+    write_recordings(tmp_path / "recordings", speakers=10, per_speaker=2)
     assert run(command, "--version", cwd=tmp_path).startswith("ccc-w2v ")
     printed = {}
     for program, subcommand, *words in six_commands():

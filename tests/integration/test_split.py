@@ -43,10 +43,10 @@ def test_one_process_that_accumulates_four_batches_equals_two_that_accumulate_tw
         timeout=3600,
     )
     assert two.returncode == 0, two.stderr[-2000:]
-    expected, found = gradients(tmp_path / "alone"), gradients(tmp_path / "two")
-    assert expected.keys() == found.keys()
+    expected, actual = gradients(tmp_path / "alone"), gradients(tmp_path / "two")
+    assert expected.keys() == actual.keys()
     assert len(expected) > 20
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     assert largest > 0.01
     for key, gradient in expected.items():
-        torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=1e-6 * largest)
+        torch.testing.assert_close(actual[key], gradient, rtol=1e-4, atol=1e-6 * largest)

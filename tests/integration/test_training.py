@@ -96,14 +96,14 @@ def test_a_run_killed_at_any_update_and_resumed_equals_the_uninterrupted_one(cor
     assert process.returncode == -signal.SIGKILL
     resumed = train(corpus, folder, *overrides)
     assert resumed.returncode == 0, resumed.stderr[-2000:]
-    expected, found = state(tmp_path / "straight"), state(folder)
-    assert all(torch.equal(found["model"][name], value) for name, value in expected["model"].items())
-    assert found["optimizer_history"] == expected["optimizer_history"]
-    tasks = [one["extra_state"]["CccPretrainingTask"] for one in (expected, found)]
+    expected, actual = state(tmp_path / "straight"), state(folder)
+    assert all(torch.equal(actual["model"][name], value) for name, value in expected["model"].items())
+    assert actual["optimizer_history"] == expected["optimizer_history"]
+    tasks = [checkpoint["extra_state"]["CccPretrainingTask"] for checkpoint in (expected, actual)]
     assert tasks[0]["counts"] == tasks[1]["counts"]
     assert tasks[0]["counts"]["audio_samples"] > 0
     if scope == "global":
-        bank, found_bank = (one["target_bank"] for one in tasks)
+        bank, found_bank = (kept["target_bank"] for kept in tasks)
         assert bank["fitted_at"] >= 6
         assert bank["fitted_at"] == found_bank["fitted_at"]
         assert torch.equal(bank["centroids"], found_bank["centroids"])
@@ -117,10 +117,10 @@ def test_a_run_killed_at_any_update_and_resumed_equals_the_uninterrupted_one(cor
     ids=["bf16", "fp16"],
 )
 def test_it_trains_in_low_precision(corpus, tmp_path, precision):
-    found = train(corpus, tmp_path, "optimization.max_update=3", *precision)
-    assert found.returncode == 0, found.stderr[-2000:]
+    finished = train(corpus, tmp_path, "optimization.max_update=3", *precision)
+    assert finished.returncode == 0, finished.stderr[-2000:]
     assert all(value.isfinite().all() for value in weights(tmp_path).values())
-    assert '"train_num_updates": "3"' in found.stdout + found.stderr
+    assert '"train_num_updates": "3"' in finished.stdout + finished.stderr
 
 
 def test_augmentation_where_the_model_is_and_what_a_run_shows_of_its_data(warm, corpus, tmp_path):

@@ -13,7 +13,8 @@ from tests.integration.test_training import ROOT, TINY, command
 
 # Linux lets nobody write there, root included.
 UNWRITABLE = "/sys/ccc_w2v"
-DAY = 24 * 3600 * RATE
+# More than any machine's memory holds.
+SEASON = 100 * 24 * 3600 * RATE
 
 
 def prepare(folder):
@@ -56,7 +57,7 @@ def finetuning(corpus, folder, checkpoint, *overrides):
         *("--config-dir", str(ROOT / "recipes/prompts/config"), "--config-name", "finetune"),
         *(f"hydra.run.dir={folder}", f"task.data={corpus}", f"model.w2v_path={checkpoint}"),
         *("dataset.train_subset=train", "optimization.max_update=2", "dataset.disable_validation=true"),
-        *("common.tensorboard_logdir=null", "dataset.max_tokens=64000", *overrides),
+        *("common.tensorboard_logdir=null", "dataset.max_tokens=64000", "model.mask_channel_length=3", *overrides),
     ]
 
 
@@ -84,8 +85,8 @@ BROKEN_FILES = {
     ),
     "rate": (lambda data, file: soundfile.write(file, speech_like(17500, 0), 8000), "sample rate 8000 Hz"),
     "stereo": (lambda data, file: soundfile.write(file, speech_like(35000, 0).reshape(-1, 2), RATE), "2 channels"),
-    "a day long": (
-        lambda data, file: rewrite(data / "pretrain.tsv", "\t17500\n", f"\t{DAY}\n"),
+    "a season long": (
+        lambda data, file: rewrite(data / "pretrain.tsv", "\t17500\n", f"\t{SEASON}\n"),
         "GiB are available; set task.max_sample_size (now None)",
     ),
     "two frames less one": (
@@ -130,7 +131,7 @@ def test_a_broken_corpus_is_one_line(warm, corpus, tmp_path, broken):
     act, message = BROKEN_FILES[broken]
     act(corpus, corpus / "audio" / "pretrain3.wav")
     sizes = ["task.max_sample_size=null", "task.min_sample_size=1", "dataset.max_tokens=null", "+dataset.batch_size=1"]
-    if broken == "a day long":
+    if broken == "a season long":
         sizes.append("model.conv_feature_layers='[(512,10,5)] + [(512,3,2)]*4 + [(512,2,2)]*2'")
     arguments = pretraining(corpus, tmp_path / "run", *sizes, "+task.check_headers=12")
     assert_one_line(*warm.run(arguments, tmp_path / "log"), message)
@@ -225,6 +226,19 @@ def test_fine_tuning_without_user_dir_can_be_resumed(warm, prepared, pretrained,
         code, output = warm.run(arguments, tmp_path / "log")
         assert code == 0, output[-3000:]
         assert f'"train_num_updates": "{updates}"' in output
+
+
+def test_fine_tuning_refuses_a_recording_that_no_memory_holds(warm, corpus, pretrained, tmp_path):
+    rewrite(corpus / "train.tsv", "\t17500\n", f"\t{SEASON}\n")
+    arguments = finetuning(corpus, tmp_path / "run", pretrained, "dataset.max_tokens=null", "dataset.batch_size=2")
+    message = "GiB are available; set dataset.max_tokens (now None) to the longest utterance to keep"
+    assert_one_line(*warm.run(arguments, tmp_path / "log"), message)
+
+
+def test_a_channel_mask_that_fairseq_cannot_always_draw_is_refused_at_the_start(warm, prepared, pretrained, tmp_path):
+    arguments = finetuning(prepared, tmp_path / "run", pretrained, "model.mask_channel_length=4")
+    message = "model.mask_channel_prob=0.1 of 32 channels is less than one span of model.mask_channel_length=4"
+    assert_one_line(*warm.run(arguments, tmp_path / "log"), message)
 
 
 def test_paths_are_taken_from_the_folder_of_the_command(warm, corpus, tmp_path):

@@ -65,7 +65,7 @@ def test_the_weighted_sum_ranks(model: LanguageModel) -> None:
     assert (first["text"], second["text"]) == ("CAT", "THE CAT SAT ON THE MAT")
     assert first["neural"] == pytest.approx(scores["cat"], rel=1e-5)
     assert first["total"] == pytest.approx(-2.0 + 0.5 * scores["cat"], rel=1e-5)
-    assert [each["text"] for each in rescore(model, nbest, 0.0)["u"]] == ["THE CAT SAT ON THE MAT", "CAT"]
+    assert [hypothesis["text"] for hypothesis in rescore(model, nbest, 0.0)["u"]] == ["THE CAT SAT ON THE MAT", "CAT"]
 
 
 def test_tool_writes_texts_and_lists(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,8 +133,8 @@ def test_other_seeds_propose_others(dev: Dev, settings: BeamSettings, uninterrup
 
 
 def test_long_recordings_are_searched_in_the_pieces_of_decode(dev: Dev, settings: BeamSettings) -> None:
-    pieces = [piece for piece, _ in dataclasses.replace(dev, windows=Windows(12, 2)).segments()]
-    assert len([piece for piece in pieces if piece.last]) == len(TEXTS) < len(pieces)
+    segments = [segment for segment, _ in dataclasses.replace(dev, windows=Windows(12, 2)).segments()]
+    assert len([segment for segment in segments if segment.last]) == len(TEXTS) < len(segments)
 
 
 def test_without_a_lexicon_only_the_weight_is_searched(dev: Dev, tmp_path: Path) -> None:

@@ -56,12 +56,12 @@ def test_each_utterance_is_clustered_with_its_own_pair():
     batch["kmeans_starts"] = torch.stack([torch.randperm(2 * frames, generator=draw)[:3] for _ in range(3)]).unsqueeze(
         1
     )
-    found = criterion("utterance").objective(model, output, batch)
-    assert found.clusters == 3
+    result = criterion("utterance").objective(model, output, batch)
+    assert result.clusters == 3
     for index in range(3):
         alone = torch.cat([output.original.target_BMD[index], output.augmented.target_BMD[index]])
         labels = cosine_kmeans(alone[None], batch["kmeans_starts"][index : index + 1], 18)[0]
-        assert torch.equal(torch.cat([found.original.labels_BM[index], found.augmented.labels_BM[index]]), labels)
+        assert torch.equal(torch.cat([result.original.labels_BM[index], result.augmented.labels_BM[index]]), labels)
 
 
 def test_global_is_like_batch_until_the_bank_was_clustered_and_then_takes_its_centroids():
@@ -71,14 +71,14 @@ def test_global_is_like_batch_until_the_bank_was_clustered_and_then_takes_its_ce
     for update in range(4):
         model.set_num_updates(update)
         output = model(**sample(update)["net_input"])
-        found = ours.objective(model, output, sample(update))
+        result = ours.objective(model, output, sample(update))
         if bank["centroids"] is None:
             plain = criterion("batch").objective(model, output, sample(update))
-            assert torch.equal(found.original.labels_BM, plain.original.labels_BM)
+            assert torch.equal(result.original.labels_BM, plain.original.labels_BM)
     assert bank["fitted_at"] == 1  # 117 targets are needed: two batches of 60
-    assert found.clusters == 3
+    assert result.clusters == 3
     labels = torch.nn.functional.normalize(output.original.target_BMD, dim=-1) @ bank["centroids"].T
-    assert torch.equal(found.original.labels_BM, labels.argmax(-1))
+    assert torch.equal(result.original.labels_BM, labels.argmax(-1))
 
 
 def test_the_bank_is_kept_in_the_tasks_state_and_never_in_the_models():
@@ -136,13 +136,13 @@ def test_a_batch_has_the_gradient_of_its_parts_wherever_no_cluster_spans_them(sc
 
     def gradient(parts):
         model.zero_grad()
-        for one in parts:
-            ours(model, one)[0].backward()
+        for rows in parts:
+            ours(model, rows)[0].backward()
         return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
-    expected, found = gradient([whole]), gradient([part(slice(0, 2)), part(slice(2, 3)), part(slice(3, 4))])
+    expected, actual = gradient([whole]), gradient([part(slice(0, 2)), part(slice(2, 3)), part(slice(3, 4))])
     scale = max(float(value.abs().max()) for value in expected.values())
-    same = [torch.allclose(found[name], value, rtol=1e-4, atol=1e-5 * scale) for name, value in expected.items()]
+    same = [torch.allclose(actual[name], value, rtol=1e-4, atol=1e-5 * scale) for name, value in expected.items()]
     assert all(same) != (scope == "batch" and factor < 1)
 
 

@@ -132,7 +132,7 @@ def test_training_draws_by_weights_and_validation_uniformly():
     for training in (True, False):
         model.train(training)
         output = model(**batch["net_input"])
-        drawn, uniform = (each.objective(model, output, batch).original.drawn_BMN for each in (ours, plain))
+        drawn, uniform = (loss.objective(model, output, batch).original.drawn_BMN for loss in (ours, plain))
         assert torch.equal(drawn, uniform) is not training
         if training:
             bins = similarity_bins(output.original.target_BMD, 10)

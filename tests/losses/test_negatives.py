@@ -36,8 +36,8 @@ def test_one_masked_frame_has_itself_for_negatives_which_equal_codes_mask_out():
 def test_codes_are_equal_only_when_all_groups_are():
     codes = torch.tensor([[[1, 2], [1, 2], [1, 3], [0, 2]]])
     negatives = torch.tensor([[[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]])
-    found = equal_codes(codes, negatives)
-    assert found.tolist() == [[[True, False, False], [True, False, False], [False] * 3, [False] * 3]]
+    equal = equal_codes(codes, negatives)
+    assert equal.tolist() == [[[True, False, False], [True, False, False], [False] * 3, [False] * 3]]
 
 
 def test_equal_codes_are_found_where_float_noise_hides_equal_vectors():

@@ -59,14 +59,14 @@ def test_noise_is_standard_gumbel_and_seeded():
 def test_perplexity_of_uniform_probabilities_is_the_number_of_codes():
     logits = torch.zeros(1, 8, GROUPS, CODES)
     logits[0, torch.arange(8), 0, torch.arange(8)] = 1e-4  # eight codes of the first group are used, one of the second
-    found = gumbel_quantize(logits, torch.randn(GROUPS, CODES, 4), 1.0, None)
-    assert found.prob_perplexity.item() == pytest.approx(GROUPS * CODES, rel=1e-3)
-    assert found.code_perplexity.item() == pytest.approx(8 + 1, rel=1e-3)
+    quantized = gumbel_quantize(logits, torch.randn(GROUPS, CODES, 4), 1.0, None)
+    assert quantized.prob_perplexity.item() == pytest.approx(GROUPS * CODES, rel=1e-3)
+    assert quantized.code_perplexity.item() == pytest.approx(8 + 1, rel=1e-3)
 
 
 def test_vectors_are_the_codebooks_rows():
     codebook = torch.randn(GROUPS, CODES, 4)
     logits = torch.randn(2, 5, GROUPS, CODES)
-    found = gumbel_quantize(logits, codebook, 1.0, None)
-    expected = torch.cat([F.embedding(found.codes_BMG[..., g], codebook[g]) for g in range(GROUPS)], dim=-1)
-    assert torch.allclose(found.vectors_BMD, expected)
+    quantized = gumbel_quantize(logits, codebook, 1.0, None)
+    expected = torch.cat([F.embedding(quantized.codes_BMG[..., g], codebook[g]) for g in range(GROUPS)], dim=-1)
+    assert torch.allclose(quantized.vectors_BMD, expected)

@@ -33,7 +33,7 @@ def test_on_the_papers_gpus_the_plan_is_the_papers():
     plan = make_plan(WAV2VEC2, 64, memory=32)
     assert (plan.max_tokens, plan.update_freq, plan.lr, plan.warmup_updates) == (1_400_000, 1, 5e-4, 32_000)
     assert plan.batch_seconds / 3600 == pytest.approx(1.56, abs=0.005)
-    assert plan.hours_heard == pytest.approx(1.5556 * 400_000, rel=1e-4)
+    assert plan.hours_processed == pytest.approx(1.5556 * 400_000, rel=1e-4)
     assert not plan.warnings
 
 
@@ -77,8 +77,8 @@ def test_the_learning_rate_is_the_tables_and_falls_with_the_root_below_it(second
 
 
 @given(st.floats(1, 10_000), st.floats(1, 10_000))
-def test_more_audio_never_takes_a_lower_rate(one, other):
-    assert (best_lr(one) - best_lr(other)) * (one - other) >= 0
+def test_more_audio_never_takes_a_lower_rate(first, other):
+    assert (best_lr(first) - best_lr(other)) * (first - other) >= 0
 
 
 def test_between_two_rows_it_is_their_geometric_mean():
@@ -172,8 +172,8 @@ def test_time_and_disk_are_sums():
 def test_batches_that_are_less_full_are_warned_about_until_they_are_made_up_for():
     plan = with_batches(make_plan(CCC, 8, memory=32), 0.80, 0.90)
     (warning,) = plan.warnings
-    assert "hears 11% less" in warning
-    assert plan.hours_heard == pytest.approx(0.8 * 5600 * 400_000 / 3600, rel=1e-3)
+    assert "processes 11% less" in warning
+    assert plan.hours_processed == pytest.approx(0.8 * 5600 * 400_000 / 3600, rel=1e-3)
     seconds = float(warning.split("--batch-seconds ")[1].split()[0])
     assert not with_batches(make_plan(CCC, 8, memory=32, batch_seconds=seconds), 0.80, 0.90).warnings
     # A batch that is meant to be smaller is compared with a full one of its own size.

@@ -30,7 +30,7 @@ def plan_tool(*words):
 
 
 def test_a_trial_trains_and_its_time_is_in_the_plan(tmp_path):
-    found = plan_tool(
+    finished = plan_tool(
         *(
             ROOT / "tests/integration/config/pretrain.yaml",
             "--measure",
@@ -42,11 +42,11 @@ def test_a_trial_trains_and_its_time_is_in_the_plan(tmp_path):
         *("task.augment=none", "dataset.max_tokens=64000", "model.encoder_layers=1", "model.encoder_embed_dim=32"),
         *("model.encoder_ffn_embed_dim=32", "model.conv_feature_layers='[(16,10,5)] + [(16,3,2)]*4 + [(16,2,2)]*2'"),
     )
-    assert found.returncode == 0, found.stderr[-2000:]
-    (measured,) = [line for line in found.stdout.splitlines() if line.startswith("measured")]
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    (measured,) = [line for line in finished.stdout.splitlines() if line.startswith("measured")]
     assert float(measured.split()[1]) > 0
     assert "CPU cores" in measured
-    assert "not measured" not in found.stdout
+    assert "not measured" not in finished.stdout
     written = yaml.safe_load((tmp_path / "plan.yaml").read_text())
     assert written["dataset"]["max_tokens"] == 64000
     assert written["optimization"]["update_freq"] == [1]
@@ -118,19 +118,19 @@ def test_batches_are_as_full_as_the_ones_that_fairseq_cuts(tmp_path):
     for max_tokens in (64_000, 100_000):
         order = dataset.ordered_indices()
         batches = dataset.batch_by_size(order, max_tokens=max_tokens, required_batch_size_multiple=1)
-        held = sum(
+        activations = sum(
             dataset.collater([dataset[index] for index in batch])["net_input"]["source"].numel() for batch in batches
         )
-        assert filled_share(manifest, recipe, max_tokens) == pytest.approx(held / (len(batches) * max_tokens))
+        assert filled_share(manifest, recipe, max_tokens) == pytest.approx(activations / (len(batches) * max_tokens))
     with pytest.raises(InputError, match="no utterance has task.min_sample_size=50000"):
         filled_share(manifest, replace(recipe, shortest=50_000), 64_000)
 
 
 def test_what_is_wrong_is_one_line():
-    found = plan_tool(ROOT / "recipes/librispeech/config/pretraining/ccc_base_960h.yaml", "--gpus", "8,many")
-    assert found.returncode == 2
-    assert found.stderr.count("\n") == 1
-    assert "--gpus 8,many" in found.stderr
+    finished = plan_tool(ROOT / "recipes/librispeech/config/pretraining/ccc_base_960h.yaml", "--gpus", "8,many")
+    assert finished.returncode == 2
+    assert finished.stderr.count("\n") == 1
+    assert "--gpus 8,many" in finished.stderr
 
 
 def test_a_trial_makes_the_noise_that_a_recipe_leaves_to_the_user(monkeypatch):

@@ -44,7 +44,9 @@ def test_examples_are_the_strongest_of_all_frames(place):
             own = sorted((row for row in frames if row[:2] == (group, code)), key=lambda row: (-row[2], *row[3:]))
             assert len(own) == count
             shown = use.examples.get((group, code), [])
-            assert [(one.probability, -one.utterance, -one.frame) for one in shown] == [row[2:] for row in own[:2]]
+            assert [(frame.probability, -frame.utterance, -frame.frame) for frame in shown] == [
+                row[2:] for row in own[:2]
+            ]
 
 
 def test_the_page_holds_every_code_and_needs_nothing_else(place, capsys):

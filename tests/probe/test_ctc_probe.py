@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
 from ccc_w2v.probe.cached_states import States, cached_states
 from ccc_w2v.probe.ctc_head import CtcHead, ProbeSettings
@@ -130,6 +132,20 @@ def test_an_utterance_does_not_depend_on_its_batch(probe):
 )
 def test_training_stops_when_neither_loss_nor_error_rate_falls(losses, rates, stale):
     assert _stale([Look(*pair) for pair in zip(losses, rates, strict=True)], 2) is stale
+
+
+def test_both_directions_are_those_of_torchs_bidirectional_lstm_over_packed_sequences():
+    head = CtcHead(LAYERS, WIDTH, len(LETTERS) + 1, ProbeSettings(lstm_width=5), generator_for(1, "head"))
+    reference = torch.nn.LSTM(WIDTH, 5, batch_first=True, bidirectional=True)
+    suffixes = ["", "_reverse"]
+    state = zip(suffixes, head.directions, strict=True)
+    reference.load_state_dict({name + end: value for end, lstm in state for name, value in lstm.state_dict().items()})
+    frames_B = torch.tensor([9, 4, 1, 7])
+    states_BTD = torch.randn(4, 9, WIDTH, generator=generator_for(1, "states"))
+    packed = pack_padded_sequence(states_BTD, frames_B, batch_first=True, enforce_sorted=False)
+    expected_BTD, _ = pad_packed_sequence(reference(packed)[0], batch_first=True)
+    inside_BT1 = (torch.arange(9) < frames_B.unsqueeze(1)).unsqueeze(-1)
+    torch.testing.assert_close(head._both_directions(states_BTD, frames_B) * inside_BT1, expected_BTD)
 
 
 def test_an_untrained_head_says_nothing():

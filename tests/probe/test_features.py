@@ -42,13 +42,13 @@ def rows_of(out: Path, load) -> dict[str, dict[str, np.ndarray]]:
     """Read a folder of shards by its index alone, as a user would."""
     header, *lines = [line.split("\t") for line in (out / "index.tsv").read_text().splitlines()]
     assert tuple(header) == features.INDEX_COLUMNS
-    found = {}
+    arrays_of = {}
     for utterance, shard, first_row, rows, first_frame, frames in lines:
         arrays = load(out, shard)
-        found[utterance] = {"features": arrays["features"][int(first_row) :][: int(rows)]}
+        arrays_of[utterance] = {"features": arrays["features"][int(first_row) :][: int(rows)]}
         if "codes" in arrays:
-            found[utterance]["codes"] = arrays["codes"][int(first_frame) :][: int(frames)]
-    return found
+            arrays_of[utterance]["codes"] = arrays["codes"][int(first_frame) :][: int(frames)]
+    return arrays_of
 
 
 def load_h5(out, shard):
@@ -73,9 +73,9 @@ def test_every_utterance_is_found_by_the_index(kind, mean, styled, corpus, tmp_p
     encoder, _ = styled
     wanted = Wanted(layers=(2, 1), mean=mean, codes=True, format=kind, shard_utterances=2)
     assert extract(encoder, corpus, tmp_path, wanted, "x") == 0
-    found = rows_of(tmp_path, LOADERS[kind])
-    assert list(found) == [f"train{i}" for i in range(5)]
-    for entry, arrays in zip(corpus.entries, found.values(), strict=True):
+    arrays_of = rows_of(tmp_path, LOADERS[kind])
+    assert list(arrays_of) == [f"train{i}" for i in range(5)]
+    for entry, arrays in zip(corpus.entries, arrays_of.values(), strict=True):
         wave = read_audio(corpus.audio_path(entry), RATE)
         wave = torch.nn.functional.layer_norm(wave, wave.shape) if encoder.normalize else wave
         expected = fairseq_outputs(encoder.network, wave[None])

@@ -62,10 +62,10 @@ def length(updates, warmup):
 
 
 def flat(config, prefix=""):
-    found = {}
+    flattened = {}
     for key, value in config.items():
-        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return found
+        flattened.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flattened
 
 
 @functools.cache
@@ -85,33 +85,33 @@ def choose(size, amount, labels):
 
 
 def values(config):
-    found = flat(OmegaConf.to_container(config, resolve=True, enum_to_str=True))
+    settings = flat(OmegaConf.to_container(config, resolve=True, enum_to_str=True))
     # A copy of distributed_training's, for an optimiser that is not in use.
-    return {key: value for key, value in found.items() if not key.startswith("bmuf.")}
+    return {key: value for key, value in settings.items() if not key.startswith("bmuf.")}
 
 
 def differences(kind, ours, theirs, choices=()):
     """What ours has, by key, wherever the two differ; below task, model and loss of ours only what both know."""
-    found, reference = values(composed(kind, ours, *choices)), values(shared(FAIRSEQ / kind / f"{theirs}.yaml"))
-    return {key: found.get(key) for key in reference if found.get(key) != reference[key]}
+    chosen, reference = values(composed(kind, ours, *choices)), values(shared(FAIRSEQ / kind / f"{theirs}.yaml"))
+    return {key: chosen.get(key) for key in reference if chosen.get(key) != reference[key]}
 
 
 @pytest.mark.parametrize("name", PRETRAINING)
 def test_pretraining_differs_from_fairseqs_own_only_where_it_says_so(name):
-    objective, size, heard, *rest = name.split("_")
-    theirs = "wav2vec2_large_librivox" if heard == "librivox" else "wav2vec2_base_librispeech"
-    found = differences("pretraining", name, theirs)
-    expected = {**PRETRAINED, "dataset.train_subset": f"train_{heard.removesuffix('h')}"}
-    updates = {"base": 400000, "large": 600000 if heard == "librivox" else 250000}[size]
+    objective, size, unlabelled, *rest = name.split("_")
+    theirs = "wav2vec2_large_librivox" if unlabelled == "librivox" else "wav2vec2_base_librispeech"
+    differing = differences("pretraining", name, theirs)
+    expected = {**PRETRAINED, "dataset.train_subset": f"train_{unlabelled.removesuffix('h')}"}
+    updates = {"base": 400000, "large": 600000 if unlabelled == "librivox" else 250000}[size]
     if size == "large":
-        expected |= LIBRIVOX if heard == "librivox" else LARGE
+        expected |= LIBRIVOX if unlabelled == "librivox" else LARGE
     factor = 2 if rest[-1:] == ["compute"] else 1
     if size == "large" or factor == 2:
         expected |= length(factor * updates, factor * updates * 8 // 100)
     if objective == "ccc":
-        found = {key: value for key, value in found.items() if not key.startswith("criterion.")}
+        differing = {key: value for key, value in differing.items() if not key.startswith("criterion.")}
         expected |= {"task._name": "ccc_pretraining", "model._name": "ccc_wav2vec2"}
-    assert found == expected
+    assert differing == expected
 
 
 @pytest.mark.parametrize("name", ["ccc_large_960h", "w2v_large_960h_equal_updates"])
@@ -148,7 +148,7 @@ def test_large_is_torchaudios(name):
 @pytest.mark.parametrize(("size", "amount", "labels"), FINETUNING)
 def test_finetuning_differs_from_fairseqs_own_only_where_it_says_so(size, amount, labels):
     theirs = f"{'vox' if size == 'large_librivox' else 'base'}_{amount}"
-    found = differences("finetuning", "finetune", theirs, choose(size, amount, labels))
+    differing = differences("finetuning", "finetune", theirs, choose(size, amount, labels))
     expected = {**ANY, "dataset.train_subset": "train_" + {"100h": "100", "960h": "960"}.get(amount, amount)}
     expected |= EIGHT if size == "base" and amount != "960h" else {}
     if size == "large":
@@ -157,7 +157,7 @@ def test_finetuning_differs_from_fairseqs_own_only_where_it_says_so(size, amount
         expected |= {"distributed_training.distributed_world_size": 4, "optimization.update_freq": [5]}
     if labels == "spm1000":
         expected |= {"task.labels": "spm1000", "criterion.post_process": "sentencepiece"}
-    assert found == expected
+    assert differing == expected
 
 
 @pytest.mark.parametrize("name", [name for name in PRETRAINING if name.startswith("ccc")])

@@ -74,31 +74,31 @@ def test_all_stages_run_and_a_second_call_does_nothing(tmp_path):
 
 
 def test_a_dry_run_of_the_real_configuration_plans_for_1_8_and_64_gpus_and_writes_nothing(tmp_path):
-    found = run("--dry-run", "--out", tmp_path / "exp", "--gpus", 8, "--memory", 80, *FEW_PIECES)
-    assert found.returncode == 0, found.stderr[-2000:]
+    finished = run("--dry-run", "--out", tmp_path / "exp", "--gpus", 8, "--memory", 80, *FEW_PIECES)
+    assert finished.returncode == 0, finished.stderr[-2000:]
     assert not (tmp_path / "exp").exists()
-    plans = found.stderr.split("finetune amount=10h labels=spm1000 size=base: ")
+    plans = finished.stderr.split("finetune amount=10h labels=spm1000 size=base: ")
     assert re.search(r"GPUs +8 +1 +64\n", plans[0])
     assert re.search(r"GPUs +8 +1 +64\n", plans[1])
     assert re.search(r"optimization.update_freq +7 +50 +1\n", plans[0])
-    assert "dataset.max_tokens=1600000 optimization.update_freq=\\[7\\]" in found.stdout
+    assert "dataset.max_tokens=1600000 optimization.update_freq=\\[7\\]" in finished.stdout
     # The machine that is meant has eight GPUs, this one need not have one.
-    assert "--device cuda" in found.stdout
-    assert "--device cpu" not in found.stdout
-    assert "--limited" in found.stdout
-    assert "ccc-w2v sentencepiece" in found.stdout
-    assert "prepare musan" in found.stdout
+    assert "--device cuda" in finished.stdout
+    assert "--device cpu" not in finished.stdout
+    assert "--limited" in finished.stdout
+    assert "ccc-w2v sentencepiece" in finished.stdout
+    assert "prepare musan" in finished.stdout
 
 
 def test_large_is_fine_tuned_as_large(tmp_path):
     (tmp_path / "librivox.tsv").touch()
     options = ["--dry-run", "--out", tmp_path / "exp", "--gpus", 8, "--memory", 80, "--stop-stage", 3]
-    found = run(*options, "--pretraining", "ccc_large_librivox", "--librivox", tmp_path / "librivox.tsv")
-    assert found.returncode == 0, found.stderr[-2000:]
-    assert "size=large_librivox: 317.0 million parameters" in found.stderr
-    assert f"ln -sfn {tmp_path}/librivox.tsv {tmp_path}/exp/data/manifests/train_librivox.tsv" in found.stdout
-    assert "--parts train-clean-100\\,dev-clean" in found.stdout
-    assert f"hydra.run.dir={tmp_path}/exp/ccc_large_librivox/seed1/large_librivox_100h" in found.stdout
+    finished = run(*options, "--pretraining", "ccc_large_librivox", "--librivox", tmp_path / "librivox.tsv")
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert "size=large_librivox: 317.0 million parameters" in finished.stderr
+    assert f"ln -sfn {tmp_path}/librivox.tsv {tmp_path}/exp/data/manifests/train_librivox.tsv" in finished.stdout
+    assert "--parts train-clean-100\\,dev-clean" in finished.stdout
+    assert f"hydra.run.dir={tmp_path}/exp/ccc_large_librivox/seed1/large_librivox_100h" in finished.stdout
 
 
 @pytest.mark.parametrize(
@@ -116,10 +116,10 @@ def test_the_parts_of_librispeech_that_two_configurations_need_are_prepared(
 ):
     options = ["--pretraining", pretraining, "--amount", amount, "--labels", labels]
     options += ["--out", tmp_path, "--stop-stage", 1]
-    found = run("--dry-run", *options)
-    assert found.returncode == 0, found.stderr[-2000:]
-    assert f"--parts {parts},dev-clean,dev-other,test-clean,test-other" in found.stdout.replace("\\,", ",")
-    assert (" --limited" in found.stdout) == (amount not in ("100h", "960h"))
+    finished = run("--dry-run", *options)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert f"--parts {parts},dev-clean,dev-other,test-clean,test-other" in finished.stdout.replace("\\,", ",")
+    assert (" --limited" in finished.stdout) == (amount not in ("100h", "960h"))
 
 
 # arXiv 2006.11477, appendix B.
@@ -131,9 +131,9 @@ def test_the_4_gram_has_its_published_weights(tmp_path, amount, weight, word_sco
     for name in ("lm.arpa", "words.txt"):
         (tmp_path / name).touch()
     options = ["--out", tmp_path, "--amount", amount, "--stage", 4, "--stop-stage", 4]
-    found = run("--dry-run", *options, "--lm", tmp_path / "lm.arpa", "--lexicon", tmp_path / "words.txt")
-    assert found.returncode == 0, found.stderr[-2000:]
-    assert found.stdout.count(f" --lm-weight {weight} --word-score {word_score}\n") == 4
+    finished = run("--dry-run", *options, "--lm", tmp_path / "lm.arpa", "--lexicon", tmp_path / "words.txt")
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert finished.stdout.count(f" --lm-weight {weight} --word-score {word_score}\n") == 4
 
 
 @pytest.mark.parametrize(
@@ -154,10 +154,10 @@ def test_the_4_gram_has_its_published_weights(tmp_path, amount, weight, word_sco
     ],
 )
 def test_a_wrong_option_is_one_line_below_the_usage(options, said):
-    found = run(*options)
-    assert found.returncode == 2
-    assert found.stdout == ""
-    lines = found.stderr.splitlines()
+    finished = run(*options)
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    lines = finished.stderr.splitlines()
     assert lines[0].startswith("LibriSpeech: ")
     assert lines[-1].startswith("error: ")
     assert said in lines[-1]
@@ -169,6 +169,6 @@ def test_a_stage_without_the_data_says_which_stage_writes_them(tmp_path, stage, 
     run_folder.mkdir(parents=True)
     (run_folder / ".exported").touch()
     options = ["--pretraining", "w2v_base_360h_equal_compute", "--amount", "10m", "--stage", stage]
-    found = run("--out", tmp_path, *options)
-    assert found.returncode == 2
-    assert found.stderr == f"error: {tmp_path}/data/manifests/{split}.tsv: no such manifest; stage 1 writes it\n"
+    finished = run("--out", tmp_path, *options)
+    assert finished.returncode == 2
+    assert finished.stderr == f"error: {tmp_path}/data/manifests/{split}.tsv: no such manifest; stage 1 writes it\n"

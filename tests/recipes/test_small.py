@@ -42,8 +42,8 @@ def settings(arms=(), scale="small", **changed):
 
 
 def composed(arm, scale="small"):
-    held = settings([arm], scale)
-    return compose_config(RECIPE / "config/pretrain.yaml", pretraining_overrides(held, held.arms[0], 1))
+    comparison = settings([arm], scale)
+    return compose_config(RECIPE / "config/pretrain.yaml", pretraining_overrides(comparison, comparison.arms[0], 1))
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,13 @@ def test_fine_tunings_differ_in_the_feature_encoder_of_no_pre_training_alone():
 
 
 def test_a_folder_of_an_arm_that_was_another_is_refused(tmp_path):
-    held = settings(["ccc_scale"], out=tmp_path)
-    folder = held.folder(held.arms[0], 1)
-    claim_chain(folder, held.arms[0])
-    claim_chain(folder, dataclasses.replace(held.arms[0], title="in other words"))
-    changed = dataclasses.replace(held.arms[0], overrides={**held.arms[0].overrides, "criterion.diversity_weight": 0.1})
+    comparison = settings(["ccc_scale"], out=tmp_path)
+    folder = comparison.folder(comparison.arms[0], 1)
+    claim_chain(folder, comparison.arms[0])
+    claim_chain(folder, dataclasses.replace(comparison.arms[0], title="in other words"))
+    changed = dataclasses.replace(
+        comparison.arms[0], overrides={**comparison.arms[0].overrides, "criterion.diversity_weight": 0.1}
+    )
     with pytest.raises(InputError, match="overrides"):
         claim_chain(folder, changed)
 
@@ -148,11 +150,11 @@ def test_a_folder_of_an_arm_that_was_another_is_refused(tmp_path):
 @pytest.mark.parametrize("labels", ["10m", "1h"])
 @pytest.mark.parametrize("scale", ["tiny", "small", "gpu"])
 def test_finetuning_composes(scale, labels, tmp_path):
-    held = load_scale(RECIPE, scale)
+    comparison = load_scale(RECIPE, scale)
     values = {"task.data": str(tmp_path), "model.w2v_path": "x.pt", "dataset.train_subset": f"train_{labels}"}
-    values |= {"optimization.max_update": held.finetune_updates[labels], **held.finetune}
+    values |= {"optimization.max_update": comparison.finetune_updates[labels], **comparison.finetune}
     config = compose_config(RECIPE / "config/finetune.yaml", key_overrides(RECIPE / "config/finetune.yaml", values))
-    assert config.optimization.max_update == held.finetune_updates[labels]
+    assert config.optimization.max_update == comparison.finetune_updates[labels]
     assert config.task.labels == "ltr"
     # Below 1 fairseq ends with "this should never happens" as soon as it draws no channel.
     width = composed("ccc_scale", scale).model.encoder_embed_dim
@@ -253,12 +255,12 @@ def test_a_paired_difference_is_that_of_the_rows(finished):
 
 
 def test_the_killed_pretraining_ends_as_one_that_ran_through(place, finished, tmp_path):
-    held = settings(["ccc_scale"], "tiny", recipe=place / "recipe", data=place / "data")
+    comparison = settings(["ccc_scale"], "tiny", recipe=place / "recipe", data=place / "data")
     command = [str(Path(sys.executable).with_name("fairseq-hydra-train"))]
     command += ["--config-dir", str(RECIPE / "config"), "--config-name", "pretrain", f"hydra.run.dir={tmp_path}"]
     command += [
         f"common.user_dir={ROOT / 'ccc_w2v'}",
-        *pretraining_overrides(held, held.arms[0], 1),
+        *pretraining_overrides(comparison, comparison.arms[0], 1),
         "common.cpu=true",
     ]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -269,17 +271,22 @@ def test_the_killed_pretraining_ends_as_one_that_ran_through(place, finished, tm
 
 
 def test_arms_begin_with_the_weights_of_the_arm_without_pretraining(place, finished, tmp_path):
-    held = settings(["wav2vec2"], "tiny", recipe=place / "recipe", data=place / "data")
+    comparison = settings(["wav2vec2"], "tiny", recipe=place / "recipe", data=place / "data")
     for seed in (1, 2):
         write_initial(
-            RECIPE / "config/pretrain.yaml", pretraining_overrides(held, held.arms[0], seed), tmp_path / f"{seed}"
+            RECIPE / "config/pretrain.yaml",
+            pretraining_overrides(comparison, comparison.arms[0], seed),
+            tmp_path / f"{seed}",
         )
     initial, other = (load_checkpoint(tmp_path / f"{seed}")["model"] for seed in (1, 2))
     without = load_checkpoint(finished / "none/seed1/plain.pt")["model"]
     assert all(torch.equal(without[name], tensor) for name, tensor in initial.items())
     assert not torch.equal(other["post_extract_proj.weight"], initial["post_extract_proj.weight"])
     # A learning rate of zero trains nothing.
-    overrides = pretraining_overrides(held, held.arms[0], 1) + ["optimization.lr=[0]", "optimization.max_update=1"]
+    overrides = pretraining_overrides(comparison, comparison.arms[0], 1) + [
+        "optimization.lr=[0]",
+        "optimization.max_update=1",
+    ]
     command = [str(Path(sys.executable).with_name("fairseq-hydra-train"))]
     command += [
         "--config-dir",

@@ -66,9 +66,9 @@ def test_finetuning_builds_on_the_lists_that_are_prepared(amount, choice, tmp_pa
     overrides = [f"task.data={tmp_path}", "model.w2v_path=pretrained.pt", f"amount={amount}", f"labels={choice}"]
     config = compose_config(CONFIG / "finetuning/finetune.yaml", overrides)
     model = config.model
-    found = (config.dataset.train_subset, config.optimization.max_update, config.optimization.lr[0], model.mask_prob)
-    found += (model.mask_channel_prob, model.layerdrop, model.freeze_finetune_updates)
-    assert found == EXPECTED[amount]
+    chosen = (config.dataset.train_subset, config.optimization.max_update, config.optimization.lr[0], model.mask_prob)
+    chosen += (model.mask_channel_prob, model.layerdrop, model.freeze_finetune_updates)
+    assert chosen == EXPECTED[amount]
     assert {config.dataset.train_subset, config.dataset.valid_subset} <= set(LABELLED)
     labels = ("spm1000", "sentencepiece") if choice == "spm1000" else ("ltr", "letter")
     assert (config.task.labels, config.criterion.post_process) == labels
@@ -77,7 +77,7 @@ def test_finetuning_builds_on_the_lists_that_are_prepared(amount, choice, tmp_pa
         config.model.w2v_args = OmegaConf.to_container(adaptation(), resolve=True, enum_to_str=True)
     assert count(build_model(config)) == 94_371_712 + 768 * 33 + 33
     criterions.build_criterion(config.criterion, tasks.setup_task(config.task))
-    assert schedule(config).step_update(config.optimization.max_update // 10) == pytest.approx(found[2])
+    assert schedule(config).step_update(config.optimization.max_update // 10) == pytest.approx(chosen[2])
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def folders(tmp_path_factory):
     audio, text = fake_switchboard.write_eval2000(root)
     write_test_set(root / "libri")
     tuned = save(trainer_state(*build_ctc(root / "libri", extractor_mode="default")), root / "libri/tuned.pt")
-    found = {
+    options = {
         "train": fake_switchboard.write_train(root),
         "transcripts": fake_switchboard.write_transcripts(root),
         "eval2000-audio": audio,
@@ -95,8 +95,8 @@ def folders(tmp_path_factory):
         "pretrained": save(pretrained_state(), root / "pretrained.pt"),
         "librispeech-model": tuned,
     }
-    found["noise"] = write_corpus(root / "noise", [64000, 32000], "noise")
-    return [part for key, value in found.items() for part in (f"--{key}", str(value))]
+    options["noise"] = write_corpus(root / "noise", [64000, 32000], "noise")
+    return [part for key, value in options.items() for part in (f"--{key}", str(value))]
 
 
 def run(*arguments):
@@ -145,8 +145,8 @@ def test_all_stages_run_on_the_small_corpus_and_a_second_call_does_nothing(folde
 def test_a_dry_run_prints_commands_and_writes_nothing(tmp_path):
     (tmp_path / "ours.pt").touch()
     (tmp_path / "LDC97S62").mkdir()
-    given = ["--pretrained", tmp_path / "ours.pt", "--train", tmp_path / "LDC97S62", "--rt03", tmp_path]
-    done = run("--dry-run", "--out", tmp_path / "out", *given)
+    options = ["--pretrained", tmp_path / "ours.pt", "--train", tmp_path / "LDC97S62", "--rt03", tmp_path]
+    done = run("--dry-run", "--out", tmp_path / "out", *options)
     assert done.returncode == 0, done.stderr
     commands = [shlex.split(line[4:]) for line in done.stdout.splitlines() if line.startswith("  $ ")]
     assert [command[command[0] == "ccc-w2v"] for command in commands] == [

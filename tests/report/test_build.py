@@ -164,14 +164,14 @@ def rendered(page: Path, profile: Path) -> tuple[str, str]:
     """Open a page in headless Chromium; returns the document after its scripts ran, and what its console said."""
     quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", *quiet, f"--user-data-dir={profile}"]
-    found = subprocess.run(
+    finished = subprocess.run(
         [*command, "--enable-logging=stderr", "--dump-dom", page.as_uri()],
         capture_output=True,
         text=True,
         check=True,
         timeout=3600,
     )
-    return found.stdout, "\n".join(line for line in found.stderr.splitlines() if "CONSOLE" in line)
+    return finished.stdout, "\n".join(line for line in finished.stderr.splitlines() if "CONSOLE" in line)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian package chromium)")

@@ -62,8 +62,8 @@ def mapsswe(folder: Path, reports: list[str]) -> tuple[int, float, float, float]
         subprocess.run(command, input="".join(reports), capture_output=True, text=True, check=True, cwd=folder)
         # Its table of critical values holds stray bytes.
         printed.append((folder / f"out.stats.{report}").read_text(errors="replace"))
-    found = re.search(r"# segs: (\d+)\).*\(mean: *(\S+)\).*\(Z Stat: *(\S+)\)", printed[0])
+    match = re.search(r"# segs: (\d+)\).*\(mean: *(\S+)\).*\(Z Stat: *(\S+)\)", printed[0])
     p = re.search(r"\|\s+MP\s+\|\|[^|]*\|[^|]*\|\s*\S+\s+<?([.0-9]+)", printed[1])
-    assert found
+    assert match
     assert p
-    return int(found[1]), float(found[2]), float(found[3]), float(p[1])
+    return int(match[1]), float(match[2]), float(match[3]), float(p[1])

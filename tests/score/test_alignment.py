@@ -52,8 +52,8 @@ def test_shows_what_sclite_shows(tmp_path: Path) -> None:
 
 def test_confusions_are_ranked() -> None:
     pairs = [("A", "B"), ("A", "B"), ("A", "A"), ("C", "B"), ("B", "C"), (None, "A"), ("D", None), ("D", None)]
-    found = confusions([pairs, [("D", None), ("A", None)]])
-    assert found.substitutions == [("A", "B", 2), ("B", "C", 1), ("C", "B", 1)]
-    assert found.deletions == [("D", 3), ("A", 1)]
-    assert found.insertions == [("A", 1)]
+    counts = confusions([pairs, [("D", None), ("A", None)]])
+    assert counts.substitutions == [("A", "B", 2), ("B", "C", 1), ("C", "B", 1)]
+    assert counts.deletions == [("D", 3), ("A", 1)]
+    assert counts.insertions == [("A", 1)]
     assert confusions([pairs], most=1).substitutions == [("A", "B", 2)]

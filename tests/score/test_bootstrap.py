@@ -79,7 +79,7 @@ def test_covers_the_truth_as_often_as_it_says() -> None:
 def test_speakers_are_resampled_whole() -> None:
     errors, words = draws(40, 5)
     alone = bootstrap_interval(errors, words, generator=seeded())
-    # Each speaker says the same three times: as many independent pieces as before, so the same interval.
+    # Each speaker says the same three times: as many independent units as before, so the same interval.
     speakers = [f"s{index}" for index in range(40)] * 3
     assert bootstrap_interval(errors * 3, words * 3, speakers, generator=seeded()) == pytest.approx(alone)
     low, high = bootstrap_interval(errors * 3, words * 3, generator=seeded())
@@ -140,33 +140,33 @@ def test_groups_errors(tmp_path: Path, content: str, message: str) -> None:
 
 def test_paired_difference_of_equal_systems_is_nothing() -> None:
     errors, words = draws(100, 1)
-    found = paired_bootstrap(errors, errors, words, generator=seeded())
-    assert found
-    assert (found.value, found.p) == (0.0, 1.0)
+    interval = paired_bootstrap(errors, errors, words, generator=seeded())
+    assert interval
+    assert (interval.value, interval.p) == (0.0, 1.0)
     # Not of zero width: a difference that no word of so many shows may still be as common as Wilson's bound says.
-    assert found.interval == pytest.approx((-wilson_interval(0, sum(words))[1], wilson_interval(0, sum(words))[1]))
+    assert interval.interval == pytest.approx((-wilson_interval(0, sum(words))[1], wilson_interval(0, sum(words))[1]))
 
 
 def test_pairing_narrows_what_two_intervals_leave_open() -> None:
     errors, words = draws(200, 1)
     # One error more in every third utterance: hard utterances stay hard for both.
     worse = [count + (index % 3 == 0) for index, count in enumerate(errors)]
-    found = paired_bootstrap(worse, errors, words, generator=seeded())
-    assert found.value == pytest.approx((sum(worse) - sum(errors)) / sum(words))
-    assert 0 < found.interval[0] < found.value < found.interval[1]
-    assert found.p == pytest.approx(2 / 10_001)
+    interval = paired_bootstrap(worse, errors, words, generator=seeded())
+    assert interval.value == pytest.approx((sum(worse) - sum(errors)) / sum(words))
+    assert 0 < interval.interval[0] < interval.value < interval.interval[1]
+    assert interval.p == pytest.approx(2 / 10_001)
     turned = paired_bootstrap(errors, worse, words, generator=seeded())
-    assert turned.interval == pytest.approx((-found.interval[1], -found.interval[0]))
-    assert turned.p == found.p
+    assert turned.interval == pytest.approx((-interval.interval[1], -interval.interval[0]))
+    assert turned.p == interval.p
 
 
 def test_p_is_the_normal_tests_for_many_utterances() -> None:
     # Differences of +1, -1 and 0 in utterances of one word each: the mean is near normal.
     a, b = [1] * 230 + [0] * 200 + [0] * 570, [0] * 230 + [1] * 200 + [0] * 570
-    found = paired_bootstrap(a, b, [1] * 1000, generator=seeded())
+    interval = paired_bootstrap(a, b, [1] * 1000, generator=seeded())
     spread = math.sqrt((0.43 - 0.03**2) / 1000)
-    assert found.p == pytest.approx(math.erfc(0.03 / spread / math.sqrt(2)), abs=0.02)
-    assert found.interval == pytest.approx((0.03 - 1.96 * spread, 0.03 + 1.96 * spread), abs=0.1 * spread)
+    assert interval.p == pytest.approx(math.erfc(0.03 / spread / math.sqrt(2)), abs=0.02)
+    assert interval.interval == pytest.approx((0.03 - 1.96 * spread, 0.03 + 1.96 * spread), abs=0.1 * spread)
 
 
 def test_paired_speakers_are_resampled_whole() -> None:
@@ -208,7 +208,7 @@ def test_wilson_is_near_the_rule_of_three_and_holds_more_errors_than_words() -> 
 
 
 def test_a_difference_that_never_shows_has_still_a_width() -> None:
-    found = paired_bootstrap([0] * 20, [0] * 20, [10] * 20, generator=seeded())
-    assert found
-    assert found.value == 0
-    assert found.interval == pytest.approx((-0.01885, 0.01885), abs=1e-4)
+    interval = paired_bootstrap([0] * 20, [0] * 20, [10] * 20, generator=seeded())
+    assert interval
+    assert interval.value == 0
+    assert interval.interval == pytest.approx((-0.01885, 0.01885), abs=1e-4)

@@ -85,10 +85,10 @@ def test_known_statistic() -> None:
 def test_no_spread_no_statistic() -> None:
     references = {"0": "A B C", "1": "A B C"}
     once, twice = {"0": "X B C", "1": "A B C"}, {"0": "X B C", "1": "X B C"}
-    right, one, two = (align_all(references, texts) for texts in (references, once, twice))
+    right, single, two = (align_all(references, texts) for texts in (references, once, twice))
     assert matched_pairs(right, right) == MatchedPairs(0, 0.0, 0.0, 1.0)
     assert matched_pairs(two, two) == MatchedPairs(2, 0.0, 0.0, 1.0)
-    assert matched_pairs(one, right) == MatchedPairs(1, 1.0, None, None)
+    assert matched_pairs(single, right) == MatchedPairs(1, 1.0, None, None)
     assert matched_pairs(two, right) == MatchedPairs(2, 1.0, None, None)
 
 

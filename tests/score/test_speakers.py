@@ -13,8 +13,8 @@ from ccc_w2v.score.speakers import units
 
 @pytest.mark.parametrize("utterance", ["1089-134686-0000", "test-clean-1089-134686-1089-134686-0000"])
 def test_librispeech_ids_begin_with_the_reader(utterance: str) -> None:
-    found = units("librispeech", [utterance, "121-123852-0001", utterance.replace("134686", "134691")])
-    assert (found.names, found.of, found.count) == (("1089", "121", "1089"), "speakers", 2)
+    speakers = units("librispeech", [utterance, "121-123852-0001", utterance.replace("134686", "134691")])
+    assert (speakers.names, speakers.of, speakers.count) == (("1089", "121", "1089"), "speakers", 2)
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ def test_librispeech_ids_begin_with_the_reader(utterance: str) -> None:
     ],
 )
 def test_conversation_sides(utterance: str, side: str) -> None:
-    found = units("switchboard", [utterance])
-    assert (found.names, found.of) == ((side,), "conversation sides")
+    speakers = units("switchboard", [utterance])
+    assert (speakers.names, speakers.of) == ((side,), "conversation sides")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_folders_of_a_manifest(tmp_path: Path) -> None:
 
 
 def test_without_a_source_utterances_are_the_units(tmp_path: Path) -> None:
-    found = units(None, ["a", "b"])
-    assert (found.names, found.of, found.count) == (("a", "b"), "utterances", 2)
+    speakers = units(None, ["a", "b"])
+    assert (speakers.names, speakers.of, speakers.count) == (("a", "b"), "utterances", 2)
     with pytest.raises(InputError, match="gone: no such speaker map; expected .* librispeech or switchboard"):
         units(tmp_path / "gone", ["a"])

@@ -28,10 +28,10 @@ def sclite(folder: Path, references: dict[str, str], hypotheses: dict[str, str],
     files = ["-r", str(folder / "ref.trn"), "trn", "-h", str(folder / "hyp.trn"), "trn"]
     command = [*SCLITE, "-i", "wsj", "-s", *files, "-o", "pralign", "stdout", *options]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.findall(r"^id: \((\S+)\)\nScores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)$", report, re.MULTILINE)
+    scores = re.findall(r"^id: \((\S+)\)\nScores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)$", report, re.MULTILINE)
     return {
         utterance: Counts(int(substituted), int(deleted), int(inserted), int(correct) + int(substituted) + int(deleted))
-        for utterance, correct, substituted, deleted, inserted in found
+        for utterance, correct, substituted, deleted, inserted in scores
     }
 
 

@@ -21,7 +21,7 @@ def iterators(batches, processes):
     ]
 
 
-def heard(iterator, batches):
+def processed(iterator, batches):
     epoch = iterator.next_epoch_itr()
     return [index for batch in (next(epoch) for _ in range(batches)) for index in batch]
 
@@ -32,19 +32,19 @@ def test_an_epoch_goes_on_with_another_number_of_processes_where_it_stopped(data
     before, now = (data.draw(st.integers(1, 5), label=label) for label in ("before", "now"))
     ranks = iterators(batches, before)
     steps = data.draw(st.integers(0, len(ranks[0]) - 1), label="steps")
-    first = [index for rank in ranks for index in heard(rank, steps)]
+    first = [index for rank in ranks for index in processed(rank, steps)]
     place = ranks[0].state_dict()
     again = iterators(batches, now)
     for rank in again:
         rank.load_state_dict(place)
-    rest = [index for rank in again for index in heard(rank, len(rank) - rank.iterations_in_epoch)]
+    rest = [index for rank in again for index in processed(rank, len(rank) - rank.iterations_in_epoch)]
     assert set(first) | set(rest) == set(range(batches))
     assert len(set(first) & set(rest)) == (steps * before % now)
 
 
 def test_a_place_of_an_older_checkpoint_is_taken_as_it_is():
     (iterator,) = iterators(6, 1)
-    heard(iterator, 2)
+    processed(iterator, 2)
     place = {name: value for name, value in iterator.state_dict().items() if name != "num_shards"}
     (again,) = iterators(6, 1)
     again.load_state_dict(place)

@@ -50,10 +50,10 @@ def lists_of(prompts: list[Prompt]) -> dict[str, list[Prompt]]:
     labelled = [prompt for prompt in speech if not prompt.unlabelled]
     tested = {prompt.words for prompt in labelled if prompt.split == "test"}
     # An unlabelled recording of words that are tested is kept from pre-training too.
-    heard = [prompt for prompt in speech if not (prompt.words and prompt.words in tested)]
+    untested = [prompt for prompt in speech if not (prompt.words and prompt.words in tested)]
     lists = {split: [prompt for prompt in labelled if prompt.split == split] for split in LABELLED}
-    lists["pretrain"] = [prompt for prompt in heard if prompt.split != "valid"]
-    lists["pretrain_valid"] = [prompt for prompt in heard if prompt.split == "valid"]
+    lists["pretrain"] = [prompt for prompt in untested if prompt.split != "valid"]
+    lists["pretrain_valid"] = [prompt for prompt in untested if prompt.split == "valid"]
     lists["noise"] = [prompt for prompt in prompts if prompt.kind == "noise"]
     if empty := [name for name in MANIFESTS if not lists[name]]:
         raise InputError(

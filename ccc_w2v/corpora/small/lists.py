@@ -1,4 +1,4 @@
-"""Which recordings the corpus `small` consists of, and who is heard where: the pinned lists, and the rule behind them.
+"""Which recordings the corpus `small` consists of, and who speaks where: the pinned lists, and the rule behind them.
 
 manifests/small_<source>.tsv has a line for each recording: its path in the source without the ending, its samples in
 the source's file, the lists it belongs to, and the first 16 digits of an MD5, of the samples as 16 bit little-endian
@@ -92,12 +92,12 @@ def labelled_subset(samples: Mapping[str, int], seconds: float) -> list[str]:
     waiting: dict[str, list[str]] = defaultdict(list)
     for name in sorted(samples, key=_draw, reverse=True):
         waiting[speaker_of(name)].append(name)
-    heard = dict.fromkeys(sorted(waiting, key=int), 0)
+    taken = dict.fromkeys(sorted(waiting, key=int), 0)
     subset: list[str] = []
-    while any(waiting.values()) and sum(heard.values()) < seconds * SAMPLE_RATE:
-        speaker = min((speaker for speaker in heard if waiting[speaker]), key=heard.__getitem__)
+    while any(waiting.values()) and sum(taken.values()) < seconds * SAMPLE_RATE:
+        speaker = min((speaker for speaker in taken if waiting[speaker]), key=taken.__getitem__)
         subset.append(waiting[speaker].pop())
-        heard[speaker] += samples[subset[-1]]
+        taken[speaker] += samples[subset[-1]]
     return sorted(subset)
 
 
@@ -115,9 +115,7 @@ def require_unheard(paths: Mapping[str, Sequence[str]]) -> None:
     banned |= dict.fromkeys(("unlabelled", "train", "train_1h", "train_10m"), TEST_SPEAKERS + DEV_SPEAKERS)
     for name, speakers in banned.items():
         if wrong := [path for path in paths.get(name, ()) if speaker_of(path) in speakers]:
-            raise InputError(
-                f"list '{name}' of the corpus small holds {wrong[0]}, whose speaker is not to be heard there"
-            )
+            raise InputError(f"list '{name}' of the corpus small holds {wrong[0]}, whose speaker must not be in it")
     for name, folds in NOISE_FOLDS.items():
         if wrong := [path for path in paths.get(name, ()) if fold_of(path) not in folds]:
             raise InputError(f"list '{name}' of the corpus small holds {wrong[0]}, of another fold than {folds}")

@@ -27,8 +27,8 @@ MAX_OVERSHOOT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Span:
-    """A segment of one side of a call: its name within the call, its times in seconds, and where they are written."""
+class Excerpt:
+    """What is cut from one side of a call: its name in the call, its times in seconds, and where they are written."""
 
     name: str
     side: str
@@ -37,38 +37,38 @@ class Span:
     where: str
 
 
-def span_name(side: str, start: float, end: float) -> str:
+def excerpt_name(side: str, start: float, end: float) -> str:
     """Return what Kaldi's recipe calls a segment within its call, times in hundredths of a second: A_000098-001156."""
     return f"{side}_{math.floor(100 * start + 0.5):06}-{math.floor(100 * end + 0.5):06}"
 
 
-def look_at_calls(paths: Mapping[str, Path], spans: Mapping[str, Sequence[Span]]) -> dict[str, Call]:
+def look_at_calls(paths: Mapping[str, Path], excerpts: Mapping[str, Sequence[Excerpt]]) -> dict[str, Call]:
     """Read the headers of all calls that something is cut from, and compare their lengths with the times.
 
     Raises InputError as open_call does, and for a segment that runs past the audio, before anything is written.
     """
     calls = {}
-    for name in tqdm(spans, desc="headers of the calls", unit="call", leave=False):
+    for name in tqdm(excerpts, desc="headers of the calls", unit="call", leave=False):
         calls[name] = open_call(paths[name])
-        for span in spans[name]:
-            if span.start >= calls[name].seconds or span.end > calls[name].seconds + MAX_OVERSHOOT_SECONDS:
+        for excerpt in excerpts[name]:
+            if excerpt.start >= calls[name].seconds or excerpt.end > calls[name].seconds + MAX_OVERSHOOT_SECONDS:
                 raise InputError(
-                    f"{span.where}: the segment ends at {span.end:.2f} s, and {paths[name]} at "
+                    f"{excerpt.where}: the segment ends at {excerpt.end:.2f} s, and {paths[name]} at "
                     f"{calls[name].seconds:.2f} s; the audio is cut off, or the transcript is another call's"
                 )
     return calls
 
 
-def samples_of(span: Span, call: Call) -> tuple[int, int]:
+def samples_of(excerpt: Excerpt, call: Call) -> tuple[int, int]:
     """Return where a segment begins and ends, in samples at 16 kHz."""
     length = call.samples * SAMPLE_RATE // CALL_RATE
-    return round(span.start * SAMPLE_RATE), min(round(span.end * SAMPLE_RATE), length)
+    return round(excerpt.start * SAMPLE_RATE), min(round(excerpt.end * SAMPLE_RATE), length)
 
 
 def write_calls(
     audio: Path,
     calls: Mapping[str, Call],
-    spans: Mapping[str, Sequence[Span]],
+    excerpts: Mapping[str, Sequence[Excerpt]],
     *,
     zipped: bool,
     workers: int | None = None,
@@ -82,16 +82,18 @@ def write_calls(
 
     def write(name: str) -> dict[str, str]:
         there = _slices(audio, name, zipped)
-        if there.keys() == {f"{name}-{span.name}" for span in spans[name]}:
+        if there.keys() == {f"{name}-{excerpt.name}" for excerpt in excerpts[name]}:
             return there
-        (_write_zip if zipped else _write_folder)(audio, name, _flacs(calls[name], spans[name]))
+        (_write_zip if zipped else _write_folder)(audio, name, _flacs(calls[name], excerpts[name]))
         return _slices(audio, name, zipped)
 
     paths: dict[str, str] = {}
     # Decoding, resampling and FLAC leave Python's lock alone.
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         try:
-            for slices in tqdm(pool.map(write, spans), total=len(spans), desc="cutting calls at 16 kHz", unit="call"):
+            for slices in tqdm(
+                pool.map(write, excerpts), total=len(excerpts), desc="cutting calls at 16 kHz", unit="call"
+            ):
                 paths |= slices
         except BaseException:
             # Else a damaged call, or an interruption, would be told of when thousands of others are done.
@@ -100,19 +102,19 @@ def write_calls(
     return paths
 
 
-def _flacs(call: Call, spans: Sequence[Span]) -> Iterable[tuple[str, bytes]]:
+def _flacs(call: Call, excerpts: Sequence[Excerpt]) -> Iterable[tuple[str, bytes]]:
     """Yield name and FLAC of each segment; each side of the call is resampled once, whole."""
     sides = dict(zip(SIDES, torch.from_numpy(read_sides(call)), strict=True))
     for side, wave_S in sides.items():
-        if not any(span.side == side for span in spans):
+        if not any(excerpt.side == side for excerpt in excerpts):
             continue
         pcm = resampled_pcm(wave_S, CALL_RATE, SAMPLE_RATE)
-        for span in spans:
-            if span.side == side:
-                start, end = samples_of(span, call)
+        for excerpt in excerpts:
+            if excerpt.side == side:
+                start, end = samples_of(excerpt, call)
                 flac = io.BytesIO()
                 soundfile.write(flac, pcm[start:end], SAMPLE_RATE, subtype="PCM_16", format="FLAC")
-                yield f"{span.name}.flac", flac.getvalue()
+                yield f"{excerpt.name}.flac", flac.getvalue()
 
 
 def _write_zip(audio: Path, name: str, files: Iterable[tuple[str, bytes]]) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccc_w2v.corpora.switchboard.audio import SAMPLE_RATE, Span, look_at_calls, samples_of, span_name, write_calls
+from ccc_w2v.corpora.switchboard.audio import SAMPLE_RATE, Excerpt, excerpt_name, look_at_calls, samples_of, write_calls
 from ccc_w2v.corpora.switchboard.source import files_below
 from ccc_w2v.corpora.switchboard.sphere import SIDES, Call
 from ccc_w2v.corpora.switchboard.text import label_words
@@ -108,7 +108,7 @@ class References:
     """An evaluation, read and judged before anything of it is written: the scored segments by id, all segments."""
 
     evaluation: Evaluation
-    scored: Mapping[str, tuple[Segment, Span]]
+    scored: Mapping[str, tuple[Segment, Excerpt]]
     segments: Sequence[Segment]
     definitions: Sequence[Definition]
     calls: Mapping[str, Call]
@@ -126,8 +126,8 @@ def read(evaluation: Evaluation) -> References:
             f"{evaluation.folder}: lacks the audio of {len(absent)} calls of the reference "
             f"({', '.join(absent[:4])}); copy the disc whole"
         )
-    scored = {segment_id(segment): (segment, span) for segment, span in padded(segments) if not segment.ignored}
-    calls = look_at_calls(evaluation.calls, _spans(scored))
+    scored = {segment_id(segment): (segment, excerpt) for segment, excerpt in padded(segments) if not segment.ignored}
+    calls = look_at_calls(evaluation.calls, _excerpts(scored))
     return References(evaluation, scored, segments, definitions, calls, _listed_otherwise(evaluation, segments))
 
 
@@ -135,7 +135,7 @@ def write(out: Path, references: References, workers: int | None = None) -> dict
     """Write an evaluation into ``out`` (see the module); returns counts by list."""
     name, scored = references.evaluation.name, references.scored
     audio = out / "audio" / name
-    paths = write_calls(audio, references.calls, _spans(scored), zipped=False, workers=workers)
+    paths = write_calls(audio, references.calls, _excerpts(scored), zipped=False, workers=workers)
     counts = {}
     for half, title in {"": name, **{half: f"{name}_{title}" for half, title in HALVES[name].items()}}.items():
         listed = [utterance for utterance in sorted(scored) if utterance.startswith(half)]
@@ -158,11 +158,11 @@ def write(out: Path, references: References, workers: int | None = None) -> dict
     return counts
 
 
-def _spans(scored: Mapping[str, tuple[Segment, Span]]) -> dict[str, list[Span]]:
-    spans: dict[str, list[Span]] = {}
-    for segment, span in scored.values():
-        spans.setdefault(segment.recording, []).append(span)
-    return spans
+def _excerpts(scored: Mapping[str, tuple[Segment, Excerpt]]) -> dict[str, list[Excerpt]]:
+    excerpts: dict[str, list[Excerpt]] = {}
+    for segment, excerpt in scored.values():
+        excerpts.setdefault(segment.recording, []).append(excerpt)
+    return excerpts
 
 
 def _write_references(stem: Path, references: References) -> None:
@@ -170,9 +170,12 @@ def _write_references(stem: Path, references: References) -> None:
     rows = [(utterance, *references.scored[utterance]) for utterance in sorted(references.scored)]
     write_stm(stem.with_suffix(".stm"), references.segments, references.definitions)
     write_whole(stem.with_suffix(".glm"), references.evaluation.rules.read_bytes())
-    places = (Cut(utterance, segment.recording, span.side, span.start, span.end) for utterance, segment, span in rows)
+    places = (
+        Cut(utterance, segment.recording, excerpt.side, excerpt.start, excerpt.end)
+        for utterance, segment, excerpt in rows
+    )
     write_cuts(stem.with_suffix(".segments"), places)
-    speakers = (f"{utterance} {segment.recording}-{span.side}\n" for utterance, segment, span in rows)
+    speakers = (f"{utterance} {segment.recording}-{excerpt.side}\n" for utterance, segment, excerpt in rows)
     write_whole(stem.with_suffix(".speakers"), "".join(speakers))
 
 
@@ -201,10 +204,10 @@ def read_references(files: Sequence[Path]) -> tuple[list[Segment], list[Definiti
 
 def segment_id(segment: Segment) -> str:
     """Name a segment as Kaldi's recipe does, by its times before padding: sw_4390-A_000098-001156."""
-    return f"{segment.recording}-{span_name(segment.channel, segment.start, segment.end)}"
+    return f"{segment.recording}-{excerpt_name(segment.channel, segment.start, segment.end)}"
 
 
-def padded(segments: Sequence[Segment]) -> list[tuple[Segment, Span]]:
+def padded(segments: Sequence[Segment]) -> list[tuple[Segment, Excerpt]]:
     """Give each segment 0.1 s more on both sides, of a shorter gap to a neighbour half, and none where they overlap."""
     problems = []
     order = sorted(segments, key=lambda segment: (segment.recording, segment.channel, segment.start))
@@ -214,9 +217,9 @@ def padded(segments: Sequence[Segment]) -> list[tuple[Segment, Span]]:
             inside = first >= 0 and second < len(order) and _side(order[first]) == _side(order[second])
             gaps.append(order[second].start - order[first].end if inside else math.inf)
         before, after = (max(0.0, min(PADDING_SECONDS, gap / 2)) for gap in gaps)
-        name = span_name(segment.channel, segment.start, segment.end)
+        name = excerpt_name(segment.channel, segment.start, segment.end)
         start = max(0.0, segment.start - before)
-        problems.append((segment, Span(name, segment.channel, start, segment.end + after, segment_id(segment))))
+        problems.append((segment, Excerpt(name, segment.channel, start, segment.end + after, segment_id(segment))))
     return problems
 
 
@@ -239,7 +242,7 @@ def _listed_otherwise(evaluation: Evaluation, segments: Sequence[Segment]) -> li
             continue
         try:
             call, channel, _, start, end = line.split()
-            listed.add(f"{call}-{span_name(_CHANNELS[channel], float(start), float(end))}")
+            listed.add(f"{call}-{excerpt_name(_CHANNELS[channel], float(start), float(end))}")
         except (ValueError, KeyError) as error:
             where = f"{evaluation.segments}:{number}"
             raise InputError(f"{where}: expected call channel speaker start end, found {line[:60]!r}") from error

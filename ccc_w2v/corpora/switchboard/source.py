@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccc_w2v.corpora.download import LONG_ATTEMPTS, DownloadError, digest_of, fetch, unpack
-from ccc_w2v.corpora.switchboard.audio import Span, span_name
+from ccc_w2v.corpora.switchboard.audio import Excerpt, excerpt_name
 from ccc_w2v.corpora.switchboard.sphere import SIDES
 from ccc_w2v.corpora.switchboard.text import read_acronyms, words_of
 from ccc_w2v.data.stm import nist_lines
@@ -39,18 +39,18 @@ class Utterance:
     """A segment of one side of a call with its words (see words_of)."""
 
     call: str
-    span: Span
+    excerpt: Excerpt
     text: str
 
     @property
     def speaker(self) -> str:
         """The side of the call, which stands for its speaker: sw02001-A."""
-        return f"{self.call}-{self.span.side}"
+        return f"{self.call}-{self.excerpt.side}"
 
     @property
     def id(self) -> str:
         """The name that Kaldi's recipe gives it: sw02001-A_000098-001156."""
-        return f"{self.call}-{self.span.name}"
+        return f"{self.call}-{self.excerpt.name}"
 
 
 def find_calls(source: str | Path) -> dict[str, Path]:
@@ -157,12 +157,14 @@ def read_transcripts(sides: Mapping[tuple[str, str], Path], dictionary: Path) ->
         cased = any(text != text.upper() for _, _, text, _ in lines)
         for start, end, text, where in lines:
             if end > start and (words := words_of(text, acronyms[cased], cased=cased)):
-                utterances.append(Utterance(call, Span(span_name(side, start, end), side, start, end, where), words))
+                utterances.append(
+                    Utterance(call, Excerpt(excerpt_name(side, start, end), side, start, end, where), words)
+                )
     named: dict[str, Utterance] = {}
     for utterance in sorted(utterances, key=lambda utterance: utterance.id):
         if utterance.id in named:
             raise InputError(
-                f"{utterance.span.where}: same times as {named[utterance.id].span.where}; remove one of them"
+                f"{utterance.excerpt.where}: same times as {named[utterance.id].excerpt.where}; remove one of them"
             )
         named[utterance.id] = utterance
     return list(named.values())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccc_w2v.corpora.labels import ranked_letters, write_dictionary, write_labels
-from ccc_w2v.corpora.switchboard.audio import SAMPLE_RATE, Span, look_at_calls, samples_of, write_calls
+from ccc_w2v.corpora.switchboard.audio import SAMPLE_RATE, Excerpt, look_at_calls, samples_of, write_calls
 from ccc_w2v.corpora.switchboard.fisher import fisher_text
 from ccc_w2v.corpora.switchboard.lists import LABELLED, lists_of
 from ccc_w2v.corpora.switchboard.source import (
@@ -42,7 +42,7 @@ class SwitchboardCorpus:
 
     def samples(self, utterance: Utterance) -> int:
         """Return an utterance's length at 16 kHz."""
-        start, end = samples_of(utterance.span, self.calls[utterance.call])
+        start, end = samples_of(utterance.excerpt, self.calls[utterance.call])
         return end - start
 
 
@@ -69,7 +69,7 @@ def read_corpus(
     differing = check_complete(source, paths, sorted({call for call, _ in sides}))
     differing += transcript_differences(sides, dictionary)
     utterances = [utterance for utterance in read_transcripts(sides, dictionary) if utterance.call in paths]
-    calls = look_at_calls(paths, _spans(utterances))
+    calls = look_at_calls(paths, _excerpts(utterances))
     written = {utterance.id: label_words(utterance.text, keep_noises=keep_noises) for utterance in utterances}
     labels = {name: words for name, words in written.items() if words and not unknown_characters(words.split())}
     if unknown := sum(map(bool, written.values())) - len(labels):
@@ -95,9 +95,9 @@ def write_corpus(
     out: Path, corpus: SwitchboardCorpus, *, zipped: bool, workers: int | None = None
 ) -> dict[str, dict[str, float]]:
     """Write a corpus into ``out``, as ccc_w2v/corpora/switchboard/prepare.py says; returns counts by list."""
-    spans = _spans(corpus.utterances)
-    where = write_calls(out / "audio", corpus.calls, spans, zipped=zipped, workers=workers)
-    counts: dict[str, dict[str, float]] = {"all": {"calls": len(spans), "utterances": len(corpus.utterances)}}
+    excerpts = _excerpts(corpus.utterances)
+    where = write_calls(out / "audio", corpus.calls, excerpts, zipped=zipped, workers=workers)
+    counts: dict[str, dict[str, float]] = {"all": {"calls": len(excerpts), "utterances": len(corpus.utterances)}}
     for name, listed in corpus.lists.items():
         entries = [(where[utterance.id], corpus.samples(utterance)) for utterance in listed]
         hours = sum(samples for _, samples in entries) / SAMPLE_RATE / 3600
@@ -122,14 +122,14 @@ def _write_text(out: Path, corpus: SwitchboardCorpus) -> None:
     text = [words for name, words in corpus.labels.items() if name not in held_out]
     write_whole(out / "lm.txt", "".join(f"{line}\n" for line in [*text, *corpus.fisher]))
     rows = (
-        f"{utterance.id}\t{utterance.speaker}\t{utterance.span.start:.3f}\t{utterance.span.end:.3f}\t{utterance.text}\n"
+        f"{utterance.id}\t{utterance.speaker}\t{utterance.excerpt.start:.3f}\t{utterance.excerpt.end:.3f}\t{utterance.text}\n"
         for utterance in corpus.utterances
     )
     write_whole(out / "utterances.tsv", "".join(rows))
 
 
-def _spans(utterances: Sequence[Utterance]) -> dict[str, list[Span]]:
-    spans: dict[str, list[Span]] = {}
+def _excerpts(utterances: Sequence[Utterance]) -> dict[str, list[Excerpt]]:
+    excerpts: dict[str, list[Excerpt]] = {}
     for utterance in utterances:
-        spans.setdefault(utterance.call, []).append(utterance.span)
-    return spans
+        excerpts.setdefault(utterance.call, []).append(utterance.excerpt)
+    return excerpts

@@ -49,10 +49,13 @@ class PackedAttention(nn.Module):
     ) -> tuple[torch.Tensor, None]:
         """Return (T, B, C) of ``query`` (T, B, C), which is key and value too; no frame sees the padding (B, T)."""
         frames, batch, channels = query.shape
+        # (T, B, 3 x H x D) -> (T, B, 3, H, D) -> three of (B, H, T, D).
         projected = self.together(query).view(frames, batch, 3, self.heads, -1)
         queries, keys, values = projected.permute(2, 1, 3, 0, 4)
+        # (B, 1, 1, T): True where a key may be seen, by every head and query.
         seen = None if key_padding_mask is None else ~key_padding_mask[:, None, None, :]
         mixed_BHTD = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen)
+        # (B, H, T, D) -> (T, B, H x D).
         return self.out(mixed_BHTD.permute(2, 0, 1, 3).reshape(frames, batch, channels)), None
 
 

@@ -128,6 +128,7 @@ class FoldedFeatures(nn.Module):
             mean_K = frames_TK.mean(dim=0)
             centred_TK = frames_TK - mean_K
             covariance_KK = centred_TK.T @ centred_TK / len(frames_TK)
+            # What the group norm would measure over (T, C): mean and variance of linear functions of a frame.
             mean_C = mean_K @ wide_KC + offset_C
             variance_C = ((covariance_KK @ wide_KC) * wide_KC).sum(dim=0)
         scale_C = norm.weight.double() / (variance_C + norm.eps).sqrt()
@@ -187,20 +188,26 @@ class FourierConvolution(nn.Module):
         self.bias = convolution.bias
         # Correlation, as in a network: the kernel backwards.
         spectra = torch.fft.rfft(weight.detach().flip(-1), n=FOURIER_SAMPLES)
-        by_group = spectra.unflatten(0, (self.groups, -1))  # (G, C' of a group, C of a group, frequencies)
+        # I and O: input and output channels of one of G groups; F frequencies.
+        by_group = spectra.unflatten(0, (self.groups, -1))  # (G, O, I, F)
         self.register_buffer("spectra", by_group.permute(3, 0, 2, 1).flatten(0, 1).contiguous(), persistent=False)
 
     def forward(self, values_BCT: torch.Tensor) -> torch.Tensor:
         """Return what the convolution returns, (B, C, T + 2 * padding - kernel + 1)."""
         batch, channels, frames = values_BCT.shape
+        # Of N samples of a block the first K - 1 are wrapped around: a block gives N - K + 1 outputs.
         step = FOURIER_SAMPLES - self.kernel + 1
         outputs = frames + 2 * self.padding - self.kernel + 1
         blocks = -(-outputs // step)
         right = blocks * step + self.kernel - 1 - frames - self.padding
         blocks_BCLN = F.pad(values_BCT, (self.padding, right)).unfold(2, FOURIER_SAMPLES, step)
+        # (B, C, L blocks, N) -> (B, G, I, L, F)
         spectrum = torch.fft.rfft(blocks_BCLN).view(batch, self.groups, -1, blocks, FOURIER_SAMPLES // 2 + 1)
+        # -> (F, G, B, L, I) -> (F x G, B x L, I): at each frequency a group is one matrix product,
         rows = spectrum.permute(4, 1, 0, 3, 2).flatten(0, 1).flatten(1, 2)
+        # by (F x G, I, O)
         products = torch.bmm(rows, self.get_buffer("spectra"))
+        # -> (F, G, B, L, O) -> (B, G, O, L, F), from which (B, G, O, L, N) of time is made
         products = products.view(-1, self.groups, batch, blocks, channels // self.groups).permute(2, 1, 4, 3, 0)
         kept = torch.fft.irfft(products, n=FOURIER_SAMPLES)[..., self.kernel - 1 :]
         result = kept.reshape(batch, channels, blocks * step)[..., :outputs]

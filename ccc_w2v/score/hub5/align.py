@@ -54,8 +54,8 @@ def words_in_order(words: Iterable[TimedWord]) -> list[TimedWord]:
     return sorted(words, key=lambda word: (*side(word), word.start))
 
 
-def check_sides(stm: Stm, words: Sequence[TimedWord], heard: Iterable[Side]) -> list[TimedWord]:
-    """Return ``words`` and a null word for each side that was ``heard`` and is silent in the hypothesis.
+def check_sides(stm: Stm, words: Sequence[TimedWord], decoded: Iterable[Side]) -> list[TimedWord]:
+    """Return ``words`` and a null word for each side that was ``decoded`` and is silent in the hypothesis.
 
     Raises InputError for a side (recording and channel) that one of the two files lacks: sclite would count its words
     as deleted, or leave them out; and for markup in a word, which would make errors free.
@@ -72,8 +72,8 @@ def check_sides(stm: Stm, words: Sequence[TimedWord], heard: Iterable[Side]) -> 
             raise InputError(
                 f"the hypothesis holds {word.word!r}{_line(word)}, which is markup of references; write plain words"
             )
-    spoken, heard = {side(word) for word in words}, set(heard)
-    if missing := [segment for name, segment in scored.items() if name not in spoken | heard]:
+    spoken, decoded = {side(word) for word in words}, set(decoded)
+    if missing := [segment for name, segment in scored.items() if name not in spoken | decoded]:
         raise InputError(
             f"{stm.where(missing[0])}: the hypothesis has no word of {missing[0].recording} channel "
             f"{missing[0].channel} ({len(missing)} of {len(scored)} sides are missing); decode them, or score with "

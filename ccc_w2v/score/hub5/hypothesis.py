@@ -29,13 +29,13 @@ def read_hypothesis(path: str | Path, stm: Stm, cuts_path: str | Path | None = N
     if cuts_path is None:
         if is_trn:
             raise InputError(f"{path}: utterances without times; add --segments, or score the recordings' .ctm")
-        return check_sides(stm, read_ctm(path), heard=())
+        return check_sides(stm, read_ctm(path), decoded=())
     cuts = read_cuts(cuts_path)
     segments = _by_side(stm)
     _check_cuts(stm, segments, cuts, cuts_path)
     if not is_trn:
         words = [_shift(word, cuts, f"{path}:{word.line}", cuts_path) for word in read_ctm(path)]
-        return check_sides(stm, words, heard=())
+        return check_sides(stm, words, decoded=())
     texts = read_trn(path)
     for missing, present, absent in ((path, cuts, texts), (cuts_path, texts, cuts)):
         if lacking := [utterance for utterance in present if utterance not in absent]:
@@ -46,7 +46,7 @@ def read_hypothesis(path: str | Path, stm: Stm, cuts_path: str | Path | None = N
     words = [
         word for utterance, text in texts.items() for word in _spread(text.split(), cuts[utterance], segments, stm)
     ]
-    return check_sides(stm, words, heard={_side_of(cut) for cut in cuts.values()})
+    return check_sides(stm, words, decoded={_side_of(cut) for cut in cuts.values()})
 
 
 def _side_of(cut: Cut) -> Side:

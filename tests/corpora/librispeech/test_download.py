@@ -185,9 +185,9 @@ def test_the_limited_sets_come_from_their_archive(archives, archive, tmp_path):
 def mounted(folder, options):
     """Mount a small disk of its own at ``folder``; skip where that is not permitted."""
     folder.mkdir(exist_ok=True)
-    found = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
-    if found.returncode:
-        pytest.skip(f"no disk can be mounted here: {found.stderr.strip()}")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
 
 
 @pytest.fixture

@@ -60,8 +60,8 @@ def fairseqs(root, fragment, split, out, monkeypatch):
     """Run fairseq's two scripts, unmodified; its glob, which knows no order, hands out names in order here."""
     manifests = pytest.importorskip("fairseq.examples.wav2vec.wav2vec_manifest", reason="fairseq without its examples")
     labels = pytest.importorskip("fairseq.examples.wav2vec.libri_labels", reason="fairseq without its examples")
-    found = manifests.glob.iglob
-    monkeypatch.setattr(manifests.glob, "iglob", lambda *args, **kwargs: iter(sorted(found(*args, **kwargs))))
+    iglob = manifests.glob.iglob
+    monkeypatch.setattr(manifests.glob, "iglob", lambda *args, **kwargs: iter(sorted(iglob(*args, **kwargs))))
     options = {"root": str(root), "dest": str(out), "ext": "flac", "seed": 42, "valid_percent": 0.0}
     manifests.main(argparse.Namespace(**options, path_must_contain=fragment))
     os.replace(out / "train.tsv", out / f"{split}.tsv")

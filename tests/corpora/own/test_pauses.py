@@ -10,8 +10,8 @@ RATE = 8000
 def wave(*lengths: float) -> np.ndarray:
     """Noise of these seconds, with half a second of near silence behind each."""
     draw = np.random.default_rng(0)
-    pieces = [(0.1 * draw.standard_normal(round(seconds * RATE)), np.full(RATE // 2, 1e-4)) for seconds in lengths]
-    return np.concatenate([part for piece in pieces for part in piece])
+    parts = [(0.1 * draw.standard_normal(round(seconds * RATE)), np.full(RATE // 2, 1e-4)) for seconds in lengths]
+    return np.concatenate([part for pair in parts for part in pair])
 
 
 def test_cuts_are_within_pauses(tmp_path):

@@ -17,11 +17,11 @@ from tests.fake_corpora import speech_like
 WORDS = ["The cat.", "A hat!", "It sat", "that's it", "he is", "is it?"]
 
 
-def write_recordings(folder, speakers=4, each=2, suffix=".wav", rate=16000, text=True):
+def write_recordings(folder, speakers=4, per_speaker=2, suffix=".wav", rate=16000, text=True):
     """Write recordings of 0.6 s and more below a folder for each speaker, a .txt beside each."""
     for speaker in range(speakers):
         (folder / f"s{speaker}").mkdir(parents=True)
-        for index in range(each):
+        for index in range(per_speaker):
             path = folder / f"s{speaker}" / f"rec {index}{suffix}"
             soundfile.write(path, speech_like(rate * 6 // 10 + 100 * speaker, 7 * speaker + index), rate)
             if text:

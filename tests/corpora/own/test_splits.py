@@ -21,8 +21,8 @@ def test_shares_are_those_of_the_audio():
     seconds = {f"speaker{index}": 10.0 + index % 3 for index in range(100)}
     split_of = split_by_speaker(seconds, {"dev": 0.2, "test": 0.1}, 0)
     for split, share in (("dev", 0.2), ("test", 0.1)):
-        held = sum(seconds[name] for name in seconds if split_of[name] == split)
-        assert held / sum(seconds.values()) == pytest.approx(share, abs=0.02)
+        seconds_of_split = sum(seconds[name] for name in seconds if split_of[name] == split)
+        assert seconds_of_split / sum(seconds.values()) == pytest.approx(share, abs=0.02)
     assert split_by_speaker(seconds, {"dev": 0.2, "test": 0.1}, 1) != split_of
 
 

@@ -46,13 +46,13 @@ def copy(plain, tmp_path):
 
 def labels(out):
     """Return {prompt: (split, words)} as fairseq would read them."""
-    found = {}
+    labelled = {}
     for split in LABELLED:
         manifest = read_manifest(out / f"{split}.tsv")
         words = (out / f"{split}.wrd").read_text().splitlines()
         for entry, line in zip(manifest.entries, words, strict=True):
-            found[entry.path.removeprefix("en/").removesuffix(".flac")] = (split, line)
-    return found
+            labelled[entry.path.removeprefix("en/").removesuffix(".flac")] = (split, line)
+    return labelled
 
 
 def paths(out, name):
@@ -66,9 +66,9 @@ def tree(out):
 
 
 def test_labels_are_spoken_words_and_nothing_else_is_labelled(prepared):
-    found = labels(prepared)
+    labelled = labels(prepared)
     for name, (_, label, _) in TRICKY.items():
-        assert found.get(name, (None, None))[1] == label, name
+        assert labelled.get(name, (None, None))[1] == label, name
     unlabelled = json.loads((prepared / "done.json").read_text())["unlabelled"]
     assert {name for name, (_, label, _) in TRICKY.items() if not label} == {
         path[3:-5] for path in unlabelled if path.startswith("en/")
@@ -97,8 +97,8 @@ def test_letters_and_dictionary_are_fairseqs(prepared):
 
 
 def test_no_text_and_no_recording_is_shared_between_splits(prepared):
-    found = labels(prepared)
-    texts = {split: {words for where, words in found.values() if where == split} for split in LABELLED}
+    labelled = labels(prepared)
+    texts = {split: {words for where, words in labelled.values() if where == split} for split in LABELLED}
     assert not texts["test"] & (texts["train"] | texts["valid"])
     assert not texts["valid"] & texts["train"]
     test = set(paths(prepared, "test"))

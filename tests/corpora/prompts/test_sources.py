@@ -51,12 +51,12 @@ def programs(folder, monkeypatch, **scripts):
 )
 def test_every_layout_is_found(trees, below, sounds):
     folder = trees["debian"].parent / below
-    found = locate(folder, "en", "here")
-    assert found.sounds == (folder / sounds).resolve()
-    assert found.transcripts.name.startswith("core-sounds-en.txt")
-    assert found.origin == "here"
-    assert CREDITS in licence_text([found])
-    assert "licenses/by-sa/3.0/" in licence_text([found])
+    located = locate(folder, "en", "here")
+    assert located.sounds == (folder / sounds).resolve()
+    assert located.transcripts.name.startswith("core-sounds-en.txt")
+    assert located.origin == "here"
+    assert CREDITS in licence_text([located])
+    assert "licenses/by-sa/3.0/" in licence_text([located])
 
 
 def test_languages_are_told_apart(tmp_path):
@@ -90,13 +90,13 @@ def test_a_folder_that_lacks_something_says_what(tmp_path):
 def test_an_interrupted_download_goes_on(archive, trees, tmp_path, ranges):
     sha1 = hashlib.sha1(archive).hexdigest()
     with Upstream(archive, sha1, cuts=(1000, len(archive) // 2), ranges=ranges) as upstream:
-        found = find_recordings("en", tmp_path, upstream=upstream.address)
+        located = find_recordings("en", tmp_path, upstream=upstream.address)
     third = f"bytes={1000 + len(archive) // 2}-" if ranges else f"bytes={len(archive) // 2}-"
     assert upstream.asked == [None, "bytes=1000-", third]
     assert (tmp_path / ARCHIVE).read_bytes() == archive
-    assert found.transcripts.read_text() == (trees["release"] / "core-sounds-en.txt").read_text()
+    assert located.transcripts.read_text() == (trees["release"] / "core-sounds-en.txt").read_text()
     # What is unpacked already needs no server.
-    assert find_recordings("en", tmp_path, upstream=NOWHERE) == found
+    assert find_recordings("en", tmp_path, upstream=NOWHERE) == located
 
 
 def test_a_download_killed_before_goes_on_in_the_next_call(archive, tmp_path):
@@ -132,9 +132,9 @@ def test_debian_is_asked_when_upstream_is_silent(trees, tmp_path, monkeypatch, c
         apt_get="for name in $*; do case $name in aster*) touch ${name}_1.6.1-1_all.deb;; esac; done",
         dpkg=f"cp -r {trees['debian']}/usr .",
     )
-    found = find_recordings("en", tmp_path / "download", upstream=NOWHERE)
-    assert "asterisk-core-sounds-en-wav_1.6.1-1_all" in found.origin
-    assert found.sounds.is_dir()
+    located = find_recordings("en", tmp_path / "download", upstream=NOWHERE)
+    assert "asterisk-core-sounds-en-wav_1.6.1-1_all" in located.origin
+    assert located.sounds.is_dir()
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert re.match(rf"\[en\] {NOWHERE}{ARCHIVE} cannot be fetched", lines[0])

@@ -91,8 +91,8 @@ def test_sclite_accepts_the_reference(prepared, tmp_path):
     words = ["en_4156 A 1.0 0.2 he", "en_4156 B 0.6 0.2 uh-huh", "sw_4390 A 1.0 0.2 he", "sw_4390 B 0.6 0.2 uh-huh"]
     (tmp_path / "hyp.ctm").write_text("".join(f"{word}\n" for word in words))
     command = ["sctk", "sclite", "-r", out / "eval2000.stm", "stm", "-h", tmp_path / "hyp.ctm", "ctm", "-o", "sum"]
-    found = subprocess.run([*command, "stdout"], capture_output=True, text=True, check=True).stdout
-    assert re.search(r"Sum/Avg\s*\|\s*12\s", found), found
+    printed = subprocess.run([*command, "stdout"], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"Sum/Avg\s*\|\s*12\s", printed), printed
 
 
 def test_audio_is_the_segment_with_its_padding(prepared):
@@ -109,8 +109,8 @@ def test_audio_is_the_segment_with_its_padding(prepared):
 def test_padding_halves_short_gaps_and_leaves_overlaps_alone():
     times = {"A": [(0.05, 1.0), (1.1, 2.0), (1.9, 3.0), (3.5, 4.0)], "B": [(1.0, 2.0)]}
     segments = [Segment("x", side, "s", *at, (), "word") for side, several in times.items() for at in several]
-    found = [(round(span.start, 3), round(span.end, 3)) for _, span in padded(segments)]
-    assert found == [(0, 1.05), (1.05, 2.0), (1.9, 3.1), (3.4, 4.1), (0.9, 2.1)]
+    cuts = [(round(excerpt.start, 3), round(excerpt.end, 3)) for _, excerpt in padded(segments)]
+    assert cuts == [(0, 1.05), (1.05, 2.0), (1.9, 3.1), (3.4, 4.1), (0.9, 2.1)]
 
 
 def reference(ldc):

@@ -16,7 +16,7 @@ from fairseq.data import Dictionary
 
 from ccc_w2v.corpora.switchboard import audio as switchboard_audio
 from ccc_w2v.corpora.switchboard import source as switchboard_source
-from ccc_w2v.corpora.switchboard.audio import Span
+from ccc_w2v.corpora.switchboard.audio import Excerpt
 from ccc_w2v.corpora.switchboard.figures import differences
 from ccc_w2v.corpora.switchboard.lists import without_excess
 from ccc_w2v.corpora.switchboard.prepare import Options, prepare
@@ -173,9 +173,9 @@ def test_a_zip_and_a_folder_hold_the_same(prepared, ldc, tmp_path):
     prepare(tmp_path, Options(**ldc, zipped=False))
     packed, plain = read_manifest(out / "train_30h.tsv"), read_manifest(tmp_path / "train_30h.tsv")
     assert plain.entries[0].path == "sw02151/A_000060-000320.flac"
-    for one, other in zip(packed.entries, plain.entries, strict=True):
-        assert one.samples == other.samples
-        assert (read_audio(packed.audio_path(one), 16_000) == read_audio(plain.audio_path(other), 16_000)).all()
+    for entry, other in zip(packed.entries, plain.entries, strict=True):
+        assert entry.samples == other.samples
+        assert (read_audio(packed.audio_path(entry), 16_000) == read_audio(plain.audio_path(other), 16_000)).all()
 
 
 def test_a_second_call_does_nothing_and_other_options_or_a_lost_file_do_it_again(ldc, tmp_path, capsys):
@@ -202,8 +202,8 @@ def test_a_killed_preparation_goes_on_and_gives_the_same(prepared, ldc, tmp_path
     out, _ = prepared
     names = ("dev.tsv", "train_30h.wrd", "dict.ltr.txt", "audio/sw02180.zip")
     for name in names:
-        found, expected = (tree(folder)[name].split(b"\n", 1)[-1] for folder in (tmp_path / "killed", out))
-        assert found == expected
+        actual, expected = (tree(folder)[name].split(b"\n", 1)[-1] for folder in (tmp_path / "killed", out))
+        assert actual == expected
 
 
 def test_a_call_that_cannot_be_decoded_ends_the_work_at_once(ldc, tmp_path, monkeypatch):
@@ -231,14 +231,17 @@ def test_a_call_that_cannot_be_decoded_ends_the_work_at_once(ldc, tmp_path, monk
 
 def test_excess_is_thinned_out_evenly_and_nothing_else():
     texts = ["uh-huh"] * 1000 + ["yeah"] * 299 + ["oh"] * 300 + ["once"]
-    utterances = [Utterance("sw02001", Span(f"A_{n}", "A", n, n + 1, ""), text) for n, text in enumerate(texts)]
+    utterances = [Utterance("sw02001", Excerpt(f"A_{n}", "A", n, n + 1, ""), text) for n, text in enumerate(texts)]
     kept = without_excess(utterances, 300)
-    counts = Counter(each.text for each in kept)
+    counts = Counter(utterance.text for utterance in kept)
     assert counts["yeah"] == 299
     assert counts["oh"] == 300
     assert counts["once"] == 1
     assert counts["uh-huh"] == pytest.approx(300, abs=3)
-    halves = [sum(each.span.start < 500 for each in kept if each.text == "uh-huh"), counts["uh-huh"] / 2]
+    halves = [
+        sum(utterance.excerpt.start < 500 for utterance in kept if utterance.text == "uh-huh"),
+        counts["uh-huh"] / 2,
+    ]
     assert halves[0] == pytest.approx(halves[1], abs=10)
 
 
@@ -259,20 +262,20 @@ def test_differences_from_what_is_published_are_named(prepared):
     assert f"14 transcripts, published are {2 * 2438}" in done["differences"]
     assert any(line.startswith("all: 7 calls, published: 2,438 or 2,435") for line in done["differences"])
     assert not differences({"all": {"calls": 2435}, "train_nodup": {"hours": 285.9}, "eval2000": {"segments": 4459}})
-    found = differences({"eval2000_swbd": {"segments": 1830, "words": 21390}})
-    assert [line.split(", ")[0] for line in found] == ["eval2000_swbd: 1,830 segments"]
+    differing = differences({"eval2000_swbd": {"segments": 1830, "words": 21390}})
+    assert [line.split(", ")[0] for line in differing] == ["eval2000_swbd: 1,830 segments"]
 
 
 def test_sphere_is_decoded_as_sox_does(tmp_path):
     if shutil.which("sox") is None:
         pytest.skip("sox is not installed")
     write_sphere(tmp_path / "call.sph", call_audio(1, 5))
-    found = read_sides(open_call(tmp_path / "call.sph"))
+    sides = read_sides(open_call(tmp_path / "call.sph"))
     subprocess.run(["sox", tmp_path / "call.sph", "-e", "signed", "-b", "16", tmp_path / "call.wav"], check=True)
     expected, rate = soundfile.read(tmp_path / "call.wav", dtype="float32")
     assert rate == RATE
-    assert found.shape == expected.T.shape == (2, RATE)
-    assert np.array_equal(found, expected.T)
+    assert sides.shape == expected.T.shape == (2, RATE)
+    assert np.array_equal(sides, expected.T)
 
 
 def test_the_first_releases_count_of_both_channels_is_no_truncation(tmp_path):

@@ -79,8 +79,8 @@ def test_acronyms_are_what_the_dictionary_says_letter_by_letter(dictionary):
     ],
 )
 def test_words_and_labels(dictionary, text, cased, words, label):
-    found = words_of(text, read_acronyms(dictionary, cased=cased), cased=cased)
-    assert (found, label_words(found, keep_noises=False)) == (words, label)
+    spoken = words_of(text, read_acronyms(dictionary, cased=cased), cased=cased)
+    assert (spoken, label_words(spoken, keep_noises=False)) == (words, label)
 
 
 def test_noises_are_kept_as_one_symbol_each():

@@ -40,8 +40,8 @@ def test_products_are_the_convolution(
     with torch.inference_mode():
         expected = convolution(values_TC.T[None])[0].T
         expected = torch.nn.functional.gelu(expected) if gelu else expected
-        found = StridedConvolution(convolution, gelu=gelu)(values_TC)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        actual = StridedConvolution(convolution, gelu=gelu)(values_TC)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("packs", [True, False])
@@ -56,8 +56,8 @@ def test_attention_is_fairseqs(packs: bool, monkeypatch: pytest.MonkeyPatch) -> 
     with torch.inference_mode():
         for mask in (None, padding_BT):
             expected, _ = attention(query=x_TBC, key=x_TBC, value=x_TBC, key_padding_mask=mask, need_weights=False)
-            found, _ = PackedAttention(attention)(query=x_TBC, key=x_TBC, value=x_TBC, key_padding_mask=mask)
-            torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+            actual, _ = PackedAttention(attention)(query=x_TBC, key=x_TBC, value=x_TBC, key_padding_mask=mask)
+            torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -74,9 +74,9 @@ def test_features_are_fairseqs(mode: str, bias: bool, stretch: int, monkeypatch:
     with torch.no_grad():
         # Off centre and of uneven level: the fold must not lose what group norm takes away.
         source_BS = 0.3 + seeded(2, 8200) * torch.linspace(0.01, 1, 8200)
-        expected, found = features(source_BS), FoldedFeatures(features)(source_BS)
-    assert found.shape == expected.shape == (2, 16, 25)
-    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+        expected, actual = features(source_BS), FoldedFeatures(features)(source_BS)
+    assert actual.shape == expected.shape == (2, 16, 25)
+    torch.testing.assert_close(actual, expected, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("frames", [1, 63, 128, 129, 500])
@@ -89,8 +89,8 @@ def test_fourier_convolution_is_fairseqs(kernel: int, frames: int) -> None:
         torch.nn.init.uniform_(convolution.weight_g, 0.5, 2)
     with torch.no_grad():
         values_BCT = seeded(2, 24, frames)
-        expected, found = convolution(values_BCT), FourierConvolution(convolution)(values_BCT)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        expected, actual = convolution(values_BCT), FourierConvolution(convolution)(values_BCT)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def draw_pairs(draw: random.Random, recordings: int, segments: int) -> tuple[Stm
     reference: list[Segment] = []
     words: list[TimedWord] = []
     for name, channel in (
-        (f"{'sw' if each % 2 else 'en'}_{each}", side) for each in range(recordings) for side in "AB"
+        (f"{'sw' if number % 2 else 'en'}_{number}", side) for number in range(recordings) for side in "AB"
     ):
         start = 0
         for _ in range(segments):
@@ -88,8 +88,8 @@ def draw_pairs(draw: random.Random, recordings: int, segments: int) -> tuple[Stm
                 words.append(TimedWord(name, channel, at, round(length / len(heard)) / 100, word, 0.5, len(words) + 1))
             start += length + draw.choice([0, 0, 30])
     stm = Stm("pairs.stm", DEFINITIONS, tuple(reference))
-    heard_sides = {(segment.recording, segment.channel.lower()) for segment in reference}
-    return stm, check_sides(stm, words, heard_sides)
+    decoded_sides = {(segment.recording, segment.channel.lower()) for segment in reference}
+    return stm, check_sides(stm, words, decoded_sides)
 
 
 def stored_pairs() -> tuple[Stm, list[TimedWord], list[Counts]]:
@@ -105,7 +105,9 @@ def main() -> None:
     # Without confidences, so that hubscr itself can score them (see sclite.run_sclite).
     write_ctm(STORED / "pairs.ctm", (replace(word, confidence=None) for word in words))
     counts = [counts for counts, _ in run_sclite(read_stm(STORED / "pairs.stm"), read_ctm(STORED / "pairs.ctm"), GLM)]
-    rows = (f"{each.substitutions}\t{each.deletions}\t{each.insertions}\t{each.words}\n" for each in counts)
+    rows = (
+        f"{segment.substitutions}\t{segment.deletions}\t{segment.insertions}\t{segment.words}\n" for segment in counts
+    )
     head = "# S, D, I and words of each segment that counts; written by python -m tests.score.hub5.pairs\n"
     (STORED / "sclite.tsv").write_text(head + "".join(rows))
 

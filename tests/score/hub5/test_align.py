@@ -21,7 +21,7 @@ from tests.score.nist import needs_sclite
 
 
 def counts_of(scored: list[ScoredSegment]) -> list[Counts]:
-    return [each.counts for each in scored]
+    return [segment.counts for segment in scored]
 
 
 def test_counts_what_sclite_counted() -> None:
@@ -30,14 +30,15 @@ def test_counts_what_sclite_counted() -> None:
     # The pairs hold enough of everything to be worth comparing.
     assert len(counts) > 200
     assert (
-        min(sum(getattr(each, kind) for each in counts) for kind in ("substitutions", "deletions", "insertions")) > 50
+        min(sum(getattr(segment, kind) for segment in counts) for kind in ("substitutions", "deletions", "insertions"))
+        > 50
     )
 
 
 @needs_sclite
 def test_the_stored_counts_are_sclites() -> None:
     stm, words, counts = stored_pairs()
-    assert [found for found, _ in run_sclite(stm, words, GLM)] == counts
+    assert [counted for counted, _ in run_sclite(stm, words, GLM)] == counts
 
 
 @needs_sclite
@@ -62,9 +63,9 @@ def test_hubscr_itself_counts_the_same(tmp_path: Path) -> None:
 
 def test_case_is_no_difference() -> None:
     stm, words, counts = stored_pairs()
-    louder = replace(stm, segments=tuple(replace(each, text=each.text.upper()) for each in stm.segments))
+    louder = replace(stm, segments=tuple(replace(segment, text=segment.text.upper()) for segment in stm.segments))
     assert (
-        counts_of(score_segments(louder, [replace(each, word=each.word.swapcase()) for each in words], GLM)) == counts
+        counts_of(score_segments(louder, [replace(word, word=word.word.swapcase()) for word in words], GLM)) == counts
     )
 
 
@@ -74,7 +75,7 @@ def test_case_is_no_difference() -> None:
 def test_aligns_as_sclite_aligns(seed: int) -> None:
     stm, words = draw_pairs(random.Random(seed), recordings=3, segments=40)
     ours, theirs = score_segments(stm, words, GLM), run_sclite(stm, words, GLM)
-    for each, (counts, places) in zip(ours, theirs, strict=True):
-        assert each.counts == counts, each.segment.text
-        assert total_cost(each.places) == total_cost(places)
-        assert each.places == places
+    for segment, (counts, places) in zip(ours, theirs, strict=True):
+        assert segment.counts == counts, segment.segment.text
+        assert total_cost(segment.places) == total_cost(places)
+        assert segment.places == places

@@ -80,14 +80,14 @@ def test_the_hypotheses_are_filtered_as_csrfilt_does() -> None:
     lines = "".join(f"sw{index} A 0.10 0.20 {word}\n" for index, word in enumerate(words))
     arguments = [*command("csrfilt.sh"), "-i", "ctm", "-t", "hyp", "-dh", str(GLM)]
     written = subprocess.run(arguments, input=lines, capture_output=True, text=True, check=True).stdout
-    found: dict[int, list[str]] = {index: [] for index in range(len(words))}
+    filtered: dict[int, list[str]] = {index: [] for index in range(len(words))}
     for line in written.splitlines():
         recording, *_, word = line.split()
-        found[int(recording.removeprefix("sw"))].append(word)
+        filtered[int(recording.removeprefix("sw"))].append(word)
     glm = read_glm(GLM, "ctm", "hyp")
     for index, word in enumerate(words):
-        marked = " <ALT> ".join(" ".join(each) for each in filter_word(word, glm, "here")).split()
-        assert [each for each in found[index] if each not in ("<ALT_BEGIN>", "<ALT_END>")] == marked
+        marked = " <ALT> ".join(" ".join(alternative) for alternative in filter_word(word, glm, "here")).split()
+        assert [mark for mark in filtered[index] if mark not in ("<ALT_BEGIN>", "<ALT_END>")] == marked
 
 
 @pytest.mark.parametrize(

@@ -95,17 +95,17 @@ def test_parts_add_up_to_the_whole(files: dict[str, Path]) -> None:
     files = {**files, "stm": STORED / "pairs.stm", "hyp": STORED / "pairs.ctm"}
     report = files["glm"].with_name("score.json")
     assert run_tool("score", standard="hub5", json=report, **files) == 0
-    found = json.loads(report.read_text())
+    result = json.loads(report.read_text())
     expected = sum(stored_pairs()[2], Counts(0, 0, 0, 0))
-    assert counts(found["wer"]) == expected
-    assert list(found["by_corpus"]) == ["CallHome", "Switchboard"]
-    assert list(found["by_label"]) == ["O Overall", "EN CallHome", "SW Switchboard"]
-    assert len(found["by_speaker"]) == 8
+    assert counts(result["wer"]) == expected
+    assert list(result["by_corpus"]) == ["CallHome", "Switchboard"]
+    assert list(result["by_label"]) == ["O Overall", "EN CallHome", "SW Switchboard"]
+    assert len(result["by_speaker"]) == 8
     for parts in ("by_corpus", "by_speaker"):
-        assert sum(map(counts, found[parts].values()), Counts(0, 0, 0, 0)) == expected
-    low, high = found["wer"]["interval"]
-    assert low < found["wer"]["rate"] < high
-    assert found["bootstrap"]["of"] == "conversation sides"
+        assert sum(map(counts, result[parts].values()), Counts(0, 0, 0, 0)) == expected
+    low, high = result["wer"]["interval"]
+    assert low < result["wer"]["rate"] < high
+    assert result["bootstrap"]["of"] == "conversation sides"
 
 
 def test_the_result_says_what_made_it(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,12 +130,12 @@ def test_utterances_score_as_their_recordings(files: dict[str, Path], tmp_path: 
     ]
     write_cuts(tmp_path / "cuts", cuts)
     write_trn(tmp_path / "hyp.trn", {"u2": "i had going to STOP", "u3": "", "u4": "known", "u5": "whatever"})
-    found = scored({**files, "hyp": tmp_path / "hyp.trn"}, segments=tmp_path / "cuts")
-    assert counts(found["wer"]) == counts(expected)
-    assert found["files"]["segments"]["path"] == str(tmp_path / "cuts")
+    result = scored({**files, "hyp": tmp_path / "hyp.trn"}, segments=tmp_path / "cuts")
+    assert counts(result["wer"]) == counts(expected)
+    assert result["files"]["segments"]["path"] == str(tmp_path / "cuts")
     # sw_1 B is silent here: sclite agrees that its word is deleted.
-    assert found["by_speaker"]["sw_1_B"]["deletions"] == 1
-    assert (found["differences"] or {}).get("segments") == (0 if sclite.installed() else None)
+    assert result["by_speaker"]["sw_1_B"]["deletions"] == 1
+    assert (result["differences"] or {}).get("segments") == (0 if sclite.installed() else None)
 
 
 def test_a_ctm_that_is_there_is_not_replaced_unasked(

@@ -57,7 +57,7 @@ def test_words_without_times_lie_evenly_in_their_segment(tmp_path: Path, cuts: P
 
 def test_a_short_segment_keeps_its_words(tmp_path: Path) -> None:
     times = [(0.0, 4.0), (4.0, 4.1), (4.1, 9.0)]
-    stm = Stm("ref.stm", (), tuple(Segment("sw_1", "A", "s", *each, (), "x", 1) for each in times))
+    stm = Stm("ref.stm", (), tuple(Segment("sw_1", "A", "s", *ends, (), "x", 1) for ends in times))
     write_cuts(tmp_path / "cuts", (Cut(f"u{at}", "sw_1", "A", max(at - 0.1, 0), end + 0.1) for at, end in times))
     words = read_hypothesis(trn(tmp_path, {f"u{at}": "x" for at, _ in times}), stm, tmp_path / "cuts")
     assert [round(word.middle, 3) for word in words] == [2.0, 4.05, 6.55]
