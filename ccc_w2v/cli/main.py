@@ -26,6 +26,7 @@ ccc-w2v: from audio to word error rate with ccc-wav2vec 2.0
 
   your recordings     ccc-w2v manifest recordings --out data --transcripts transcripts.tsv
   are they sound?     ccc-w2v check data/train.tsv
+  which hours?        ccc-w2v select --manifest data/train.tsv --hours 100 --by longest --out chosen
   pre-train           ccc-w2v pretrain --data data --out exp/pretrain
   fine-tune           ccc-w2v finetune --data data --from exp/pretrain --out exp/finetune
   transcribe          ccc-w2v decode --checkpoint exp/finetune/checkpoints/checkpoint_best.pt \\

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,19 +73,38 @@ def main() -> None:
     from ccc_w2v.data.labels import labelled_content
     from ccc_w2v.data.manifest import read_manifest
     from ccc_w2v.losses.bank import require_faiss
+    from ccc_w2v.selection.choose import Wish, budget_of
+    from ccc_w2v.selection.write import speakers_of
 
     refuse_missing_gpu(options.device)
     if options.checkpoint is not None or options.features is not None:
         require_faiss("clustering utterances")
     manifest = read_manifest(options.manifest)
+    if options.clusters is not None and options.clusters > len(manifest):
+        raise InputError(
+            f"--clusters {options.clusters}: {options.manifest} has {len(manifest)} utterances; ask for fewer clusters"
+        )
     output = declared_output(options, labelled_content(manifest))
     report = options.out / "selection.json"
     if claim(output, overwrite=options.overwrite) and report.is_file():
         print(f"{options.out}: chosen before with the same settings")
         return
+    # What needs no network is checked before anything of the output is there.
+    wish = Wish(options.hours, options.by, options.sample_rate, options.seed, options.holder, options.power)
+    budget_of(manifest, wish)
+    speakers = speakers_of(manifest, options.speakers)
+    encoder = network(options)
     options.out.mkdir(parents=True, exist_ok=True)
     keep_record(output)
-    make(options, manifest, output)
+    try:
+        print(make(options, manifest, wish, encoder, speakers, dict(output.settings)))
+    except InputError:
+        if [*options.out.iterdir()] == [output.record]:
+            # Nothing was made: a corrected call is no other settings for it.
+            output.record.unlink()
+            options.out.rmdir()
+        raise
+    print(options.out / options.manifest.name)
 
 
 def declared_output(options: argparse.Namespace, listed: dict[str, str]) -> Output:
@@ -103,39 +123,58 @@ def declared_output(options: argparse.Namespace, listed: dict[str, str]) -> Outp
     return Output(out, settings, out / "settings.json", written, [options.manifest])
 
 
-def make(options: argparse.Namespace, manifest: Any, output: Output) -> None:
-    """Cluster, choose, and write everything; selection.json comes last."""
-    from ccc_w2v.selection.choose import Wish, choose
+def network(options: argparse.Namespace) -> Any:
+    """Load the network, where one is named; raises InputError where it is not of the recordings' rate or the way's."""
+    from ccc_w2v.probe.features import load_encoder
+
+    if options.checkpoint is None:
+        return None
+    encoder = load_encoder(options.checkpoint, options.device)
+    if encoder.sample_rate != options.sample_rate:
+        raise InputError(f"--sample-rate {options.sample_rate}: the network expects {encoder.sample_rate} Hz")
+    if options.by == "sensitivity" and not encoder.has_codes:
+        raise InputError("--by sensitivity needs a pre-trained checkpoint: fine-tuning drops the codebook of its loss")
+    if options.features is None and options.layer is not None and not 0 <= options.layer <= encoder.layers:
+        raise InputError(f"--layer {options.layer}: the model has layers 0 (what enters the first) to {encoder.layers}")
+    return encoder
+
+
+def make(
+    options: argparse.Namespace,
+    manifest: Any,
+    wish: Any,
+    encoder: Any,
+    speakers: Sequence[str] | None,
+    settings: dict[str, Any],
+) -> str:
+    """Cluster, choose, and write everything, selection.json last; returns the table of before and after."""
+    from ccc_w2v.selection.choose import choose
     from ccc_w2v.selection.clusters import cluster_number, cluster_utterances
     from ccc_w2v.selection.losses import losses_of
     from ccc_w2v.selection.write import write_selection
 
-    encoder, embeddings = network_and_embeddings(options, manifest)
+    values = embeddings(options, manifest, encoder)
     clusters = None
-    if embeddings is not None:
-        clusters = cluster_utterances(embeddings, options.clusters or cluster_number(len(manifest)), options.seed)
+    if values is not None:
+        number = options.clusters or min(cluster_number(len(manifest)), len(manifest))
+        clusters = cluster_utterances(values, number, options.seed)
     kept = options.out / "losses.tsv"
     losses = None if encoder is None else partial(losses_of, encoder, manifest, seed=options.seed, kept=kept)
-    wish = Wish(options.hours, options.by, options.sample_rate, options.seed, options.holder, options.power)
     chosen = choose(manifest, wish, clusters, losses)
-    print(write_selection(options.out, manifest, wish, chosen, clusters, options.speakers, dict(output.settings)))
-    print(options.out / options.manifest.name)
+    return write_selection(options.out, manifest, wish, chosen, clusters, speakers, settings)
 
 
-def network_and_embeddings(options: argparse.Namespace, manifest: Any) -> tuple[Any, Any]:
-    """Return the network, where one is named, and an embedding of each utterance, where there can be any."""
+def embeddings(options: argparse.Namespace, manifest: Any, encoder: Any) -> Any:
+    """Return an embedding of each utterance: of --features, or made in the output; None without a network."""
     from ccc_w2v.files import sha256
-    from ccc_w2v.probe.features import Wanted, extract, load_encoder
+    from ccc_w2v.probe.features import Wanted, extract
     from ccc_w2v.selection.clusters import read_embeddings
 
-    encoder = None if options.checkpoint is None else load_encoder(options.checkpoint, options.device)
-    if encoder is not None and encoder.sample_rate != options.sample_rate:
-        raise InputError(f"--sample-rate {options.sample_rate}: the network expects {encoder.sample_rate} Hz")
     if options.features is not None:
-        return encoder, read_embeddings(options.features, manifest, options.layer)
+        return read_embeddings(options.features, manifest, options.layer)
     if encoder is None:
-        return None, None
+        return None
     layer = encoder.layers // 2 if options.layer is None else options.layer
     folder = options.out / "features"
     extract(encoder, manifest, folder, Wanted(layers=(layer,), mean=True), sha256(options.checkpoint))
-    return encoder, read_embeddings(folder, manifest, layer)
+    return read_embeddings(folder, manifest, layer)

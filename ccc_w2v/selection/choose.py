@@ -48,16 +48,23 @@ class Chosen:
         return self.weights_N.nonzero().flatten().tolist()
 
 
+def budget_of(manifest: Manifest, wish: Wish) -> int:
+    """Return the wanted hours in samples; raises InputError where the manifest has no more than that."""
+    total = sum(entry.samples for entry in manifest.entries)
+    budget = round(wish.hours * 3600 * wish.sample_rate)
+    if budget >= total:
+        hours = total / wish.sample_rate / 3600
+        raise InputError(f"--hours {wish.hours:g}: {manifest.source} has {hours:.3f} h, so that all of it is chosen")
+    return budget
+
+
 def choose(manifest: Manifest, wish: Wish, clusters: Clusters | None, losses: Losses | None) -> Chosen:
     """Choose utterances of no more than the wanted hours; ``clusters`` and ``losses`` where the way needs them.
 
-    Raises InputError for more hours than the manifest has and for hours that no utterance fits into.
+    Raises InputError as budget_of does, and for hours that no utterance fits into.
     """
     samples_N = torch.tensor([entry.samples for entry in manifest.entries])
-    budget = round(wish.hours * 3600 * wish.sample_rate)
-    if budget >= int(samples_N.sum()):
-        total = int(samples_N.sum()) / wish.sample_rate / 3600
-        raise InputError(f"--hours {wish.hours:g}: {manifest.source} has {total:.3f} h, so that all of it is chosen")
+    budget = budget_of(manifest, wish)
     generator = generator_for(wish.seed, f"select_{wish.by}")
     chosen = None
     if wish.by == "longest":

@@ -69,8 +69,8 @@ def read_embeddings(folder: Path, manifest: Manifest, layer: int | None) -> torc
     means = {}
     for shard, members in rows_of.items():
         features_RLD = read_shard(folder, shard, recorded["format"])["features"]
-        for utterance, first, rows in members:
-            means[utterance] = features_RLD[first : first + rows, column].astype(np.float32).mean(axis=0)
+        for utterance, start, length in members:
+            means[utterance] = features_RLD[start : start + length, column].astype(np.float32).mean(axis=0)
     values_ND = torch.from_numpy(np.stack([means[utterance] for utterance in utterance_ids(manifest)]))
     if not values_ND.isfinite().all():
         raise InputError(f"{folder}: holds features that are not finite; the network's training has diverged")
@@ -80,13 +80,12 @@ def read_embeddings(folder: Path, manifest: Manifest, layer: int | None) -> torc
 def cluster_utterances(values_ND: torch.Tensor, clusters: int, seed: int) -> Clusters:
     """Cluster embeddings with faiss's k-means; each cluster's centre is the utterance nearest to its mean.
 
-    Raises InputError where there are fewer utterances than clusters.
+    There must be as many utterances as clusters or more.
     """
-    utterances, width = values_ND.shape
-    if utterances < clusters:
-        raise InputError(f"--clusters {clusters}: the manifest has {utterances} utterances; ask for fewer clusters")
     values = values_ND.numpy()
-    kmeans = load_faiss().Kmeans(width, clusters, niter=ITERATIONS, seed=seed % 2**31, min_points_per_centroid=1)
+    kmeans = load_faiss().Kmeans(
+        values_ND.size(1), clusters, niter=ITERATIONS, seed=seed % 2**31, min_points_per_centroid=1
+    )
     kmeans.train(values)
     squared, nearest = kmeans.index.search(values, 1)
     # A cluster that lost all its utterances is left out, the others are numbered in their order.

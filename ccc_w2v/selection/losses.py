@@ -64,10 +64,8 @@ def _frames(encoder: Encoder, wave_S: torch.Tensor) -> int:
 def losses_of(encoder: Encoder, manifest: Manifest, places: Sequence[int], seed: int, kept: Path) -> dict[int, float]:
     """Return the loss of the utterances at some places of a manifest; what the file ``kept`` has is not repeated.
 
-    Raises InputError for a fine-tuned checkpoint, which has no codebook, and as read_audio does.
+    Raises InputError for an utterance that is too short to be masked, and as read_audio does.
     """
-    if not encoder.has_codes:
-        raise InputError("--by sensitivity needs a pre-trained checkpoint: fine-tuning drops the codebook of its loss")
     ids = utterance_ids(manifest)
     lines = kept.read_text(encoding="utf-8").splitlines()[1:] if kept.is_file() else []
     loss_of = {utterance: float(loss) for utterance, loss in (line.split("\t") for line in lines)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +27,28 @@ def write_selection(
     wish: Wish,
     chosen: Chosen,
     clusters: Clusters | None,
-    speakers: str | None,
+    speakers: Sequence[str] | None,
     settings: Mapping[str, Any],
 ) -> str:
     """Write the chosen utterances with their labels and weights, selection.png and, last, selection.json.
 
-    NAME.weight beside the manifest has the weight of each of its lines. Returns the table of before and after.
+    ``speakers`` says who speaks in each utterance of the manifest; None where that is not known. NAME.weight beside the
+    manifest has the weight of each of its lines. Returns the table of before and after.
     """
     places = chosen.places
     _write_listing(out, manifest, chosen)
     seconds_N = np.array([entry.samples for entry in manifest.entries]) / wish.sample_rate
-    names = _speakers(manifest, speakers)
     labels_N = None if clusters is None else clusters.labels_N.numpy()
-    before = selection_summary(seconds_N, names, labels_N)
+    before = selection_summary(seconds_N, speakers, labels_N)
     after = selection_summary(
         seconds_N[places],
-        None if names is None else [names[place] for place in places],
+        None if speakers is None else [speakers[place] for place in places],
         None if labels_N is None else labels_N[places],
     )
     chosen_N = (chosen.weights_N > 0).numpy()
     with whole(out / "selection.png", overwrite=True) as partial:
         selection_figure(seconds_N, chosen_N, labels_N, wish.by).savefig(partial, format="png", dpi=110)
-    numbers = {SETTINGS_KEY: dict(settings), "before": before, "chosen": after}
+    numbers: dict[str, Any] = {SETTINGS_KEY: dict(settings), "before": before, "chosen": after}
     if chosen.centre_loss_K is not None:
         numbers["lambda"], numbers["centre_losses"] = chosen.holder, chosen.centre_loss_K.tolist()
     write_whole(out / "selection.json", json.dumps(numbers, indent=1, default=str) + "\n")
@@ -65,8 +65,8 @@ def _write_listing(out: Path, manifest: Manifest, chosen: Chosen) -> None:
     write_manifest(path, manifest.root, [(entry.path, entry.samples) for entry in entries])
 
 
-def _speakers(manifest: Manifest, source: str | None) -> list[str] | None:
-    """Return who speaks in each utterance; None where the user does not say and the folders do not tell."""
+def speakers_of(manifest: Manifest, source: str | None) -> list[str] | None:
+    """Return who speaks in each utterance; None where no ``source`` says so and the folders do not tell."""
     ids = utterance_ids(manifest)
     if source is not None:
         return list(units(source, ids).names)
