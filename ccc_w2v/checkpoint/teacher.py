@@ -28,7 +28,7 @@ def with_weights(state: dict[str, Any], weights: str) -> dict[str, Any]:
     precise = extra.get("ema_fp32_params") or {}
     for name, tensors in (("ema", average), ("ema_fp32_params", precise)):
         check_tensors(tensors, name)
-    teacher = {name: precise[name] if name in precise else tensor for name, tensor in average.items()}
+    teacher: dict[str, Any] = {**average, **{name: precise[name] for name in average if name in precise}}
     model = state["model"]
     if teacher.keys() != model.keys() or any(teacher[name].shape != model[name].shape for name in model):
         raise InputError("--weights teacher: the checkpoint's average has other tensors than its model; it is damaged")
