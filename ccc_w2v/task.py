@@ -13,6 +13,7 @@ from omegaconf import ListConfig
 
 from ccc_w2v.augment.pipeline import Pipeline
 from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.dataset.epochs import lean
 from ccc_w2v.dataset.load import load_split, pipeline_of
 from ccc_w2v.dataset.views import with_both_views, with_single_view
 from ccc_w2v.errors import InputError, one_line_errors
@@ -135,8 +136,9 @@ class CccPretrainingTask(AudioPretrainingTask):
         self.datasets[split] = dataset
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return fairseq's iterator; how long a training waits for its batches is timed."""
+        """Return fairseq's iterator, over arrays; how long a training waits for its batches is timed."""
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        lean(iterator)
         if dataset is self.datasets.get(self.cfg.train_subset):
             watch_batches(iterator, self._clock)
         return iterator

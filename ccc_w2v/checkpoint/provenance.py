@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ccc_w2v
-from ccc_w2v.data.manifest import read_manifest
-from ccc_w2v.files import sha256
+from ccc_w2v.data.manifest import manifest_digest, read_manifest
 
 _RECIPE = {
     "common": ("seed", "fp16", "bf16"),
@@ -73,10 +72,10 @@ def _manifest(cfg: dict[str, Any]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     manifest = read_manifest(path)
-    samples = sum(entry.samples for entry in manifest.entries)
+    samples = int(manifest.samples.sum())
     return {
         "name": f"{path.parent.name}/{path.name}",
-        "sha256": sha256(path),
+        "sha256": manifest_digest(path),
         "utterances": len(manifest),
         "hours": samples / cfg["task"]["sample_rate"] / 3600,
     }
