@@ -28,6 +28,8 @@ def provenance(state: dict[str, Any], cfg: dict[str, Any]) -> dict[str, Any]:
     known: dict[str, Any] = {"package": "ccc_w2v", "version": ccc_w2v.__version__}
     if history := state.get("optimizer_history"):
         known["updates"] = int(history[-1].get("num_updates", 0))
+    if state.get("averaged"):
+        known["weights"] = "the moving average of the model (teacher)"
     known["objective"] = _objective(base)
     known["recipe"] = _recipe(cfg)
     samples = (state.get("task_state") or {}).get("counts", {}).get("audio_samples")
@@ -44,7 +46,7 @@ def _objective(cfg: dict[str, Any]) -> dict[str, Any]:
     """Return the plugin's own settings: all of its criterion's, and its task's augmentation."""
     objective = {}
     criterion = cfg.get("criterion") or {}
-    if criterion.get("_name") == "ccc":
+    if criterion.get("_name") in ("ccc", "capi"):
         objective.update({key: value for key, value in criterion.items() if key != "_name"})
     if cfg["task"].get("_name") == "ccc_pretraining":
         # A YAML file's path means nothing elsewhere; its name does.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from ccc_w2v.augment.pipeline import Pipeline
 from ccc_w2v.data.audio import audio_samples, read_audio, resampled_length
 from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Entry, Manifest
 from ccc_w2v.data.rates import sample_rates
+from ccc_w2v.dataset.frame_labels import FrameLabels
 from ccc_w2v.dataset.two_view_batches import TwoViewBatches
 from ccc_w2v.dataset.utterances import Utterances
 from ccc_w2v.errors import InputError
@@ -27,7 +30,8 @@ class TwoViewDataset(TwoViewBatches):
     An utterance that is missing, damaged or otherwise unusable follows ``on_bad_audio``, as does one whose noise is:
     "raise" hands the message on in its batch, for the task to end the run with; "skip" leaves the utterance out of its
     batch, logs it and counts it; a batch that is lost whole becomes noise, marked as "lost". With ``resample``
-    recordings of another rate are resampled as they are read, else refused.
+    recordings of another rate are resampled as they are read, else refused. With ``frame_labels`` a batch has "classes"
+    (B, T), the aligned label of each frame of the crops, -1 for none.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class TwoViewDataset(TwoViewBatches):
         resample: bool = False,
         accept_left_out: bool = False,
         crop_step: int = 1,
+        frame_labels: FrameLabels | None = None,
     ):
         lengths = manifest.samples
         if resample:
@@ -76,6 +81,7 @@ class TwoViewDataset(TwoViewBatches):
         )
         self.manifest = manifest
         self.resample = resample
+        self.frame_labels = frame_labels
         self.on_bad_audio = on_bad_audio
 
     def check_headers(self, most: int) -> None:
@@ -124,6 +130,12 @@ class TwoViewDataset(TwoViewBatches):
         except InputError as error:
             return {"id": index, "source": None, **self._bad(error, index)}
         return {"id": index, "source": wave_S}
+
+    def _classes(self, crops: Sequence[tuple[int, int]], samples: int) -> dict[str, torch.Tensor]:
+        if self.frame_labels is None:
+            return {}
+        rows = [self.frame_labels.of(self.entries[index].path, start, samples) for index, start in crops]
+        return {"classes": torch.stack(rows)}
 
     def _bad(self, error: InputError, index: int) -> dict[str, str]:
         """Follow the policy: a message that ends the run, or a line in the log."""

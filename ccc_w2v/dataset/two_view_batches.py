@@ -72,6 +72,10 @@ class TwoViewBatches(ListedAudio):
         """Draw and load the augmentation of one utterance's crop."""
         return self._drawn_by(self.pipeline, index, samples)
 
+    def _classes(self, crops: Sequence[tuple[int, int]], samples: int) -> dict[str, torch.Tensor]:
+        """Return the labels of the frames of crops (index, start) of some samples, where a subclass has any."""
+        return {}
+
     def _drawn_by(self, pipeline: Pipeline, index: int, samples: int) -> Drawn:
         drawn = pipeline.draw(generator_for(self.seed, "augment", self.epoch, index), samples)
         return pipeline.load(drawn, samples)
@@ -126,6 +130,7 @@ class TwoViewBatches(ListedAudio):
             tuple(sample["drawn"] for sample in whole),
         )
         batch: dict[str, Any] = {"id": torch.tensor(ids), "bad_audio": len(samples) - len(whole)}
+        batch |= self._classes([(sample["id"], sample["start"]) for sample in whole], crops.waves_BS.size(1))
         net_input: dict[str, Any] = {"seed": seed_for(self.seed, "batch", self.epoch, *ids)}
         if self.augment_device == "gpu":
             batch["crops"] = crops
@@ -152,10 +157,14 @@ class TwoViewBatches(ListedAudio):
         return min(wanted, self.max_sample_size)
 
     def _crop_and_draw(self, index: int, wave_S: torch.Tensor, target: int) -> dict[str, Any]:
-        """Crop an utterance and load what its augmentation needs: id, wave (S,), drawn; no drawn where that is bad."""
-        crop_S = self._crop(wave_S, target, index)
+        """Crop an utterance and load what its augmentation needs: id, wave (S,), its start in the recording, drawn.
+
+        There is no drawn where that is bad.
+        """
+        start = self._start(wave_S, target, index)
+        crop_S = wave_S[start : start + target]
         try:
-            return {"id": index, "wave": crop_S, "drawn": self._draw(index, len(crop_S))}
+            return {"id": index, "wave": crop_S, "start": start, "drawn": self._draw(index, len(crop_S))}
         except InputError as error:
             return {"id": index, **self._bad(error, index)}
 
@@ -169,12 +178,13 @@ class TwoViewBatches(ListedAudio):
         if self.pad:
             net_input["padding_mask"] = torch.zeros(noise_BS.shape, dtype=torch.bool)
             net_input["lengths"] = (length,) * len(ids)
-        return {"id": torch.tensor(ids), "net_input": net_input, "bad_audio": len(ids), "lost": True}
+        classes = self._classes([(index, 0) for index in ids], length)  # to be there, though nothing counts
+        return {"id": torch.tensor(ids), **classes, "net_input": net_input, "bad_audio": len(ids), "lost": True}
 
-    def _crop(self, wave_S: torch.Tensor, target: int, index: int) -> torch.Tensor:
+    def _start(self, wave_S: torch.Tensor, target: int, index: int) -> int:
+        """Draw where a crop of ``target`` samples begins; 0 where there is nothing to crop."""
         surplus = wave_S.numel() - target
         if surplus <= 0:
-            return wave_S
+            return 0
         generator = generator_for(self.seed, "crop", self.epoch, index)
-        start = int(torch.randint(surplus + 1, (), generator=generator))
-        return wave_S[start : start + target]
+        return int(torch.randint(surplus + 1, (), generator=generator))

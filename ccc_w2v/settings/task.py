@@ -41,6 +41,13 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     rir_manifest: Optional[str] = field(
         default=None, metadata={"help": "manifest (.tsv) of impulse responses for recorded_reverb"}
     )
+    annotations: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "alignments (.tsv of ccc-w2v align) of some or all utterances of the training manifest, for "
+            "criterion.cluster_scope=annotated"
+        },
+    )
     resample: bool = field(
         default=False, metadata={"help": "resample recordings of another rate as they are read, else refuse them"}
     )
