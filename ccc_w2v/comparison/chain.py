@@ -113,7 +113,7 @@ def write_warm_start(settings: Settings, seed: int) -> Path:
         overrides = key_overrides(config, {**scale, **settings.scale.pretrain})
         manifest = read_manifest(settings.data / "unlabelled.tsv")
         # Chains of one seed may come here together: each writes the same, whole.
-        chosen = WarmStartSettings(settings.scale.warm_start, seed=seed)
+        chosen = WarmStartSettings(seed=seed, **settings.scale.warm_start)
         write_start(config, overrides, path, manifest, chosen, overwrite=True)
     return path
 

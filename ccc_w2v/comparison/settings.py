@@ -45,13 +45,13 @@ class Arm:
 class Scale:
     """Lengths and sizes: updates of an arm with two passes, updates between checkpoints, overrides, the probe's.
 
-    ``warm_start``: updates of the warm start (ccc_w2v/warm_start.py) of the arms that have one.
+    ``warm_start`` holds settings of the warm start (ccc_w2v/warm_start.py) of the arms that have one.
     """
 
     name: str
     updates: int
     save: int
-    warm_start: int
+    warm_start: Mapping[str, Any]
     pretrain: Mapping[str, Any]
     finetune: Mapping[str, Any]
     finetune_updates: Mapping[str, int]
