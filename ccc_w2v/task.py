@@ -50,7 +50,8 @@ class CccPretrainingTask(AudioPretrainingTask):
 
     def __init__(self, cfg: CccPretrainingConfig):
         super().__init__(cfg)
-        self._pipeline: Pipeline | MixedPipeline | None = None
+        self._pipeline: Pipeline | None = None
+        self._mixed: MixedPipeline | None = None  # all corpora's pipelines, where a mixture is trained on
         self._model: Any = None  # what load_dataset asks about its needs; None where there is only data
         self._clock = WaitClock()
         self._updates = -1  # the number of the update that was made last, from 0
@@ -127,10 +128,9 @@ class CccPretrainingTask(AudioPretrainingTask):
             if self._pipeline is None:
                 # One for all splits: they and their data workers share its index and its rooms.
                 self._pipeline = pipeline_of(cfg)
-            mixed = isinstance(self._pipeline, MixedPipeline)
-            dataset = load_split(cfg, split, self._pipeline.other if mixed else self._pipeline, self._model)
+            dataset = load_split(cfg, split, self._pipeline, self._model)
             if isinstance(dataset, MixtureDataset):
-                self._pipeline = dataset.pipeline
+                self._mixed = dataset.pipeline
                 for name in dataset.names:
                     self.state.counts.setdefault(f"{PROCESSED}{name}", 0)
             if _rank() == 0:
@@ -289,7 +289,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         return with_single_view(sample, str(self.cfg.views), model)
 
     def _with_both_views(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
-        return with_both_views(sample, self._pipeline, self.cfg.normalize, model)
+        return with_both_views(sample, self._mixed or self._pipeline, self.cfg.normalize, model)
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Log the criterion's values, the running totals and the update's speed; keep them as the run's history."""
