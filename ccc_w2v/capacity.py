@@ -86,7 +86,7 @@ def check_lengths(dataset: Any, model: Any, cfg: Any, *, training: bool) -> None
 
     ``cfg`` is the task's.
     """
-    source, smallest, shortest = dataset.manifest.source, samples_of(model, FRAMES_TO_MASK), dataset.shortest_crop()
+    source, smallest, shortest = dataset.source, samples_of(model, FRAMES_TO_MASK), dataset.shortest_crop()
     if shortest < smallest:
         raise InputError(
             f"{source}: the shortest crop has {shortest} samples, too few to mask; set task.min_sample_size (now "

@@ -20,12 +20,14 @@ from ccc_w2v.losses.block import block_contrast, joined_views
 from ccc_w2v.losses.clustering import cluster_views, label_views
 from ccc_w2v.losses.contrastive import contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.extra import extra_losses
+from ccc_w2v.losses.membership import Membership, masked_classes
 from ccc_w2v.losses.negative_sampling import NegativePolicy, draw_by_bins, empty_policy, similarity_bins
 from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negatives
 from ccc_w2v.losses.objective import TERMS, Negatives, Objective, Term
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, TwoViewOutput, View
 from ccc_w2v.masked_prediction import MaskedPrediction, Predicted
 from ccc_w2v.settings.criterion import CccCriterionConfig, check_objective
+from ccc_w2v.settings.membership import annotated_clusters
 from ccc_w2v.training.objective_log import log_objective
 from ccc_w2v.training.signal_log import SIGNAL, USAGE
 
@@ -46,6 +48,7 @@ class CccCriterion(FairseqCriterion):
             task.state.add_factory("target_bank", empty_bank)
         if str(cfg.negatives) == "learned":
             task.state.add_factory("negative_policy", lambda: empty_policy(len(cfg.negative_weights)))
+        self.membership = annotated_clusters(cfg, task) if self._scope == "annotated" else None
         # Parameters of its own, so that there are none where it is off.
         self.prediction = MaskedPrediction(cfg, task) if cfg.delta else None
         self.weights = {"contrastive": cfg.alpha, "cross": cfg.beta, "cross_aug": cfg.gamma}
@@ -79,6 +82,8 @@ class CccCriterion(FairseqCriterion):
             logged["loss_block"] = added["block"].detach()
         if predicted is not None:
             logged |= predicted.signals
+        if self.membership is not None:
+            logged |= self._annotated(self.membership, model, output, sample)
         with record_function("ccc.signals"):
             logged |= self._signals(model, output, objective, sample["net_input"])
         return loss, sample_size, logged
@@ -119,6 +124,23 @@ class CccCriterion(FairseqCriterion):
         points_UPD, labels_UP = joined_views(targets, labels, apart=objective.problems > 1)
         block = block_contrast(points_UPD, labels_UP, objective.clusters, self.cfg.block_scale)
         return {"block": self.cfg.block_weight * frames * block}
+
+    def _annotated(
+        self, membership: Membership, model: Any, output: TwoViewOutput, sample: dict[str, Any]
+    ) -> dict[str, torch.Tensor]:
+        """Let the membership network observe the aligned masked frames of a training batch; return what is logged."""
+        if not model.training:
+            return {}
+        seed, views = sample["net_input"].get("seed", 0), output.views().values()
+        frames = _needed(output.original, ORIGINAL).target_BMD.size(1)
+        classes_BM = masked_classes(sample["classes"], output.mask_BT, frames)
+        points_PD = torch.cat([view.target_BMD.flatten(0, 1) for view in views])
+        counts = not (sample.get("ignored", False) or sample.get("lost", False))
+        with record_function("ccc.membership"):
+            signals = membership.observe(
+                points_PD, classes_BM.flatten().repeat(len(views)), generator_for(seed, "pairs"), counts=counts
+            )
+        return {SIGNAL + name: value for name, value in signals.items()}
 
     def _predicted(self, output: TwoViewOutput, sample: dict[str, Any], *, learn: bool) -> Predicted | None:
         """Predict the teacher's clusters at the masked frames of the views whose context was computed; None if off."""
@@ -255,12 +277,16 @@ class CccCriterion(FairseqCriterion):
     ) -> tuple[dict[str, torch.Tensor], int]:
         """Cluster the targets of both views together within the scope; labels (B, M) of each view and the number K.
 
-        Scope ``global`` clusters like ``batch`` until the bank has been clustered for the first time. Without the other
-        view's targets nothing is weakened, and nothing is clustered: no labels, K = 0.
+        Scopes ``global`` and ``annotated`` cluster like ``batch`` until the bank has been clustered for the first time,
+        or the network has learned for a while. Without the other view's targets nothing is weakened, and nothing is
+        clustered: no labels, K = 0.
         """
         if output.original is None or output.augmented is None:
             return {}, 0
         target_VBMD = torch.stack([output.original.target_BMD, output.augmented.target_BMD]).detach()
+        if self.membership is not None and self.membership.ready:
+            labels_VBM = self.membership.labels(target_VBMD)
+            return dict(zip(VIEWS, labels_VBM, strict=True)), self.cfg.annotated_clusters
         cfg, centroids_KD = self.cfg, None
         if self._scope == "global":
             centroids_KD = self._bank().centroids(target_VBMD.device)

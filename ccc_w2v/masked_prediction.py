@@ -6,11 +6,12 @@ see docs/family.md. Letters: B utterances, T frames, M masked frames of each, E 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
+from ccc_w2v.data.masking import frames_of_mask
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.losses.cluster_head import Balance, ClusterHead, PredictionHead, soft_cross_entropy
 from ccc_w2v.losses.schedule import warmup_then_cosine
@@ -44,12 +45,13 @@ class MaskedPrediction(torch.nn.Module):
     ) -> Predicted:
         """Predict at the masked frames of views, each with hidden vectors (B, M, E).
 
-        The sample's ``teacher`` (B, T, E), with ``teacher_padding`` (B, T) or None, are the teacher's frames. With
-        ``learn`` the online clustering keeps its gradient for step(). A batch that is ``ignored`` has no points.
+        The sample's ``teacher`` (B, T, E) are the teacher's frames, of which the first ``teacher_lengths`` of each
+        utterance are no padding (None: all). With ``learn`` the online clustering keeps its gradient for step(). A
+        batch that is ``ignored`` has no points.
         """
         targets_BTK, signals = self._targets(sample, learn=learn)
-        # (B x M, K) -> (B, M, K): all utterances have the same number of masked frames.
-        targets_BMK = targets_BTK[mask_BT].unflatten(0, (len(mask_BT), -1))
+        places_BM = frames_of_mask(mask_BT, next(iter(hidden.values())).size(1))
+        targets_BMK = targets_BTK.take_along_dim(places_BM.unsqueeze(-1), dim=1)
         losses, right, counted = [], [], not sample.get("ignored", False)
         for hidden_BME in hidden.values():
             scores_BMK = self.student(hidden_BME)
@@ -65,16 +67,16 @@ class MaskedPrediction(torch.nn.Module):
 
     def _targets(self, sample: Mapping[str, Any], *, learn: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the soft clusters (B, T, K) of all frames, zeros where there is padding, and signals of them."""
-        teacher_BTE, padding_BT = sample["teacher"], sample.get("teacher_padding")
-        valid_BT = torch.ones(teacher_BTE.shape[:2], dtype=torch.bool, device=teacher_BTE.device)
-        if padding_BT is not None:
-            valid_BT = ~padding_BT
-        if sample.get("ignored", False):
-            valid_BT = torch.zeros_like(valid_BT)
-        clustered = self.clustering.assign(teacher_BTE[valid_BT], learn=learn)
+        teacher_BTE = sample["teacher"]
+        lengths = [0] * len(teacher_BTE) if sample.get("ignored", False) else sample.get("teacher_lengths")
+        places_P = None if lengths is None else _valid_places(lengths, teacher_BTE)
+        points_PE = teacher_BTE.flatten(0, 1)
+        clustered = self.clustering.assign(points_PE if places_P is None else points_PE[places_P], learn=learn)
         targets_PK = clustered.assigned
-        targets_BTK = targets_PK.new_zeros(*valid_BT.shape, targets_PK.size(-1))
-        targets_BTK[valid_BT] = targets_PK
+        every_PK = targets_PK
+        if places_P is not None:
+            every_PK = targets_PK.new_zeros(len(points_PE), targets_PK.size(-1)).index_copy(0, places_P, targets_PK)
+        targets_BTK = every_PK.unflatten(0, teacher_BTE.shape[:2])
         bits = 1 / math.log(2)
         return targets_BTK, {
             "loss_clustering": mean_signal(clustered.loss * bits),
@@ -108,3 +110,9 @@ class MaskedPrediction(torch.nn.Module):
             start=start,
             truncate=self.cfg.schedule_truncate,
         )
+
+
+def _valid_places(lengths: Sequence[int], frames_BTE: torch.Tensor) -> torch.Tensor:
+    """Return the places of B x T frames that are not behind their utterance's length, counted on the CPU."""
+    valid_BT = torch.arange(frames_BTE.size(1)) < torch.tensor(lengths).unsqueeze(1)
+    return valid_BT.flatten().nonzero().squeeze(1).to(frames_BTE.device)

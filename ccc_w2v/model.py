@@ -284,11 +284,17 @@ class CccWav2Vec2Model(Wav2Vec2Model):
         self, source: torch.Tensor, padding_mask: torch.Tensor | None, lengths: Sequence[int] | None
     ) -> torch.Tensor | None:
         """Return which frames lie behind their utterance's end, bool (B, T) on the waves' device; None if none does."""
+        counted = self.frame_lengths(source, padding_mask, lengths)
+        return None if counted is None else frame_padding(counted[0], counted[1:]).to(source.device)
+
+    def frame_lengths(
+        self, source: torch.Tensor, padding_mask: torch.Tensor | None, lengths: Sequence[int] | None
+    ) -> list[int] | None:
+        """Return the frames of a batch (B, S), then those of each utterance without padding; None if none is padded."""
         sizes = valid_samples(source, padding_mask, lengths)
         if min(sizes) == source.size(1):
             return None
-        frames, *valid = self._get_feat_extract_output_lengths(torch.tensor([source.size(1), *sizes])).tolist()
-        return frame_padding(frames, valid).to(source.device)
+        return self._get_feat_extract_output_lengths(torch.tensor([source.size(1), *sizes])).tolist()
 
     def _draw_channel_mask(self, mask_BT: torch.Tensor, seed: int) -> torch.Tensor | None:
         if self.mask_channel_prob <= 0:

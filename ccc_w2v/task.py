@@ -13,6 +13,7 @@ from omegaconf import ListConfig
 
 from ccc_w2v.augment.pipeline import Pipeline
 from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.dataset.epochs import lean
 from ccc_w2v.dataset.load import load_split, pipeline_of
 from ccc_w2v.dataset.views import with_both_views, with_single_view
 from ccc_w2v.errors import InputError, one_line_errors
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 NOT_KEPT = ("wps", "wpb", "bsz")  # fairseq's speeds over an interval, which a single update does not have
 OURS = ("ccc", "capi")  # criterions that take both views
+APART = ("clustering", "membership")  # what they train by themselves, in the task's state
 
 
 @register_task("ccc_pretraining", dataclass=CccPretrainingConfig)
@@ -64,23 +66,29 @@ class CccPretrainingTask(AudioPretrainingTask):
     def get_checkpoint_dict(self) -> dict[str, Any]:
         """Give the task's state to the checkpoint, by the name that fairseq looks for when a training resumes."""
         state = dict(self.state.state_dict)
-        if self._prediction is not None:
-            state["clustering"] = self._prediction.clustering.state_dict()
+        state |= {name: part.state_dict() for name, part in self._trained_apart().items()}
         return {type(self).__name__: utils.move_to_cpu(state)}
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
         """Take the task's state from the checkpoint that a training resumes from."""
         state = dict(state)
-        clustering = state.pop("clustering", None)
-        if clustering is not None and self._prediction is not None:
-            with one_line_errors():
-                self._prediction.clustering.load_state_dict(clustering)
+        parts = self._trained_apart()
+        for name in APART:
+            kept = state.pop(name, None)
+            if kept is not None and name in parts:
+                with one_line_errors():
+                    parts[name].load_state_dict(kept)
         self.state.merge_state_dict(state)
 
     @property
     def _prediction(self) -> Any:
         """The criterion's masked prediction; None where it has none."""
         return getattr(self._criterion, "prediction", None)
+
+    def _trained_apart(self) -> dict[str, Any]:
+        """Return what the criterion trains by itself, with optimisers of its own, by its name in checkpoints."""
+        parts = (getattr(self._prediction, "clustering", None), getattr(self._criterion, "membership", None))
+        return {name: part for name, part in zip(APART, parts, strict=True) if part is not None}
 
     def _negative_policy(self) -> Any:
         """Return the policy by which the criterion draws negatives; None where it has none."""
@@ -100,6 +108,11 @@ class CccPretrainingTask(AudioPretrainingTask):
     def encoder_width(self) -> int:
         """Return the width E of the model's Transformer."""
         return self._model.cfg.encoder_embed_dim
+
+    @property
+    def target_width(self) -> int:
+        """Return the width D of the model's targets."""
+        return self._model.project_q.out_features
 
     @property
     def encoder_layers(self) -> int:
@@ -123,8 +136,9 @@ class CccPretrainingTask(AudioPretrainingTask):
         self.datasets[split] = dataset
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return fairseq's iterator; how long a training waits for its batches is timed."""
+        """Return fairseq's iterator, over arrays; how long a training waits for its batches is timed."""
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        lean(iterator)
         if dataset is self.datasets.get(self.cfg.train_subset):
             watch_batches(iterator, self._clock)
         return iterator
@@ -172,6 +186,10 @@ class CccPretrainingTask(AudioPretrainingTask):
                 )
             self._rules = load_rules(self.cfg.health_bands)
             self._criterion = super().build_criterion(cfg)
+            if self.cfg.annotations and "membership" not in self._trained_apart():
+                raise InputError(
+                    "task.annotations is read by criterion.cluster_scope=annotated alone; set that, or leave it out"
+                )
         return self._criterion
 
     def describe(self) -> str:
@@ -190,8 +208,9 @@ class CccPretrainingTask(AudioPretrainingTask):
     ) -> tuple[Any, Any, dict[str, Any]]:
         """Run fairseq's step and log how many unreadable utterances the batch lost; end the run if it must end."""
         end_on_bad_audio(sample)
-        if self._prediction is not None and self._watch.batches % self._accumulated() == 0:
-            self._prediction.clustering.forget()  # of an update that fp16 has skipped
+        if self._watch.batches % self._accumulated() == 0:
+            for part in self._trained_apart().values():
+                part.forget()  # of an update that fp16 has skipped
         if not self._training and (policy := self._negative_policy()) is not None:
             policy.settle()  # a validation has ended
         views = self._with_teacher(self._with_views(sample, model), ema_model, ignored=ignore_grad)
@@ -226,6 +245,8 @@ class CccPretrainingTask(AudioPretrainingTask):
         super().optimizer_step(optimizer, model, update_num)
         if self._prediction is not None:
             self._prediction.step(update_num)
+        if (membership := self._trained_apart().get("membership")) is not None:
+            membership.step()
 
     def _accumulated(self) -> int:
         """Return how many batches make an update."""
@@ -244,10 +265,13 @@ class CccPretrainingTask(AudioPretrainingTask):
 
     def _with_teacher(self, sample: dict[str, Any], teacher: Any, *, ignored: bool = False) -> dict[str, Any]:
         """Return a batch with the teacher's frames where the criterion predicts; of an ignored batch none counts."""
-        if self._prediction is None or "net_input" not in sample:
+        if not self._trained_apart() or "net_input" not in sample:
+            return sample
+        sample = {**sample, "ignored": ignored or sample.get("lost", False)}
+        if self._prediction is None:
             return sample
         frames = teacher_frames(teacher, sample["net_input"], self._prediction.cfg.teacher_layer)
-        return {**sample, **frames, "ignored": ignored or sample.get("lost", False)}
+        return {**sample, **frames}
 
     def _with_views(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
         """Return a batch with the views that the model gets."""

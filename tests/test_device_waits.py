@@ -1,20 +1,67 @@
 """Nothing in a step waits for the device: forward, criterion and backward on a pretended CUDA device."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from fairseq.tasks.fairseq_task import StatefulContainer
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
+from ccc_w2v.capi import CapiCriterion, CapiCriterionConfig
 from ccc_w2v.criterion import CccCriterion
+from ccc_w2v.losses.negative_sampling import empty_policy
 from ccc_w2v.settings.criterion import CccCriterionConfig
+from ccc_w2v.training.teacher import teacher_frames
 from tests.pretended_cuda import CUDA, backward, pretended_cuda
 from tests.test_criterion import sample
-from tests.tiny_models import NO_DROPOUT, tiny_ccc
+from tests.tiny_models import NO_DROPOUT, TINY, tiny_ccc
 
 
 def on_device(batch):
     """Move a batch as fairseq does: its tensors, not its numbers."""
     moved = {name: value.to(CUDA) if torch.is_tensor(value) else value for name, value in batch["net_input"].items()}
     return {**batch, "net_input": moved}
+
+
+def task():
+    settings = {"seed": 1, "max_update": 100, "store_ema": True, "ema_fp32": True, "fp16": False, "bf16": False}
+    state = StatefulContainer()
+    state.add_factory("negative_policy", lambda: empty_policy(10) | {"action": 3})
+    return SimpleNamespace(
+        cfg=SimpleNamespace(**settings, annotations="train.align.tsv"),
+        state=state,
+        encoder_width=TINY["encoder_embed_dim"],
+        encoder_layers=TINY["encoder_layers"],
+        target_width=TINY["final_dim"],
+    )
+
+
+def node_by_node(loss, inputs):
+    """Do as torch.autograd.grad, whose engine asks the driver for the device's streams."""
+    gradients = backward(loss)
+    return [gradients[id(tensor)] for tensor in inputs]
+
+
+def taught_step(monkeypatch, batch, build, **model_settings):
+    """Run a step of a criterion with parts that it trains by itself, and the steps of these."""
+    model, teacher = tiny_ccc(**model_settings).train(), tiny_ccc(seed=7)
+    model.set_num_updates(7)
+    with pretended_cuda(monkeypatch):
+        monkeypatch.setattr(torch.autograd, "grad", node_by_node)
+        model.to(CUDA)
+        teacher.to(CUDA)
+        criterion = build(task()).to(CUDA)
+        batch = on_device(batch) | {"classes": torch.zeros(3, 49, dtype=torch.long).to(CUDA)}
+        batch |= teacher_frames(teacher, batch["net_input"], 0)
+        loss, _, logged = criterion(model, batch)
+        assert loss.device == CUDA
+        gradients = backward(loss)
+        assert gradients[id(model.post_extract_proj.weight)].shape == model.post_extract_proj.weight.shape
+        if getattr(criterion, "prediction", None) is not None:
+            criterion.prediction.step(7)
+        if getattr(criterion, "membership", None) is not None:
+            criterion.membership.step()
+    return logged
 
 
 def step(monkeypatch, batch, criterion_settings, **model_settings):
@@ -100,3 +147,30 @@ def test_a_padded_step_does_not_wait(monkeypatch):
     lengths = (16000, 12000, 9000)
     batch["net_input"] |= {"lengths": lengths, "padding_mask": torch.arange(16000) >= torch.tensor(lengths)[:, None]}
     step(monkeypatch, batch, {})
+
+
+FAMILY = {
+    "capi": lambda owner: CapiCriterion(CapiCriterionConfig(prototypes=12), owner),
+    "capi, one view": lambda owner: CapiCriterion(CapiCriterionConfig(prototypes=12, contexts="original"), owner),
+    "delta": lambda owner: CccCriterion(CccCriterionConfig(prototypes=12, delta=1.0), owner),
+    "distance": lambda owner: CccCriterion(CccCriterionConfig(negatives="distance"), owner),
+    "learned": lambda owner: CccCriterion(CccCriterionConfig(negatives="learned"), owner),
+    "annotated": lambda owner: CccCriterion(CccCriterionConfig(cluster_scope="annotated", annotated_start=0), owner),
+}
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_step_of_the_family_does_not_wait(monkeypatch, name, padded):
+    batch = sample()
+    if padded:
+        lengths = (16000, 12000, 9000)
+        padding_mask = torch.arange(16000) >= torch.tensor(lengths)[:, None]
+        batch["net_input"] |= {"lengths": lengths, "padding_mask": padding_mask}
+    taught_step(monkeypatch, batch, FAMILY[name])
+
+
+def test_an_ignored_batch_of_the_family_does_not_wait(monkeypatch):
+    for build in FAMILY.values():
+        with monkeypatch.context() as patched:
+            taught_step(patched, sample() | {"ignored": True}, build)

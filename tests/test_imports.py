@@ -33,6 +33,7 @@ ROWS = [
         "run_folder",
         "shared_files",
         "text_files",
+        "user_cache",
     ],
 ]
 HEIGHT = {room: -row for row, rooms in enumerate(ROWS) for room in rooms}

@@ -23,18 +23,13 @@ from tqdm import tqdm
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing
+from ccc_w2v.user_cache import cache_folder
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 50
 HELPERS = 7
 Response = tuple[Tensor, int]  # samples (L,), and which of them is the direct path
-
-
-def cache_folder() -> Path:
-    """Return the folder of this package's cache, by the XDG base directory specification."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "ccc_w2v"
 
 
 def pool(name: str, rooms: int, simulate: Callable[[int], Response]) -> list[Response]:

@@ -90,7 +90,7 @@ def _parts(args: argparse.Namespace, used: Corpus, samples: int) -> tuple[dict[s
     pipeline.prepare()
     functions: dict[str, Callable[[], object]] = {
         "decode": lambda: [read_audio(path, RATE) for path in paths],
-        "crop": lambda: [dataset._crop(wave_S, samples - 1, 0) for wave_S in waves_BS],
+        "crop": lambda: [wave_S[dataset._start(wave_S, samples - 1, 0) :][: samples - 1] for wave_S in waves_BS],
     }
     known = {part.transform.name: part.transform for part in pipeline.transforms}
     for name, kind in TRANSFORMS.items():

@@ -15,6 +15,7 @@ from fairseq.logging import metrics
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 
 from ccc_w2v.benchmark import measure
+from ccc_w2v.benchmark.family import family_steps
 from ccc_w2v.benchmark.sizes import SIZES
 from ccc_w2v.compat import keep_freed_memory
 from ccc_w2v.criterion import CccCriterion
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="run our Transformer's layers through torch.compile")
     parser.add_argument("--default-malloc", action="store_true", help="give freed memory back, as without our plugin")
     parser.add_argument("--no-unfused", action="store_true", help="leave out the un-fused formulation")
+    parser.add_argument("--family", action="store_true", help="also the options of docs/family.md, a row for each")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -65,6 +67,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not args.no_unfused:
         steps[UNFUSED] = bench.unfused
         steps[UNFUSED_OBJECTIVE] = bench.objective(*bench.un_fused)
+    family = family_steps(bench) if args.family else {}
+    steps |= family
     print(f"{args.size}, {args.utterances} x {args.seconds:g} s, {args.negatives} negatives, {args.precision}")
     print(f"on {measure.machine(bench.device)}")
     seconds = measure.interleaved(steps, args.rounds, bench.device)
@@ -87,6 +91,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not args.no_unfused:
         result["unfused_ratio_vs_ours"] = measure.median_ratio(seconds[UNFUSED], seconds[OURS])
         result["objective_peak_ratio"] = peaks[OBJECTIVE] / peaks[UNFUSED_OBJECTIVE]
+    for name in family:
+        result[f"{name}_ratio_vs_ours"] = measure.median_ratio(seconds[name], seconds[OURS])
+        result[f"{name}_ratio_vs_wav2vec2"] = measure.median_ratio(seconds[name], seconds[WAV2VEC2])
+        result[f"{name}_peak_ratio"] = peaks[name] / peaks[OURS]
     return {name: round(value, 4) for name, value in result.items()}
 
 
@@ -151,26 +159,27 @@ class Bench:
     def _place(self, model: Any) -> Any:
         return model.to(self.device, self.dtype).train()
 
-    def _backward(self, model: Any, loss: torch.Tensor) -> None:
+    def backward(self, model: Any, loss: torch.Tensor) -> None:
+        """Run the backward pass of a loss and drop the gradients."""
         loss.backward()
         model.zero_grad()
 
     def wav2vec2(self) -> None:
         """Run fairseq's model and criterion on one view."""
         plain = {"id": self.sample["id"], "net_input": {"source": self.sample["net_input"]["source"]}}
-        self._backward(self.fairseq_model, self.fairseq_criterion(self.fairseq_model, plain)[0])
+        self.backward(self.fairseq_model, self.fairseq_criterion(self.fairseq_model, plain)[0])
 
     def ours(self) -> None:
         """Run our model and criterion on both views."""
-        self._backward(self.model, self.criterion(self.model, self.sample)[0])
+        self.backward(self.model, self.criterion(self.model, self.sample)[0])
 
     def one_context(self) -> None:
         """Run our model and criterion on both views with the original's context alone (criterion.contexts)."""
-        self._backward(self.model, self.one_context_criterion(self.model, self.sample)[0])
+        self.backward(self.model, self.one_context_criterion(self.model, self.sample)[0])
 
     def unsignalled(self) -> None:
         """Run our model and criterion on both views, without the signals of health."""
-        self._backward(self.model, self.silent_criterion(self.model, self.sample)[0])
+        self.backward(self.model, self.silent_criterion(self.model, self.sample)[0])
 
     def signals(self, update: int) -> Callable[[], None]:
         """Return a function that measures and logs one batch's signals of health, as an update of this number does."""
@@ -189,7 +198,7 @@ class Bench:
     def unfused(self) -> None:
         """Run the un-fused formulation on both views."""
         model, criterion = self.un_fused
-        self._backward(model, criterion(model, self.sample)[0])
+        self.backward(model, criterion(model, self.sample)[0])
 
     def one_view(self) -> None:
         """Run wav2vec 2.0's loss on one view through our code: the same encoder pass, quantizer and logits."""
@@ -204,7 +213,7 @@ class Bench:
         logits = cosine_logits(context, model.project_q(target.vectors_BMD), negatives, model.logit_temp)
         equal = equal_codes(target.codes_BMG, negatives)
         loss = contrastive_term(weigh_negatives(logits, equal, equal, "scale_similarity", 1.0)).loss
-        self._backward(model, loss - target.prob_perplexity + raw.float().pow(2).mean())
+        self.backward(model, loss - target.prob_perplexity + raw.float().pow(2).mean())
 
     def objective(self, model: Any, criterion: CccCriterion) -> Callable[[], None]:
         """Return a function that runs clustering, negatives, logits and their backward on contexts and targets."""
@@ -244,7 +253,7 @@ class Bench:
                 with torch.profiler.record_function("forward"):
                     loss = self.criterion(self.model, self.sample)[0]
                 with torch.profiler.record_function("backward"):
-                    self._backward(self.model, loss)
+                    self.backward(self.model, loss)
 
         with self.ranges():
             seconds_of = measure.range_seconds(step, [*names, "backward", "forward"], self.device)

@@ -20,6 +20,7 @@ from ccc_w2v.checkpoint.dictionary import dictionary_data, dictionary_text, load
 from ccc_w2v.checkpoint.provenance import provenance
 from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.checkpoint.sizes import check_sizes
+from ccc_w2v.checkpoint.teacher import with_weights
 from ccc_w2v.checkpoint.untrusted import plain_settings
 from ccc_w2v.compat import field_defaults, shared_fields
 from ccc_w2v.errors import InputError
@@ -31,10 +32,13 @@ PRETRAINED_MODELS = ("ccc_wav2vec2", "wav2vec2")
 FINETUNED_MODEL = "wav2vec_ctc"
 
 
-def export_plain(checkpoint: str | Path, out: str | Path, *, overwrite: bool = False, half: bool = False) -> list[Path]:
+def export_plain(
+    checkpoint: str | Path, out: str | Path, *, overwrite: bool = False, half: bool = False, weights: str = "model"
+) -> list[Path]:
     """Write ``checkpoint`` to ``out`` for unmodified fairseq; returns the files written.
 
-    ``half`` rounds the weights to float16, for half the size: whoever loads them has a float32 model again.
+    ``half`` rounds the weights to float16, for half the size: whoever loads them has a float32 model again. ``weights``
+    says which the checkpoint's are taken, "model" or "teacher" (see checkpoint/teacher.py).
 
     A fine-tuned model's dictionary is written beside it as dict.<labels>.txt: fairseq loads the model with
     ``load_model_ensemble_and_task([out], arg_overrides={"data": <that folder>})``.
@@ -44,7 +48,7 @@ def export_plain(checkpoint: str | Path, out: str | Path, *, overwrite: bool = F
     """
     out = Path(out)
     refuse_existing(out, overwrite)
-    plain = to_plain(load_checkpoint(checkpoint))
+    plain = to_plain(with_weights(load_checkpoint(checkpoint), weights))
     load_plain(plain, checkpoint)
     if half:
         plain["model"] = {name: tensor.half() for name, tensor in plain["model"].items()}

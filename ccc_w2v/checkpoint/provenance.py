@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ccc_w2v
-from ccc_w2v.data.manifest import read_manifest
-from ccc_w2v.files import sha256
+from ccc_w2v.data.manifest import manifest_digest, read_manifest
 
 _RECIPE = {
     "common": ("seed", "fp16", "bf16"),
@@ -29,6 +28,8 @@ def provenance(state: dict[str, Any], cfg: dict[str, Any]) -> dict[str, Any]:
     known: dict[str, Any] = {"package": "ccc_w2v", "version": ccc_w2v.__version__}
     if history := state.get("optimizer_history"):
         known["updates"] = int(history[-1].get("num_updates", 0))
+    if state.get("averaged"):
+        known["weights"] = "the moving average of the model (teacher)"
     known["objective"] = _objective(base)
     known["recipe"] = _recipe(cfg)
     samples = (state.get("task_state") or {}).get("counts", {}).get("audio_samples")
@@ -45,7 +46,7 @@ def _objective(cfg: dict[str, Any]) -> dict[str, Any]:
     """Return the plugin's own settings: all of its criterion's, and its task's augmentation."""
     objective = {}
     criterion = cfg.get("criterion") or {}
-    if criterion.get("_name") == "ccc":
+    if criterion.get("_name") in ("ccc", "capi"):
         objective.update({key: value for key, value in criterion.items() if key != "_name"})
     if cfg["task"].get("_name") == "ccc_pretraining":
         # A YAML file's path means nothing elsewhere; its name does.
@@ -71,10 +72,10 @@ def _manifest(cfg: dict[str, Any]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     manifest = read_manifest(path)
-    samples = sum(entry.samples for entry in manifest.entries)
+    samples = int(manifest.samples.sum())
     return {
         "name": f"{path.parent.name}/{path.name}",
-        "sha256": sha256(path),
+        "sha256": manifest_digest(path),
         "utterances": len(manifest),
         "hours": samples / cfg["task"]["sample_rate"] / 3600,
     }

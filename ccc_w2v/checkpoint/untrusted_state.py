@@ -26,7 +26,7 @@ def plain_state(state: Any) -> dict[str, Any]:
     """
     if not isinstance(state, dict) or "model" not in state or not (state.get("cfg") or state.get("args")):
         raise InputError("not a fairseq checkpoint, it lacks 'model' or 'cfg'")
-    _check_tensors(state["model"])
+    check_tensors(state["model"])
     plain = inert_state(state)
     _check_sections(plain.get("cfg"), "its")
     _check_history(state.get("optimizer_history"))
@@ -51,7 +51,7 @@ def inert_state(state: Any) -> Any:
         return state
     inert = {**state, **{name: plain_settings(state[name]) for name in ("cfg", "args") if state.get(name) is not None}}
     for place, model in _wav2vec2_models(inert.get("cfg"), "model"):
-        _check_tensors(state.get("model"))
+        check_tensors(state.get("model"))
         check_sizes(model, state["model"], place)
     return inert
 
@@ -66,15 +66,16 @@ def _wav2vec2_models(cfg: Any, place: str) -> Iterator[tuple[str, dict[str, Any]
     yield from _wav2vec2_models(model.get("w2v_args"), f"{place}.w2v_args.model")
 
 
-def _check_tensors(tensors: Any) -> None:
+def check_tensors(tensors: Any, name: str = "model") -> None:
+    """Raise InputError where a part of a checkpoint is no table of tensors by name, or claims more than its data."""
     named = isinstance(tensors, dict) and all(isinstance(name, str) for name in tensors)
     if not named or not all(map(torch.is_tensor, tensors.values())):
-        raise InputError("its 'model' is not a table of tensors by name")
-    for name, tensor in tensors.items():
+        raise InputError(f"its {name!r} is not a table of tensors by name")
+    for key, tensor in tensors.items():
         # A tensor of a few bytes may claim any shape, by strides of zero, as a sparse one or as one without data.
         dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
         if not dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise InputError(f"its tensor {name[:80]} of shape {tuple(tensor.shape)} has no data of that size")
+            raise InputError(f"its tensor {key[:80]} of shape {tuple(tensor.shape)} has no data of that size")
 
 
 def _check_sections(cfg: Any, place: str) -> None:

@@ -2,6 +2,7 @@
 
     ccc-w2v align --checkpoint finetune/checkpoint_best.pt --manifest data/dev.tsv --out data/dev.align.tsv
 
+With them, criterion.cluster_scope=annotated guides the clusters of a pre-training (task.annotations; docs/family.md).
 A row for each label: utterance, label, frames [first, end), seconds, mean log-probability. The labels are those that
 the network was fine-tuned on, from <split>.ltr beside the manifest; after a fine-tuning on phones, --labels phn.
 """

@@ -31,7 +31,11 @@ def arguments() -> argparse.Namespace:
     add("--arms", default="", help="names of arms.yaml, comma-separated (default: all that can run)")
     add("--seeds", default="3", help="how many, 1 to N; or the seeds themselves, comma-separated: 4,5,6 (default 3)")
     add("--scale", default="small", help="lengths and sizes, a name of scales.yaml: tiny, small, gpu (default small)")
-    add("--labels", default="10m,1h", help="labelled subsets to fine-tune on, comma-separated (default 10m,1h)")
+    add(
+        "--labels",
+        default="10m,1h",
+        help="labelled subsets to fine-tune on (default 10m,1h); 10m_NAME reads train_10m_NAME.tsv of --data",
+    )
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where networks run (default cpu)")
     add("--jobs", type=int, help="arms side by side (default: one for each core; 1 with cuda)")
     add("--data", type=Path, help="folder of ccc-w2v prepare small (default exp/small/data, prepared if need be)")
@@ -63,11 +67,14 @@ def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
     from ccc_w2v.capacity import refuse_missing_gpu
     from ccc_w2v.comparison.results import write_results
     from ccc_w2v.comparison.run import run_comparison
-    from ccc_w2v.comparison.settings import LABELS, Settings, choose_arms, load_scale
+    from ccc_w2v.comparison.settings import LABELS, Settings, choose_arms, load_scale, size_of
 
     labels = split(options.labels)
-    if unknown := [name for name in labels if name not in LABELS]:
-        raise InputError(f"--labels: unknown subset '{unknown[0]}'; available: {', '.join(LABELS)}")
+    if unknown := [name for name in labels if size_of(name) not in LABELS]:
+        raise InputError(
+            f"--labels: unknown subset '{unknown[0]}'; available: {', '.join(LABELS)}, and 10m_NAME or "
+            "1h_NAME for a train_10m_NAME.tsv of your own in --data"
+        )
     out = (options.out or Path("exp/small") / options.scale).resolve()
     settings = Settings(
         recipe=recipe,

@@ -26,6 +26,13 @@ def parse_arguments() -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace what is there")
     add("--sentencepiece", metavar="MODEL", help="sentencepiece .model of the labels, if they are pieces")
     add("--push", metavar="USER/NAME", help="upload the folder to this repository of the Hub; a new one is private")
+    add(
+        "--weights",
+        choices=("model", "teacher"),
+        default="model",
+        help="teacher: the moving average that masked prediction (capi, delta) has trained with, in place of the model "
+        "that every other command takes (default: model)",
+    )
     add("--half", action="store_true", help="fairseq: weights in float16, for half the size")
     add("--int8", action="store_true", help="onnx: int8 weights; prints WER on --manifest with fp32 and int8 weights")
     both.add_argument("--audio", nargs="+", default=[], metavar="F", help="recordings to compare the outputs on")
@@ -44,6 +51,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--{', --'.join(hugging).replace('_', '-')} are for --to huggingface")
     if arguments.to == "fairseq" and (arguments.audio or arguments.manifest):
         parser.error("--audio and --manifest compare outputs: a plain checkpoint keeps the same tensors")
+    if arguments.weights == "teacher" and arguments.to == "onnx":
+        parser.error("--weights teacher: onnx takes a fine-tuned checkpoint, which has no teacher")
     if arguments.half and arguments.to != "fairseq":
         parser.error("--half is for --to fairseq")
     if arguments.int8 and (arguments.to != "onnx" or not arguments.manifest):
@@ -63,7 +72,8 @@ def main() -> int:
     if arguments.to == "fairseq":
         from ccc_w2v.checkpoint.plain import export_plain
 
-        for path in export_plain(source, out, overwrite=overwrite, half=arguments.half):
+        weights = arguments.weights
+        for path in export_plain(source, out, overwrite=overwrite, half=arguments.half, weights=weights):
             print(f"wrote {path}")
         return 0
     if arguments.to == "onnx":
@@ -82,7 +92,13 @@ def main() -> int:
     run = summary(folder_of_run(Path(source).parent))
     notes = card.Notes(arguments.push, arguments.training_data, arguments.recipe, arguments.licence, scores, run)
     report = export_huggingface(
-        source, out, audio, notes=notes, sentencepiece=arguments.sentencepiece, overwrite=overwrite
+        source,
+        out,
+        audio,
+        notes=notes,
+        sentencepiece=arguments.sentencepiece,
+        overwrite=overwrite,
+        weights=arguments.weights,
     )
     print(
         f"largest difference from fairseq on {report['recordings']} recording(s): {report['difference']:.1e}, at "

@@ -31,7 +31,7 @@ Progress = Callable[[int], None]  # is told how many updates of a chain are done
 
 def chain_updates(settings: Settings, arm: Arm) -> int:
     """Return the updates of all trainings of a chain, in passes of the network: what its time depends on."""
-    finetuning = sum(settings.scale.finetune_updates[labels] for labels in settings.labels)
+    finetuning = sum(settings.finetuning_updates(labels) for labels in settings.labels)
     return settings.encoder_passes(arm) + finetuning
 
 
@@ -48,7 +48,7 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
     progress(done)
     for labels in settings.labels:
         finetuning_seconds[labels] = _finetuned(settings, arm, plain, labels, seed, _beyond(progress, done))
-        done += settings.scale.finetune_updates[labels]
+        done += settings.finetuning_updates(labels)
         _decoded(settings, folder, labels)
         progress(done)
     _probed(settings, folder, plain, seed)
@@ -129,7 +129,7 @@ def finetuning_overrides(settings: Settings, arm: Arm, plain: Path, labels: str,
         "task.data": str(settings.data),
         "common.seed": seed,
         "dataset.train_subset": f"train_{labels}",
-        "optimization.max_update": settings.scale.finetune_updates[labels],
+        "optimization.max_update": settings.finetuning_updates(labels),
         "checkpoint.save_interval_updates": settings.scale.save,
         "dataset.validate_interval_updates": settings.scale.save,
         "model.w2v_path": str(plain),

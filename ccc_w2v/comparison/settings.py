@@ -16,6 +16,7 @@ from ccc_w2v.text_files import read_yaml
 # Parts of a configuration whose keys fairseq knows only after it has read the YAML.
 COMPONENTS = ("task", "model", "criterion", "optimizer", "lr_scheduler")
 LABELS = ("10m", "1h")
+README = "recipes/small/README.md"  # says how an arm's file is made
 CLEAN = "clean"
 GREEDY, BEAM, PROBE = "greedy", "lm", "probe"
 
@@ -25,7 +26,8 @@ class Arm:
     """One way of pre-training: passes of the network in each update, updates in terms of the scale's, overrides.
 
     A pass is forward and backward; a teacher's, forward alone, is a third of one, so that both may be fractions.
-    ``finetune`` holds overrides of its fine-tuning.
+    ``finetune`` holds overrides of its fine-tuning, ``file`` is what its pre-training reads of the data folder beside
+    the lists.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Arm:
     needs: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     finetune: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,18 @@ class Settings:
         """Return how many updates an arm is pre-trained for."""
         return round(arm.updates * self.scale.updates)
 
+    def finetuning_updates(self, labels: str) -> int:
+        """Return how many updates a fine-tuning on a labelled subset takes: as many as others of its size."""
+        return self.scale.finetune_updates[size_of(labels)]
+
     def encoder_passes(self, arm: Arm) -> int:
         """Return how often an arm's pre-training runs the network over an update's audio."""
         return round(arm.passes * self.pretraining_updates(arm))
+
+
+def size_of(labels: str) -> str:
+    """Return the size that a labelled subset's name begins with: "10m" of "10m_chosen"."""
+    return labels.partition("_")[0]
 
 
 def load_arms(recipe: Path) -> dict[str, Arm]:
@@ -107,13 +119,14 @@ def load_arms(recipe: Path) -> dict[str, Arm]:
             row.get("needs", ""),
             row.get("set", {}),
             row.get("finetune", {}),
+            row.get("file", ""),
         )
         for name, row in rows.items()
     }
 
 
 def choose_arms(recipe: Path, names: Sequence[str]) -> tuple[Arm, ...]:
-    """Return the arms of these names (all that can run, for none), in the order of the file.
+    """Return the arms of these names (all that can run with the lists alone, for none), in the order of the file.
 
     Raises InputError for a name that is unknown or comes twice, and for an arm that needs a setting which this version
     does not have.
@@ -126,7 +139,8 @@ def choose_arms(recipe: Path, names: Sequence[str]) -> tuple[Arm, ...]:
     for name in names:
         if arms[name].needs and not _has_setting(arms[name].needs):
             raise InputError(f"arm {name} needs {arms[name].needs}, which this version does not have; leave it out")
-    chosen = names or [name for name, arm in arms.items() if not arm.needs or _has_setting(arm.needs)]
+    able = [name for name, arm in arms.items() if not arm.file and (not arm.needs or _has_setting(arm.needs))]
+    chosen = names or able
     return tuple(arm for name, arm in arms.items() if name in chosen)
 
 
@@ -139,10 +153,13 @@ def load_scale(recipe: Path, name: str) -> Scale:
 
 
 def check_data(settings: Settings) -> None:
-    """Raise InputError where the prepared corpus lacks a list that the comparison reads."""
+    """Raise InputError where the prepared corpus lacks a list, or a file that an arm reads."""
     lists = ("unlabelled", "dev", "test", *(f"train_{labels}" for labels in settings.labels))
     for name in lists:
         read_manifest(settings.data / f"{name}.tsv")
+    for arm in settings.arms:
+        if arm.file and not (settings.data / arm.file).is_file():
+            raise InputError(f"arm {arm.name} reads {settings.data / arm.file}, which is not there; see {README}")
 
 
 def key_overrides(base: Path, values: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -15,6 +16,7 @@ from ccc_w2v.data.resample import resample as resample_wave
 from ccc_w2v.data.sound_file import DAMAGED, open_sound, read_frames
 from ccc_w2v.errors import InputError
 
+Samples = TypeVar("Samples", int, np.ndarray)
 NOT_FINITE = "holds samples that are NaN or infinite; replace the file"
 
 
@@ -55,7 +57,7 @@ def read_samples(
     return _read(str(path), _name(path, where), sample_rate, declared_samples, 1, start, frames)[0]
 
 
-def resampled_length(samples: int, rate: int, sample_rate: int) -> int:
+def resampled_length(samples: Samples, rate: Samples, sample_rate: int) -> Samples:
     """Return how many samples are left of a recording after resampling from ``rate`` to ``sample_rate`` Hz."""
     return -(-samples * sample_rate // rate)
 

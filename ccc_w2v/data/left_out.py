@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+
+import numpy as np
 
 from ccc_w2v.errors import InputError
 
@@ -13,16 +14,16 @@ MOST_LEFT_OUT = 0.5  # of the utterances; more is a mistake unless the configura
 
 
 def name_left_out(
-    source: object, left_out: Sequence[int], lengths: Sequence[int], sample_rate: int, why: str, *, accepted: bool
+    source: object, left_out: np.ndarray, lengths: np.ndarray, sample_rate: int, why: str, *, accepted: bool
 ) -> None:
     """Log which share of utterances (lengths in samples) is left out, if any is.
 
     Raises InputError where that is more than half of them, unless ``accepted``.
     """
-    if not left_out:
+    if not len(left_out):
         return
     share = len(left_out) / len(lengths)
-    hours, of = sum(left_out) / sample_rate / 3600, sum(lengths) / sample_rate / 3600
+    hours, of = int(left_out.sum()) / sample_rate / 3600, int(lengths.sum()) / sample_rate / 3600
     said = f"{source}: {len(left_out)} of {len(lengths)} utterances ({share:.1%}; {hours:.2f} of {of:.2f} h) are "
     said += f"{why} and left out"
     if share > MOST_LEFT_OUT and not accepted:

@@ -7,34 +7,38 @@ A path may be a slice of an uncompressed zip, ``file.zip:offset:length`` (bytes)
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from ccc_w2v.data.manifest_index import IndexedEntries, manifest_index
+from ccc_w2v.data.manifest_lines import Entry, manifest_lines
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import write_whole
-from ccc_w2v.text_files import text_lines
+from ccc_w2v.files import sha256, write_whole
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One utterance: its path below the root, its length in samples, its line number in the manifest."""
-
-    path: str
-    samples: int
-    line: int
+# Bytes from which a manifest is read through an index on disk: some 80,000 lines, which take 20 MB as objects.
+INDEXED_FROM = 4 << 20
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest in memory: where it came from, the root folder, the utterances in file order."""
+    """A manifest: where it came from, the root folder, the utterances in file order."""
 
     source: str
     root: str
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    @property
+    def samples(self) -> np.ndarray:
+        """The lengths of all utterances in samples, int64; of a large manifest a read-only view of its index."""
+        if isinstance(self.entries, IndexedEntries):
+            return self.entries.samples
+        return np.fromiter((entry.samples for entry in self.entries), dtype=np.int64, count=len(self.entries))
 
     def audio_path(self, entry: Entry) -> str:
         """Return the path to read, with the zip slice still attached where there is one."""
@@ -46,34 +50,29 @@ class Manifest:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """Read a .tsv manifest.
+    """Read a .tsv manifest; a large one through an index beside it (data/manifest_index.py), without taking it in.
 
     Raises InputError for a manifest that is missing, empty or no text, and for the first line that is not
     "path<TAB>samples".
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such manifest; check the path (in a training, task.data)")
-    lines = text_lines(path, "manifest", "the audio's root folder, then lines of path<TAB>samples")
-    root = next(lines, "")
-    entries = tuple(_parse_line(path, number, line) for number, line in enumerate(lines, start=2))
-    if not root:
-        raise InputError(f"{path}:1: the first line must be the audio's root folder, found an empty line")
-    if "\t" in root:
-        raise InputError(f"{path}:1: the first line must be the audio's root folder alone, found {root!r}")
-    if not entries:
-        raise InputError(f"{path}: the manifest lists no audio; expected lines of path<TAB>samples below the root line")
-    return Manifest(str(path), root, entries)
+    if path.is_file() and path.stat().st_size >= INDEXED_FROM and (entries := manifest_index(path)) is not None:
+        return Manifest(str(path), entries.root, entries)
+    root, lines = manifest_lines(path)
+    return Manifest(str(path), root, tuple(lines))
 
 
-def _parse_line(path: Path, number: int, line: str) -> Entry:
-    fields = line.rstrip("\n").split("\t")
-    if len(fields) != 2 or not fields[0] or not fields[1].isdecimal() or int(fields[1]) == 0:
-        raise InputError(
-            f"{path}:{number}: expected path<TAB>samples with a positive whole number of samples, "
-            f"found {line.rstrip()!r}; write the manifest again"
-        )
-    return Entry(fields[0], int(fields[1]), number)
+def manifest_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a manifest in hexadecimal digits; that of a large one stands in its index."""
+    path = Path(path)
+    if path.stat().st_size >= INDEXED_FROM:
+        try:
+            entries = manifest_index(path)
+        except InputError:  # it is not a manifest, and whoever reads it as one will say so
+            entries = None
+        if entries is not None:
+            return entries.digest
+    return sha256(path)
 
 
 def first_recordings(path: str | Path | None, utterances: int = 4) -> list[str]:

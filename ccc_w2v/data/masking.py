@@ -72,6 +72,14 @@ def frame_padding(frames: int, valid: Sequence[int]) -> torch.Tensor:
     return torch.arange(frames) >= torch.tensor(valid).unsqueeze(1)
 
 
+def frames_of_mask(mask_BT: torch.Tensor, masked: int) -> torch.Tensor:
+    """Return which frames are the M masked ones of each utterance, in their order: (B, M), on the mask's device.
+
+    A GPU need not be waited for, since how many there are is given.
+    """
+    return torch.sort(~mask_BT, dim=1, stable=True).indices[:, :masked]
+
+
 def masked_places(mask_BT: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return utterance and frame of each masked frame; from a mask on the CPU, a GPU need not be waited for."""
     utterances, frames = mask_BT.nonzero(as_tuple=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import audio_rate
@@ -12,22 +14,31 @@ from ccc_w2v.data.manifest import Entry, Manifest
 from ccc_w2v.errors import InputError
 
 THREADS = 16  # a header is waited for, not computed
+AT_ONCE = 1 << 14
 
 
-def sample_rates(manifest: Manifest, *, skip: bool = False) -> list[int | None]:
-    """Read the headers of all recordings; return their rates in Hz.
+def sample_rates(manifest: Manifest, *, skip: bool = False) -> np.ndarray:
+    """Read the headers of all recordings; return their rates (N,) in Hz.
 
-    Raises InputError for the first unreadable one; with ``skip`` its rate is None.
+    Raises InputError for the first unreadable one; with ``skip`` its rate is 0.
     """
 
-    def rate(entry: Entry) -> int | None:
+    def rate(entry: Entry) -> int:
         try:
             return audio_rate(manifest.audio_path(entry), where=manifest.where(entry))
         except InputError:
             if not skip:
                 raise
-            return None
+            return 0
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        rates = pool.map(rate, manifest.entries)
-        return list(tqdm(rates, total=len(manifest), desc=f"rates of {Path(manifest.source).name}", unit="file"))
+    entries, rates = iter(manifest.entries), np.zeros(len(manifest), dtype=np.int64)
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        tqdm(total=len(manifest), desc=f"rates of {Path(manifest.source).name}", unit="file") as bar,
+    ):
+        # A pool takes all that it is given at once, as an object each.
+        for start in range(0, len(rates), AT_ONCE):
+            for position, hertz in enumerate(pool.map(rate, itertools.islice(entries, AT_ONCE)), start=start):
+                rates[position] = hertz
+                bar.update()
+    return rates

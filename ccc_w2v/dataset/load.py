@@ -8,6 +8,7 @@ from typing import Any
 from ccc_w2v.augment.pipeline import Pipeline, load_pipeline, manifest_settings
 from ccc_w2v.capacity import check_lengths
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.dataset.frame_labels import frame_labels, layout_of
 from ccc_w2v.dataset.two_view import TwoViewDataset
 
 
@@ -23,8 +24,12 @@ def load_split(cfg: Any, split: str, pipeline: Pipeline, model: Any) -> TwoViewD
 
     ``model`` says how long crops must and can be; None where there is only data.
     """
+    manifest = read_manifest(Path(cfg.data) / f"{split}.tsv")
+    labels = None
+    if cfg.annotations is not None and model is not None and split == cfg.train_subset:
+        labels = frame_labels(cfg.annotations, manifest, layout_of(model), cfg.sample_rate)
     dataset = TwoViewDataset(
-        read_manifest(Path(cfg.data) / f"{split}.tsv"),
+        manifest,
         pipeline,
         cfg.sample_rate,
         cfg.seed,
@@ -37,6 +42,7 @@ def load_split(cfg: Any, split: str, pipeline: Pipeline, model: Any) -> TwoViewD
         resample=cfg.resample,
         accept_left_out=cfg.accept_left_out,
         crop_step=cfg.crop_step,
+        frame_labels=labels,
     )
     if model is not None:
         dataset.name_too_long(cfg.max_tokens, accepted=cfg.accept_left_out)

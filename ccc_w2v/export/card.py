@@ -170,6 +170,8 @@ def _training(known: dict[str, Any], finetuned: bool, notes: Notes) -> str:
         dropped = ", less its criterion's, which fairseq drops when it fine-tunes" if finetuned else ""
         lines.append(f"- settings of the pre-training (`ccc_w2v`){dropped}:")
         lines += [f"  - `{key}`: {value}" for key, value in sorted(known["objective"].items())]
+    if "weights" in known:
+        lines.append(f"- weights: {known['weights']}")
     if "imported_from" in known:
         lines.append(f"- imported from: {known['imported_from']}")
     lines.append(f"- exported by {known['package']} {known['version']}")

@@ -13,6 +13,7 @@ from ccc_w2v.checkpoint.huggingface_model import build, read_samples
 from ccc_w2v.checkpoint.huggingface_tokenizer import letter_tokenizer, piece_tokenizer
 from ccc_w2v.checkpoint.plain import load_plain, to_plain
 from ccc_w2v.checkpoint.read import load_checkpoint
+from ccc_w2v.checkpoint.teacher import with_weights
 from ccc_w2v.export import card
 from ccc_w2v.files import refuse_existing, whole
 
@@ -25,21 +26,23 @@ def export_huggingface(
     notes: card.Notes | None = None,
     sentencepiece: str | Path | None = None,
     overwrite: bool = False,
+    weights: str = "model",
 ) -> dict[str, Any]:
     """Write ``checkpoint`` as a folder that transformers loads; returns what was measured.
 
     A pre-trained model becomes Wav2Vec2ForPreTraining (Wav2Vec2Model loads it too), a fine-tuned one Wav2Vec2ForCTC
     with its tokenizer. ``sample_audio``: recordings at the task's sample rate to compare the outputs on; ``notes``:
     what the model card says beyond the checkpoint; ``sentencepiece``: the model that cut the labels into pieces, where
-    they are pieces. The result holds ``difference`` and ``where`` (the largest difference from fairseq on the same
-    input), ``as_used`` (the last output's through the folder's own feature extractor) and ``recordings``, their number.
+    they are pieces; ``weights``: which of the checkpoint's, "model" or "teacher". The result holds ``difference`` and
+    ``where`` (the largest difference from fairseq on the same input), ``as_used`` (the last output's through the
+    folder's own feature extractor) and ``recordings``, their number.
 
     Raises InputError for a checkpoint that cannot be expressed, outputs that differ, audio that is missing or unfit,
     and a target that exists while ``overwrite`` is false. The folder appears whole or not at all.
     """
     out_dir = Path(out_dir)
     refuse_existing(out_dir, overwrite)
-    plain = to_plain(load_checkpoint(checkpoint))
+    plain = to_plain(with_weights(load_checkpoint(checkpoint), weights))
     fairseq_model, _ = load_plain(plain, checkpoint)
     model = build(plain)
     task = plain["cfg"]["task"]

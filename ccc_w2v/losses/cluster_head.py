@@ -5,6 +5,7 @@ Letters: P points (frames), E width of the Transformer, K prototypes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.sinkhorn import all_reduced, sinkhorn
+from ccc_w2v.losses.trained_apart import TrainedApart
 
 SHORTEST = 1e-7  # a vector of less than this length is not made a unit vector
 BETAS, EPSILON, WEIGHT_DECAY = (0.9, 0.95), 1e-8, 0.01  # the original's AdamW; it leaves the decay at torch's default
@@ -51,33 +53,24 @@ def soft_cross_entropy(scores: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     return -(targets * F.log_softmax(scores.float(), dim=-1)).sum(dim=-1)
 
 
-class ClusterHead:
-    """Weight, bias and AdamW of the online clustering; the same on every process, since all see the summed gradient.
-
-    It is no torch module: the training's optimiser shall not see its parameters, nor the model's state dict hold them.
-    """
+class ClusterHead(TrainedApart):
+    """Weight, bias and AdamW of the online clustering."""
 
     def __init__(self, width: int, prototypes: int, how: Balance, generator: torch.Generator):
         self.how = how
-        self.weight_KE = torch.empty(prototypes, width).normal_(generator=generator).requires_grad_()
-        self.bias_K = torch.zeros(prototypes).requires_grad_()
-        self._start()
+        super().__init__(
+            {
+                "weight": torch.empty(prototypes, width).normal_(generator=generator),
+                "bias": torch.zeros(prototypes),
+            },
+            lambda parameters: torch.optim.AdamW(
+                parameters, lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=WEIGHT_DECAY
+            ),
+        )
 
-    def _start(self) -> None:
-        parameters = [self.weight_KE, self.bias_K]
-        self.optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=WEIGHT_DECAY)
-        self._summed = [torch.zeros_like(parameter) for parameter in parameters]
-        self._batches = 0
-
-    def to(self, device: torch.device) -> None:
-        """Move the head to a device, if it is on another."""
-        if self.weight_KE.device != device:
-            state = self.state_dict()
-            self.weight_KE, self.bias_K = (
-                p.detach().to(device).requires_grad_() for p in (self.weight_KE, self.bias_K)
-            )
-            self._start()
-            self.load_state_dict(state)
+    def _take(self, parameters: Mapping[str, torch.Tensor]) -> None:
+        super()._take(parameters)
+        self.weight_KE, self.bias_K = self.parameters["weight"], self.parameters["bias"]
 
     def assign(self, points_PE: torch.Tensor, *, learn: bool) -> Clustered:
         """Return the clusters of this process's points; with ``learn``, keep the gradient for the next step.
@@ -90,38 +83,8 @@ class ClusterHead:
             if learn:
                 count = all_reduced(torch.full((), float(len(points_PE)), device=points_PE.device))
                 # Of all processes' points: the gradients that are summed over processes are one batch's.
-                mean = loss_P.sum() / count.clamp_min(1)
-                for summed, gradient in zip(
-                    self._summed, torch.autograd.grad(mean, [self.weight_KE, self.bias_K]), strict=True
-                ):
-                    summed += gradient
-                self._batches += 1
+                self.learn(loss_P.sum() / count.clamp_min(1))
         return Clustered(assigned, loss_P.detach())
-
-    def forget(self) -> None:
-        """Drop the gradients of the batches since the last step: a new update begins."""
-        self._batches = 0
-        for summed in self._summed:
-            summed.zero_()
-
-    def step(self, lr: float) -> None:
-        """Make a step against the mean gradient of the batches since the last one; every process must call it."""
-        if not self._batches:
-            return
-        for parameter, summed in zip((self.weight_KE, self.bias_K), self._summed, strict=True):
-            parameter.grad = all_reduced(summed / self._batches)
-        self.optimizer.param_groups[0]["lr"] = lr
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.forget()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of it: tensors and plain numbers."""
-        return {
-            "weight": self.weight_KE.detach(),
-            "bias": self.bias_K.detach(),
-            "optimizer": self.optimizer.state_dict()["state"],
-        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take what a checkpoint has kept; raises InputError for a head of another size."""
@@ -130,11 +93,7 @@ class ClusterHead:
                 f"criterion.prototypes={len(self.weight_KE)}: the run that is resumed here has {len(state['weight'])} "
                 f"of width {state['weight'].size(1)}; set that, or start another run in another folder"
             )
-        with torch.no_grad():
-            self.weight_KE.copy_(state["weight"])
-            self.bias_K.copy_(state["bias"])
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        super().load_state_dict(state)
 
 
 class PredictionHead(torch.nn.Module):

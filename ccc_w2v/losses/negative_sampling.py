@@ -40,7 +40,7 @@ def draw_by_bins(
     frames = bins_BMM.size(1)
     if frames == 1:
         return torch.zeros(len(bins_BMM), 1, count, dtype=torch.long, device=bins_BMM.device)
-    weight_BMM = torch.tensor(list(weights), device=bins_BMM.device)[bins_BMM]
+    weight_BMM = torch.tensor(list(weights)).to(bins_BMM.device)[bins_BMM]
     itself_MM = torch.eye(frames, dtype=torch.bool, device=bins_BMM.device)
     weight_BMM = weight_BMM.masked_fill(itself_MM, 0)
     weight_BMM = torch.where(weight_BMM.sum(dim=-1, keepdim=True) > 0, weight_BMM, (~itself_MM).float())

@@ -166,7 +166,7 @@ def filled_share(manifest: str | Path, recipe: Recipe, max_tokens: int) -> float
     """
     from fairseq.data.data_utils import batch_by_size
 
-    sizes = np.array([entry.samples for entry in read_manifest(manifest).entries])
+    sizes = read_manifest(manifest).samples
     sizes = np.sort(sizes[sizes >= recipe.shortest])[::-1]
     if not len(sizes):
         raise InputError(f"{manifest}: no utterance has task.min_sample_size={recipe.shortest} samples")
@@ -183,7 +183,7 @@ def _longest(cfg: DictConfig, manifest: str | Path | None) -> int:
     if cfg.task.max_sample_size:
         return int(cfg.task.max_sample_size)
     usual = min(cfg.dataset.max_tokens, int(LONGEST_UTTERANCE * cfg.task.sample_rate))
-    return max(usual, *(entry.samples for entry in read_manifest(manifest).entries)) if manifest else usual
+    return max(usual, int(read_manifest(manifest).samples.max())) if manifest else usual
 
 
 def _finetuned(

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from scipy.cluster.vq import kmeans2, vq
 from tqdm import tqdm
 
-from ccc_w2v.data.alignments import Alignments, label_spans
+from ccc_w2v.data.alignments import NOT_PHONES, Alignments, label_spans
 from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.errors import InputError
@@ -26,7 +26,6 @@ from ccc_w2v.probe.abx import SPEAKERS, PhoneSegment, abx_error
 from ccc_w2v.probe.features import Encoder, hidden_states, read_wave, stride_of
 from ccc_w2v.probe.phone_measures import phone_measures
 
-NOT_PHONES = ("|", "<unk>", "<pad>")  # the end of a word, and what is no label
 FIT_FRAMES = 20000  # that k-means is fitted on; all are assigned
 ITERATIONS = 20
 

@@ -12,7 +12,7 @@ from ccc_w2v.losses.negative_sampling import NEGATIVES, check_sampling
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL
 from ccc_w2v.settings.masked_prediction import MaskedPredictionConfig
 
-CLUSTER_SCOPES = ("batch", "utterance", "global")
+CLUSTER_SCOPES = ("batch", "utterance", "global", "annotated")
 CONTEXTS = ("both", ORIGINAL, AUGMENTED, "alternate")
 
 
@@ -26,7 +26,10 @@ class CccCriterionConfig(MaskedPredictionConfig):
     cluster_factor: int = field(default=16, metadata={"help": "masked frames per cluster, >= 1; K = max(2, M // it)"})
     cluster_scope: ChoiceEnum(CLUSTER_SCOPES) = field(  # type: ignore[valid-type]
         default="batch",
-        metadata={"help": "targets that are clustered together: the local batch's, one utterance's, or a bank's"},
+        metadata={
+            "help": "targets that are clustered together: the local batch's, one utterance's, or a bank's; annotated: "
+            "the clusters of a network that learns from task.annotations (semi-supervised)"
+        },
     )
     kmeans_iterations: int = field(default=18, metadata={"help": "Lloyd iterations in each step, >= 1"})
     kmeans_restarts: int = field(
@@ -37,6 +40,16 @@ class CccCriterionConfig(MaskedPredictionConfig):
     bank_size: int = field(default=50000, metadata={"help": "targets that the bank keeps, >= 39 x bank_clusters"})
     bank_points: int = field(default=1024, metadata={"help": "targets that each process adds per batch, >= 1"})
     bank_refit_updates: int = field(default=200, metadata={"help": "updates between two clusterings of the bank, >= 1"})
+    annotated_clusters: int = field(default=40, metadata={"help": "clusters of cluster_scope=annotated, >= 2"})
+    annotated_hidden: int = field(default=128, metadata={"help": "hidden units of its network, >= 1"})
+    annotated_pairs: int = field(default=4096, metadata={"help": "pairs of aligned frames drawn per batch, >= 1"})
+    annotated_volume: float = field(
+        default=0.01, metadata={"help": "weight of the volume of the memberships in the network's loss, >= 0"}
+    )
+    annotated_lr: float = field(default=1e-3, metadata={"help": "learning rate of the network (Adam), > 0"})
+    annotated_start: int = field(
+        default=500, metadata={"help": "updates that the network learns for while clusters are those of batch, >= 0"}
+    )
     contexts: ChoiceEnum(CONTEXTS) = field(  # type: ignore[valid-type]
         default="both",
         metadata={
@@ -95,7 +108,8 @@ def check_objective(cfg: CccCriterionConfig) -> None:
     for name in ("alpha", "beta", "gamma", "diversity_weight", "penalty_weight", "block_weight", "delta"):
         if getattr(cfg, name) < 0:
             raise InputError(f"criterion.{name}={getattr(cfg, name)}: a loss weight must not be negative")
-    for name in ("cluster_factor", "kmeans_iterations", "kmeans_restarts", "bank_points", "bank_refit_updates"):
+    counts = ("cluster_factor", "kmeans_iterations", "kmeans_restarts", "bank_points", "bank_refit_updates")
+    for name in (*counts, "annotated_hidden", "annotated_pairs"):
         if getattr(cfg, name) < 1:
             raise InputError(f"criterion.{name}={getattr(cfg, name)}: must be a whole number of at least 1")
     if not 0 <= cfg.scale_factor <= 1:
@@ -103,8 +117,14 @@ def check_objective(cfg: CccCriterionConfig) -> None:
     check_sampling(str(cfg.negatives), cfg.negative_weights, cfg.negative_boost, cfg.negative_policy_lr)
     if not cfg.block_scale > 0:
         raise InputError(f"criterion.block_scale={cfg.block_scale}: must be greater than 0")
-    if cfg.bank_clusters < 2:
-        raise InputError(f"criterion.bank_clusters={cfg.bank_clusters}: must be a whole number of at least 2")
+    for name in ("bank_clusters", "annotated_clusters"):
+        if getattr(cfg, name) < 2:
+            raise InputError(f"criterion.{name}={getattr(cfg, name)}: must be a whole number of at least 2")
+    for name in ("annotated_volume", "annotated_start"):
+        if getattr(cfg, name) < 0:
+            raise InputError(f"criterion.{name}={getattr(cfg, name)}: must not be negative")
+    if not cfg.annotated_lr > 0:
+        raise InputError(f"criterion.annotated_lr={cfg.annotated_lr}: must be greater than 0")
     least = POINTS_PER_CENTROID * cfg.bank_clusters
     if cfg.bank_size < least:
         raise InputError(

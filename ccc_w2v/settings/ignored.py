@@ -19,6 +19,7 @@ IGNORED = {
     "precompute_mask_config": None,
     "precompute_mask_indices": False,
     "subsample": 1,
+    "post_save_script": None,  # fairseq has a method for it, and nothing calls that
 }
 
 

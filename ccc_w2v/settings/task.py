@@ -1,7 +1,7 @@
 """Settings of task `ccc_pretraining`: fairseq's audio_pretraining, the second view, and what the plan is made of."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks.audio_pretraining import AudioPretrainingConfig
@@ -31,15 +31,22 @@ class CccPretrainingConfig(AudioPretrainingConfig):
         default="cpu",
         metadata={"help": "where the second view is computed: in the data workers, or where the model is"},
     )
-    noise_manifest: str | None = field(
+    noise_manifest: Optional[str] = field(
         default=None, metadata={"help": "manifest (.tsv) of noises for transforms that mix one in"}
     )
-    music_manifest: str | None = field(default=None, metadata={"help": "manifest (.tsv) of music to mix in"})
-    babble_manifest: str | None = field(
+    music_manifest: Optional[str] = field(default=None, metadata={"help": "manifest (.tsv) of music to mix in"})
+    babble_manifest: Optional[str] = field(
         default=None, metadata={"help": "manifest (.tsv) of voices to mix in; default: the training manifest"}
     )
-    rir_manifest: str | None = field(
+    rir_manifest: Optional[str] = field(
         default=None, metadata={"help": "manifest (.tsv) of impulse responses for recorded_reverb"}
+    )
+    annotations: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "alignments (.tsv of ccc-w2v align) of some or all utterances of the training manifest, for "
+            "criterion.cluster_scope=annotated"
+        },
     )
     resample: bool = field(
         default=False, metadata={"help": "resample recordings of another rate as they are read, else refuse them"}
@@ -77,10 +84,10 @@ class CccPretrainingConfig(AudioPretrainingConfig):
         default=False,
         metadata={"help": "end the run, exit code 3, when a validation finds it collapsed; see `ccc-w2v health`"},
     )
-    health_bands: str | None = field(
+    health_bands: Optional[str] = field(
         default=None, metadata={"help": "YAML of what is healthy, in place of manifests/health_bands.yaml"}
     )
-    tensorboard_logdir: str | None = II("common.tensorboard_logdir")
+    tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
     log_interval: int = II("common.log_interval")
     # fairseq 0.12.2 has no such field in its own task configuration.
     seed: int = II("common.seed")
@@ -88,8 +95,8 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     save_dir: str = II("checkpoint.save_dir")
     num_workers: int = II("dataset.num_workers")
     train_subset: str = II("dataset.train_subset")
-    max_tokens: int | None = II("dataset.max_tokens")
-    batch_size: int | None = II("dataset.batch_size")
+    max_tokens: Optional[int] = II("dataset.max_tokens")
+    batch_size: Optional[int] = II("dataset.batch_size")
     cpu: bool = II("common.cpu")
     fp16: bool = II("common.fp16")
     bf16: bool = II("common.bf16")

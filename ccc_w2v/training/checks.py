@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ccc_w2v.data.audio import audio_rate
@@ -148,16 +149,14 @@ def check_manifests(cfg: Any) -> None:
 
 def check_lengths(manifest: Manifest, cfg: Any) -> None:
     """Warn of utterances that fairseq's own audio tasks leave out; InputError where those are all."""
-    longest = cfg.task.max_sample_size or math.inf
-    lengths = [int(min(entry.samples, longest)) for entry in manifest.entries]
+    longest = cfg.task.max_sample_size
+    lengths = np.minimum(manifest.samples, longest) if longest else manifest.samples
     bounds = {
         f"shorter than task.min_sample_size={cfg.task.min_sample_size}": (cfg.task.min_sample_size or 0, math.inf),
         f"longer than dataset.max_tokens={cfg.dataset.max_tokens}": (0, cfg.dataset.max_tokens or math.inf),
     }
     for why, (least, most) in bounds.items():
-        left_out = [
-            length for length in lengths if not least <= min(length, cfg.task.max_sample_size or length) <= most
-        ]
+        left_out = lengths[(lengths < least) | (lengths > most)]
         name_left_out(manifest.source, left_out, lengths, cfg.task.sample_rate, why, accepted=True)
         if len(left_out) == len(lengths):
             raise InputError(f"{manifest.source}: all {len(lengths)} utterances are {why}: change that setting")

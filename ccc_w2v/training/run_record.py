@@ -22,8 +22,8 @@ import torch
 from omegaconf import OmegaConf
 
 import ccc_w2v
-from ccc_w2v.data.manifest import write_whole
-from ccc_w2v.files import sha256
+from ccc_w2v.data.manifest import manifest_digest
+from ccc_w2v.files import sha256, write_whole
 from ccc_w2v.training.health.history import folder_of_run, read_verdicts
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,8 @@ def manifests(settings: dict[str, Any]) -> dict[str, str]:
     paths += [Path(task[name]) for name in (*MANIFEST_SETTINGS, "augment") if task.get(name)]
     if (settings.get("model") or {}).get("w2v_path"):
         paths.append(Path(settings["model"]["w2v_path"]))
-    return {str(path): sha256(path) for path in dict.fromkeys(paths) if path.is_file()}
+    files = [path for path in dict.fromkeys(paths) if path.is_file()]
+    return {str(path): manifest_digest(path) if path.suffix == ".tsv" else sha256(path) for path in files}
 
 
 def summary(folder: Path) -> dict[str, str]:

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from fairseq.models.ema import EMA
 
+from ccc_w2v.data.masking import frame_padding
+from ccc_w2v.forward_hooks import given_padding
+
 
 class ScheduledEMA(EMA):
     """fairseq's EMA with a momentum that depends on the update; ``momentum`` gets it and ema.ema_decay.
@@ -57,15 +60,17 @@ def schedule_teacher() -> None:
 
 
 @torch.no_grad()
-def teacher_frames(teacher: Any, views: dict[str, Any], layer: int) -> dict[str, torch.Tensor | None]:
+def teacher_frames(teacher: Any, views: dict[str, Any], layer: int) -> dict[str, Any]:
     """Return what a batch's sample gets: the teacher's frames (B, T, E) of the unmasked original, and their padding.
 
-    ``layer`` counts from 1; 0 takes the output, behind the last layer norm.
+    That is bool (B, T), and how many frames of each utterance are none of it; both None where there is none. ``layer``
+    counts from 1; 0 takes the output, behind the last layer norm.
     """
     teacher.eval()
     source = views["source"]
-    with teacher.autocast_region(source):
-        output = teacher.extract_features(
-            source, views.get("padding_mask"), mask=False, layer=layer - 1 if layer else None
-        )
-    return {"teacher": output["x"].float(), "teacher_padding": output["padding_mask"]}
+    lengths = teacher.frame_lengths(source, views.get("padding_mask"), views.get("lengths"))
+    padding_BT = None if lengths is None else frame_padding(lengths[0], lengths[1:]).to(source.device)
+    with teacher.autocast_region(source), given_padding(teacher.encoder, padding_BT):
+        output = teacher.extract_features(source, None, mask=False, layer=layer - 1 if layer else None)
+    valid = None if lengths is None else lengths[1:]
+    return {"teacher": output["x"].float(), "teacher_padding": padding_BT, "teacher_lengths": valid}

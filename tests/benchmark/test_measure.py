@@ -48,7 +48,18 @@ def test_slow_signals_count_once_in_so_many_updates():
     assert step.signals_seconds(seconds) == [2.0, 2.0]
 
 
-@pytest.mark.parametrize("options", [[], ["--precision", "bf16", "--checkpoint-activations", "--no-unfused"]])
+FAMILY = ("capi", "block_weight", "negatives_distance", "negatives_learned", "annotated")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--precision", "bf16", "--checkpoint-activations", "--no-unfused"],
+        ["--family", "--no-unfused"],
+        ["--family", "--no-unfused", "--precision", "bf16"],
+    ],
+)
 def test_step_measures_every_variant(options, capsys):
     parser = argparse.ArgumentParser()
     step.add_arguments(parser)
@@ -57,6 +68,10 @@ def test_step_measures_every_variant(options, capsys):
     keys = {"step_ratio_vs_wav2vec2", "step_ratio_vs_one_view", "objective_share"}
     keys |= {"one_context_ratio_vs_wav2vec2", "one_context_peak_ratio"}
     keys |= {"signals_share", "step_ratio_with_signals"}
+    if "--family" in options:
+        measures = ("ratio_vs_ours", "ratio_vs_wav2vec2", "peak_ratio")
+        keys |= {f"{name}_{kind}" for name in FAMILY for kind in measures}
+        assert all(f"\n{name} " in shown for name in FAMILY)
     assert result.keys() == keys | (set() if options else {"unfused_ratio_vs_ours", "objective_peak_ratio"})
     assert all(value > 0 for value in result.values())
     for name in (

@@ -12,13 +12,14 @@ from ccc_w2v.losses.kmeans import cosine_kmeans
 from ccc_w2v.losses.negatives import sample_negatives
 from ccc_w2v.losses.quantization import gumbel_noise
 from ccc_w2v.settings.criterion import CLUSTER_SCOPES, CccCriterionConfig
-from tests.tiny_models import NO_DROPOUT, tiny_ccc
+from tests.tiny_models import NO_DROPOUT, TINY, tiny_ccc
 
 BANK = {"bank_clusters": 3, "bank_size": 200, "bank_points": 60, "bank_refit_updates": 4}
 
 
 def task(seed=1):
-    return SimpleNamespace(state=StatefulContainer(), cfg=SimpleNamespace(seed=seed))
+    cfg = SimpleNamespace(seed=seed, annotations="train.align.tsv")
+    return SimpleNamespace(state=StatefulContainer(), cfg=cfg, target_width=TINY["final_dim"])
 
 
 def criterion(scope, owner=None, **settings):
@@ -29,7 +30,9 @@ def sample(seed=1, utterances=3, samples=16000):
     draw = torch.Generator().manual_seed(seed)
     source = torch.randn(utterances, samples, generator=draw)
     other = source + 0.1 * torch.randn(source.shape, generator=draw)
-    return {"id": torch.arange(utterances), "net_input": {"source": source, "source_aug": other, "seed": seed}}
+    classes = torch.randint(-1, 4, (utterances, 49), generator=draw)
+    views = {"source": source, "source_aug": other, "seed": seed}
+    return {"id": torch.arange(utterances), "classes": classes, "net_input": views}
 
 
 @pytest.mark.parametrize("scope", CLUSTER_SCOPES)
@@ -141,3 +144,61 @@ def test_a_batch_has_the_gradient_of_its_parts_wherever_no_cluster_spans_them(sc
     scale = max(float(value.abs().max()) for value in expected.values())
     same = [torch.allclose(actual[name], value, rtol=1e-4, atol=1e-5 * scale) for name, value in expected.items()]
     assert all(same) != (scope == "batch" and factor < 1)
+
+
+def test_the_annotated_scope_takes_the_networks_clusters_once_it_has_learned():
+    ours = criterion("annotated", annotated_start=2, annotated_clusters=5)
+    batchwise, model = criterion("batch"), tiny_ccc(**NO_DROPOUT).train()
+    for update in range(4):
+        batch = sample(update)
+        output = model(**batch["net_input"])
+        labels, clusters = ours.clusters_of(output, update)
+        if update < 2:
+            expected, expected_clusters = batchwise.clusters_of(output, update)
+            assert clusters == expected_clusters
+        else:
+            assert clusters == 5
+            expected = {name: ours.membership.labels(view.target_BMD) for name, view in output.views().items()}
+        assert all(torch.equal(labels[name], expected[name]) for name in labels)
+        _, _, logged = ours(model, batch)
+        ours.membership.step()
+    assert float(logged["signal_loss_pairs"][1]) > 0
+    assert float(logged["signal_pairs_same"][0] / logged["signal_pairs_same"][1]) == pytest.approx(0.25, abs=0.15)
+    # Validation observes nothing.
+    assert "signal_loss_pairs" not in ours(model.eval(), sample())[2]
+
+
+def test_the_objective_has_no_gradient_of_the_network_and_the_network_none_of_the_objective():
+    ours, model = criterion("annotated", annotated_start=0), tiny_ccc(**NO_DROPOUT).train()
+    plain = criterion("annotated", annotated_start=0, annotated_lr=1.0)
+    losses = []
+    for each_criterion in (ours, plain):
+        loss, _, _ = each_criterion(model, sample())
+        losses.append(loss)
+        loss.backward()
+        assert all(tensor.grad is None for tensor in each_criterion.membership.parameters.values())
+        assert any(float(summed.abs().max()) > 0 for summed in each_criterion.membership._summed)
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"annotated_clusters": 1}, "annotated_clusters=1"),
+        ({"annotated_hidden": 0}, "annotated_hidden=0"),
+        ({"annotated_pairs": 0}, "annotated_pairs=0"),
+        ({"annotated_volume": -1.0}, "annotated_volume=-1.0"),
+        ({"annotated_lr": 0.0}, "annotated_lr=0.0"),
+        ({"annotated_start": -1}, "annotated_start=-1"),
+    ],
+)
+def test_settings_of_the_annotated_scope_out_of_range_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        criterion("annotated", **settings)
+
+
+def test_the_annotated_scope_needs_annotations():
+    owner = task()
+    owner.cfg.annotations = None
+    with pytest.raises(InputError, match=r"set task\.annotations"):
+        criterion("annotated", owner)

@@ -19,8 +19,9 @@ from fairseq import tasks
 from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.comparison.chain import claim_chain, finetuning_overrides, pretraining_overrides
 from ccc_w2v.comparison.initial import write_initial
-from ccc_w2v.comparison.settings import Settings, choose_arms, key_overrides, load_arms, load_scale
+from ccc_w2v.comparison.settings import Settings, check_data, choose_arms, key_overrides, load_arms, load_scale
 from ccc_w2v.corpora.small import prepare as small
+from ccc_w2v.data.manifest import write_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.recipe import compose_config
 from tests.corpora.small.fake_small import pinned_lists, write_repositories
@@ -84,7 +85,9 @@ def test_compute_is_equal_where_it_should_be():
     assert passes["wav2vec2"] == two_views // 2
     equal = set(passes) - {"none", "wav2vec2", "wav2vec2_augmented"}
     assert {passes[name] for name in equal} == {two_views}
-    assert len(every.arms) == len(ARMS)
+    assert {arm.name for arm in every.arms} == {name for name, arm in ARMS.items() if not arm.file}
+    assert set(ARMS) - {arm.name for arm in every.arms} == {"ccc_annotated"}
+    assert settings(["ccc_annotated"]).encoder_passes(ARMS["ccc_annotated"]) == two_views
     updates = {arm.name: every.pretraining_updates(arm) for arm in every.arms}
     assert updates["wav2vec2_equal"] == 2 * updates["ccc_scale"]
 
@@ -101,6 +104,24 @@ def test_an_arm_that_needs_a_setting_is_refused_until_it_is_there(monkeypatch):
     assert "ccc_one_context" not in {arm.name for arm in choose_arms(RECIPE, [])}
     monkeypatch.setattr(criterion, "CccCriterionConfig", with_it)
     assert [arm.name for arm in choose_arms(RECIPE, ["ccc_one_context"])] == ["ccc_one_context"]
+
+
+def test_a_subset_of_ones_own_is_fine_tuned_on_as_long_as_others_of_its_size(tmp_path):
+    chosen = settings(["ccc_weight"], labels=("10m_chosen",))
+    base = RECIPE / "config/finetune.yaml"
+    overrides = {
+        labels: finetuning_overrides(chosen, ARMS["ccc_weight"], Path("/plain.pt"), labels, 1)
+        for labels in ("10m", "10m_chosen")
+    }
+    composed_of = {labels: compose_config(base, values) for labels, values in overrides.items()}
+    assert composed_of["10m_chosen"].dataset.train_subset == "train_10m_chosen"
+    assert composed_of["10m_chosen"].optimization.max_update == composed_of["10m"].optimization.max_update
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("unlabelled", "dev", "test"):
+        write_manifest(data / f"{name}.tsv", data, [("a.wav", 16000)])
+    with pytest.raises(InputError, match=r"train_10m_chosen\.tsv: no such manifest"):
+        check_data(settings(["ccc_weight"], labels=("10m_chosen",), data=data))
 
 
 def test_fine_tunings_differ_in_the_feature_encoder_of_no_pre_training_alone():
@@ -329,6 +350,7 @@ def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
     [
         (["--arms", "ccc,none"], "unknown arm 'ccc'; available: none, wav2vec2"),
         (["--arms", "none,none"], "expected each once"),
+        (["--arms", "ccc_annotated"], "train_1h.align.tsv, which is not there; see recipes/small/README.md"),
         (["--scale", "huge"], "unknown scale 'huge'; available: tiny, small, gpu"),
         (["--seeds", "0"], "--seeds 0: expected how many"),
         (["--seeds", "1,1"], "different positive seeds"),
