@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, UnionType
 from typing import Any
 
 import fairseq
@@ -187,3 +187,8 @@ def test_a_value_put_by_counts_only_where_it_is_read():
 def test_reasons_are_for_settings_that_exist_in_one_of_the_two_fairseqs_and_are_needed(called):
     known = {setting.name for setting in fields(CccPretrainingConfig)} | {"inferred_w2v_config"}
     assert set(REASONS) <= known
+
+
+@pytest.mark.parametrize(("configuration", "kind", "more"), PARTS)
+def test_no_setting_has_a_type_that_omegaconf_2_0_does_not_know(configuration, kind, more):
+    assert [setting.name for setting in fields(configuration) if isinstance(setting.type, UnionType)] == []

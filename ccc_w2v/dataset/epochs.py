@@ -2,8 +2,8 @@
 
 fairseq cuts an epoch into a tuple of arrays and shuffles a list of them: of 12.8 million utterances some two million
 objects in every process, and forked data workers copy the pages that they touch. Here batches are slices of one array,
-made when they are asked for, and a process keeps those of its own rank. What is cut, shuffled and dealt to ranks is
-decided by fairseq's own code, so an epoch is the same as ever.
+made when they are asked for, and a process keeps those of its own rank. fairseq's own code orders and cuts, and what is
+shuffled and dealt to ranks is so with the same draws: an epoch is the same as ever.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
+from fairseq.data.data_utils import numpy_seed
 from fairseq.data.iterators import EpochBatchIterator
 
 CHUNK = 1 << 18  # utterances that fairseq cuts at a time
@@ -116,17 +117,25 @@ class LeanEpochs(EpochBatchIterator):
         batches = self.frozen_batches
         if isinstance(batches, _Cut):
             batches = self._make(self.dataset, self._made_in)
-        # fairseq shuffles and deals out the numbers of the batches in their place.
-        self._frozen_batches = range(len(batches))
-        try:
-            numbers = super().ordered_batches(epoch, fix_batches_to_gpus, shuffle)
-        finally:
-            self._frozen_batches = batches
-        own = np.array([number for number in numbers if number != []], dtype=np.int64)
-        share = batches.taken(own, empty=len(numbers) - len(own))
+        numbers = np.arange(len(batches))
+        if shuffle:
+            with numpy_seed(self.seed + epoch):
+                numbers = self._shuffled(numbers)
+        own = numbers[self.shard_id :: self.num_shards]
+        lacking = -(-len(numbers) // self.num_shards) - len(own)
+        share = batches.taken(own, empty=lacking)
         if len(batches) and self._make is not batches:
             self._frozen_batches = _Cut(batches)
         return share
+
+    def _shuffled(self, numbers: np.ndarray) -> np.ndarray:
+        """Shuffle as fairseq shuffles a list of batches, or of groups of batches, by numpy's seeded generator."""
+        if not self.grouped_shuffling:
+            np.random.shuffle(numbers)
+            return numbers
+        groups = np.arange(len(numbers) // self.num_shards)
+        np.random.shuffle(groups)
+        return (groups[:, None] * self.num_shards + np.arange(self.num_shards)).ravel()
 
 
 def lean(iterator: Any) -> None:
