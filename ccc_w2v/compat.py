@@ -155,6 +155,13 @@ def _drop_device_ids_on_cpu() -> None:
     module.DistributedDataParallel = CpuDistributedDataParallel
 
 
+def give_back_memory() -> None:
+    """Give freed memory back to the kernel, with glibc, which keeps what lies between blocks that are in use."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 def keep_freed_memory() -> None:
     """On a CPU, let glibc keep freed memory for the next tensor instead of giving it back to the kernel.
 

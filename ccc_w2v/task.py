@@ -15,6 +15,7 @@ from ccc_w2v.augment.pipeline import Pipeline
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.dataset.epochs import lean
 from ccc_w2v.dataset.load import load_split, pipeline_of
+from ccc_w2v.dataset.mixture import MixedPipeline, MixtureDataset
 from ccc_w2v.dataset.views import with_both_views, with_single_view
 from ccc_w2v.errors import InputError, one_line_errors
 from ccc_w2v.settings.ignored import refuse_ignored
@@ -32,7 +33,7 @@ from ccc_w2v.training.plan_line import plan_line
 from ccc_w2v.training.run_lock import lock_run
 from ccc_w2v.training.shown_pairs import show_pairs
 from ccc_w2v.training.teacher import teacher_frames
-from ccc_w2v.training.totals import DATA_TIMES, Totals, empty_counts, without_counted
+from ccc_w2v.training.totals import DATA_TIMES, PROCESSED, Totals, empty_counts, without_counted
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class CccPretrainingTask(AudioPretrainingTask):
     def __init__(self, cfg: CccPretrainingConfig):
         super().__init__(cfg)
         self._pipeline: Pipeline | None = None
+        self._mixed: MixedPipeline | None = None  # all corpora's pipelines, where a mixture is trained on
         self._model: Any = None  # what load_dataset asks about its needs; None where there is only data
         self._clock = WaitClock()
         self._updates = -1  # the number of the update that was made last, from 0
@@ -127,6 +129,10 @@ class CccPretrainingTask(AudioPretrainingTask):
                 # One for all splits: they and their data workers share its index and its rooms.
                 self._pipeline = pipeline_of(cfg)
             dataset = load_split(cfg, split, self._pipeline, self._model)
+            if isinstance(dataset, MixtureDataset):
+                self._mixed = dataset.pipeline
+                for name in dataset.names:
+                    self.state.counts.setdefault(f"{PROCESSED}{name}", 0)
             if _rank() == 0:
                 dataset.check_headers(cfg.check_headers)
                 if split == cfg.train_subset:
@@ -232,6 +238,8 @@ class CccPretrainingTask(AudioPretrainingTask):
         if hint := self._clock.hint(str(self.cfg.augment_device), self.cfg.num_workers):
             logger.warning(hint)
         counted |= {"flops": 0.0, "bad_audio": 0 if ignored else sample.get("bad_audio", 0)}
+        for name, samples in sample.get("processed", {}).items():
+            counted[f"{PROCESSED}{name}"] = 0 if ignored else samples
         if not (ignored or sample.get("lost")):
             counted["flops"] = self._totals.flops(sample, self._model, getattr(self._criterion, "cfg", None))
             if str(self.cfg.views) != "both":
@@ -281,7 +289,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         return with_single_view(sample, str(self.cfg.views), model)
 
     def _with_both_views(self, sample: dict[str, Any], model: Any) -> dict[str, Any]:
-        return with_both_views(sample, self._pipeline, self.cfg.normalize, model)
+        return with_both_views(sample, self._mixed or self._pipeline, self.cfg.normalize, model)
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Log the criterion's values, the running totals and the update's speed; keep them as the run's history."""
@@ -312,8 +320,8 @@ class CccPretrainingTask(AudioPretrainingTask):
 
     def report_end(self) -> None:
         """Say at the end of a training how often an unreadable utterance was left out."""
-        if str(self.cfg.on_bad_audio) == "skip":
-            times = self.state.counts["bad_audio"]
+        times = self.state.counts["bad_audio"]
+        if times or str(self.cfg.on_bad_audio) == "skip":
             logger.warning(f"on_bad_audio=skip: unreadable utterances were left out {times} times in all epochs")
 
 

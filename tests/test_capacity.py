@@ -14,7 +14,7 @@ from tests.tiny_models import tiny_ccc
 # What load_dataset and the rest of the task read, or hand on to fairseq's own task.
 USED = {
     *("_name", "data", "sample_rate", "normalize", "enable_padding", "max_sample_size", "min_sample_size", "seed"),
-    *("rebuild_batches", "inferred_w2v_config"),
+    *("rebuild_batches", "inferred_w2v_config", "multi_corpus_keys", "multi_corpus_sampling_weights"),
 }
 
 

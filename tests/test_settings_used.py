@@ -78,10 +78,10 @@ def _setting(node: ast.AST) -> Iterator[str]:
         yield node.attr
     if isinstance(node, ast.Call) and node.args:
         named = getattr(node.func, "id", None) == "getattr" and len(node.args) > 1
-        held, key = (node.args[0], node.args[1]) if named else (getattr(node.func, "value", None), node.args[0])
+        holder, key = (node.args[0], node.args[1]) if named else (getattr(node.func, "value", None), node.args[0])
         if not named and getattr(node.func, "attr", None) != "get":
             return
-        if getattr(held, "id", getattr(held, "attr", None)) in HOLDERS and isinstance(key, ast.Constant):
+        if getattr(holder, "id", getattr(holder, "attr", None)) in HOLDERS and isinstance(key, ast.Constant):
             yield str(key.value)
 
 

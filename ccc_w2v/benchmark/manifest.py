@@ -142,13 +142,13 @@ def _processes(kind: str, paths: list[Path], processes: int, args: argparse.Name
     for rank in ranks:
         rank.start()
     try:
-        held = []
+        measurements = []
         for _ in paths:
-            held.append(_memory_of([_told(results, ranks) for _ in ranks]))
+            measurements.append(_memory_of([_told(results, ranks) for _ in ranks]))
             measured.wait(PATIENCE)
         for rank in ranks:
             rank.join(PATIENCE)
-        return held
+        return measurements
     finally:
         for rank in ranks:
             rank.kill()

@@ -15,7 +15,10 @@ import numpy as np
 from fairseq.data.data_utils import numpy_seed
 from fairseq.data.iterators import EpochBatchIterator
 
+from ccc_w2v.compat import give_back_memory
+
 CHUNK = 1 << 18  # utterances that fairseq cuts at a time
+MANY = 1 << 16  # batches whose order takes megabytes
 UNSURE = 2  # batches at the end of a chunk that what follows may change
 
 
@@ -126,6 +129,9 @@ class LeanEpochs(EpochBatchIterator):
         share = batches.taken(own, empty=lacking)
         if len(batches) and self._make is not batches:
             self._frozen_batches = _Cut(batches)
+            del batches
+            if len(numbers) >= MANY:
+                give_back_memory()
         return share
 
     def _shuffled(self, numbers: np.ndarray) -> np.ndarray:

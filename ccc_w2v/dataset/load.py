@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from ccc_w2v.augment.pipeline import Pipeline, load_pipeline, manifest_settings
 from ccc_w2v.capacity import check_lengths
 from ccc_w2v.data.manifest import read_manifest
-from ccc_w2v.dataset.frame_labels import frame_labels, layout_of
+from ccc_w2v.data.mixture import Mixture, fairseq_mixture, read_mixture
+from ccc_w2v.dataset.mixture import MixtureDataset
 from ccc_w2v.dataset.two_view import TwoViewDataset
+from ccc_w2v.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
-def pipeline_of(cfg: Any) -> Pipeline:
-    """Return the augmentation of a task's settings; voices to mix in are the training set's where none are named."""
+def mixture_of(cfg: Any, split: str) -> Mixture | None:
+    """Return the mixture that a split is by the task's settings, None where it is one manifest.
+
+    Raises InputError for settings that do not fit together.
+    """
+    mixture, keys = getattr(cfg, "mixture", None), getattr(cfg, "multi_corpus_keys", None)
+    if mixture and keys:
+        raise InputError(f"task.mixture={mixture} and task.multi_corpus_keys={keys} both name corpora; leave out one")
+    if mixture:
+        return read_mixture(mixture) if split == cfg.train_subset else None
+    if not keys:
+        return None
+    return fairseq_mixture(cfg.data, split, keys, getattr(cfg, "multi_corpus_sampling_weights", None))
+
+
+def pipeline_of(cfg: Any, augment: str | None = None, speech: Path | None = None) -> Pipeline:
+    """Return the augmentation of a task's settings, or another preset with the same recordings.
+
+    Voices to mix in are those of ``speech``, the training set's, where no manifest of them is named.
+    """
     manifests = {name: getattr(cfg, name) for name in manifest_settings()}
-    speech = Path(cfg.data) / f"{cfg.train_subset}.tsv"
-    return load_pipeline(cfg.augment, cfg.sample_rate, fallbacks={"babble_manifest": speech}, **manifests)
+    if speech is None:
+        mixture = mixture_of(cfg, cfg.train_subset)
+        speech = mixture.corpora[0].manifest if mixture else Path(cfg.data) / f"{cfg.train_subset}.tsv"
+    return load_pipeline(augment or cfg.augment, cfg.sample_rate, fallbacks={"babble_manifest": speech}, **manifests)
 
 
-def load_split(cfg: Any, split: str, pipeline: Pipeline, model: Any) -> TwoViewDataset:
-    """Read <data>/<split>.tsv; raises InputError for what cannot be trained on.
+def load_split(cfg: Any, split: str, pipeline: Pipeline, model: Any) -> TwoViewDataset | MixtureDataset:
+    """Read <data>/<split>.tsv, or all corpora of a mixture; raises InputError for what cannot be trained on.
 
     ``model`` says how long crops must and can be; None where there is only data.
     """
-    manifest = read_manifest(Path(cfg.data) / f"{split}.tsv")
-    labels = None
-    if cfg.annotations is not None and model is not None and split == cfg.train_subset:
-        labels = frame_labels(cfg.annotations, manifest, layout_of(model), cfg.sample_rate)
-    dataset = TwoViewDataset(
-        manifest,
+    mixture = mixture_of(cfg, split)
+    dataset = _mixed(cfg, mixture, pipeline) if mixture else _listed(cfg, Path(cfg.data) / f"{split}.tsv", pipeline)
+    if model is not None:
+        dataset.name_too_long(cfg.max_tokens, accepted=cfg.accept_left_out)
+        check_lengths(dataset, model, cfg, training=split == cfg.train_subset)
+    return dataset
+
+
+def _listed(cfg: Any, manifest: Path, pipeline: Pipeline, on_bad_audio: str | None = None) -> TwoViewDataset:
+    return TwoViewDataset(
+        read_manifest(manifest),
         pipeline,
         cfg.sample_rate,
         cfg.seed,
@@ -37,14 +67,22 @@ def load_split(cfg: Any, split: str, pipeline: Pipeline, model: Any) -> TwoViewD
         min_sample_size=cfg.min_sample_size or 0,
         pad=cfg.enable_padding,
         normalize=cfg.normalize,
-        on_bad_audio=str(cfg.on_bad_audio),
+        on_bad_audio=on_bad_audio or str(cfg.on_bad_audio),
         augment_device=str(cfg.augment_device),
         resample=cfg.resample,
         accept_left_out=cfg.accept_left_out,
         crop_step=cfg.crop_step,
-        frame_labels=labels,
     )
-    if model is not None:
-        dataset.name_too_long(cfg.max_tokens, accepted=cfg.accept_left_out)
-        check_lengths(dataset, model, cfg, training=split == cfg.train_subset)
+
+
+def _mixed(cfg: Any, mixture: Mixture, other: Pipeline) -> MixtureDataset:
+    parts = {}
+    for corpus in mixture.corpora:
+        own = pipeline_of(cfg, corpus.augment, corpus.manifest)
+        parts[corpus.name] = _listed(cfg, corpus.manifest, own, corpus.on_bad_audio)
+    dataset = MixtureDataset(mixture, parts, other)
+    for name, part in parts.items():
+        hours = int(part.sizes.sum()) / cfg.sample_rate / 3600
+        processed = hours * dataset.quotas[name] / len(part)
+        logger.info(f"plan: {mixture.source}: {name}: {hours:.4g} h, of which an epoch has {processed:.4g} h")
     return dataset

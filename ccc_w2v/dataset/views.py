@@ -53,7 +53,7 @@ def two_views(crops: Crops, pipeline: Pipeline, normalize: bool) -> dict[str, Te
     return {"source": waves_BS, "source_aug": augmented_BS}
 
 
-def with_both_views(sample: dict[str, Any], pipeline: Pipeline | None, normalize: bool, model: Any) -> dict[str, Any]:
+def with_both_views(sample: dict[str, Any], pipeline: Any, normalize: bool, model: Any) -> dict[str, Any]:
     """Return a batch with both views, made on the model's device where the data workers have not made them."""
     if "crops" not in sample:
         return sample

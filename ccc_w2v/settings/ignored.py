@@ -10,8 +10,6 @@ from ccc_w2v.errors import InputError
 # Settings of fairseq's audio_pretraining that two views do not take, with the value that changes nothing.
 IGNORED = {
     "labels": None,
-    "multi_corpus_keys": None,
-    "multi_corpus_sampling_weights": None,
     "binarized_dataset": False,
     "num_batch_buckets": 0,
     "tpu": False,

@@ -20,6 +20,10 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     augment: str = field(
         default="paper", metadata={"help": "augmentation of the second view: a preset's name or a YAML file's path"}
     )
+    mixture: Optional[str] = field(
+        default=None,
+        metadata={"help": "YAML of several corpora to train on, with weights; in place of the train_subset's manifest"},
+    )
     views: ChoiceEnum(VIEWS) = field(  # type: ignore[valid-type]
         default="both",
         metadata={

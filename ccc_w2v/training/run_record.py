@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 
 import ccc_w2v
 from ccc_w2v.data.manifest import manifest_digest
+from ccc_w2v.data.mixture import read_mixture
 from ccc_w2v.files import sha256, write_whole
 from ccc_w2v.training.health.history import folder_of_run, read_verdicts
 
@@ -152,7 +153,11 @@ def manifests(settings: dict[str, Any]) -> dict[str, str]:
     paths = [Path(folder) / f"{split}.tsv" for split in splits] if isinstance(folder, str) else []
     if paths and isinstance(labels, str):
         paths += [path.with_suffix(f".{labels}") for path in paths] + [Path(folder) / f"dict.{labels}.txt"]
-    paths += [Path(task[name]) for name in (*MANIFEST_SETTINGS, "augment") if task.get(name)]
+    paths += [Path(task[name]) for name in (*MANIFEST_SETTINGS, "augment", "mixture") if task.get(name)]
+    if task.get("mixture") and Path(task["mixture"]).is_file():
+        paths += [corpus.manifest for corpus in read_mixture(task["mixture"]).corpora]
+    if task.get("multi_corpus_keys") and isinstance(folder, str):
+        paths += [Path(folder) / f"{part.partition(':')[2].strip()}.tsv" for part in dataset["train_subset"].split(",")]
     if (settings.get("model") or {}).get("w2v_path"):
         paths.append(Path(settings["model"]["w2v_path"]))
     files = [path for path in dict.fromkeys(paths) if path.is_file()]

@@ -30,7 +30,7 @@ from ccc_w2v.training.trace import traced
 INPUT_PATHS = {
     "task": [
         *("data", "target_dictionary", "augment"),
-        *("noise_manifest", "music_manifest", "babble_manifest", "rir_manifest"),
+        *("mixture", "noise_manifest", "music_manifest", "babble_manifest", "rir_manifest"),
     ],
     "model": ["w2v_path"],
     "checkpoint": ["restore_file", "finetune_from_model", "continue_once"],

@@ -14,6 +14,7 @@ from ccc_w2v.training.utilisation import matmul_flops_per_second, training_flops
 DATA_TIMES = ("data_wait", "data_passed")  # seconds waited for data, of how many seconds
 # What the task adds to a batch's log. fairseq's own criterion would show it as losses.
 COUNTED = (*DATA_TIMES, "flops", "audio_samples", "bad_audio")
+PROCESSED = "processed_"  # samples of a corpus of a mixture, by its name
 
 
 def empty_counts() -> dict[str, int]:
@@ -23,7 +24,7 @@ def empty_counts() -> dict[str, int]:
 
 def without_counted(logs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what the criterion logged of each batch."""
-    return [{name: log[name] for name in log if name not in COUNTED} for log in logs]
+    return [{name: log[name] for name in log if not (name in COUNTED or name.startswith(PROCESSED))} for log in logs]
 
 
 class Totals:
@@ -61,6 +62,10 @@ class Totals:
         # Weight 0: a total is shown as it stands, not averaged over the logging interval.
         metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)
         metrics.log_scalar("bad_audio", counts["bad_audio"], weight=0)
+        for key in counts:
+            if key.startswith(PROCESSED):
+                hours = counts[key] / self.cfg.sample_rate / 3600
+                metrics.log_scalar(f"hours_{key.removeprefix(PROCESSED)}", hours, weight=0, round=5)
         return seconds
 
     def _log_utilisation(self, flops: float, passed: float, model: Any) -> None:

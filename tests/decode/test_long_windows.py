@@ -210,6 +210,16 @@ def test_segments_end_in_the_longest_pause_of_the_second_half(kind: str) -> None
     assert [len(segment) for segment in segments_of([log_probs_TV], model_of(kind), 30)] == [70, 20]
 
 
+@pytest.mark.parametrize("kind", ["letter", "sentencepiece"])
+def test_a_silence_within_a_word_is_no_pause(kind: str) -> None:
+    if kind == "letter":
+        best = [*[5] * 20, *[0] * 12, *[6] * 4, 4, 0, 0, *[5] * 8]
+    else:
+        best = [*[7] * 20, *[0] * 12, *[8] * 4, 0, 0, 0, *[7] * 8]
+    first, *_ = segments_of([one_hot(best)], model_of(kind), len(best))
+    assert len(first) == 37  # in the shorter silence, behind the word
+
+
 def scored(text: str, acoustic: float, lm: float, total: float) -> Hypothesis:
     return Hypothesis([Word(word, 1.0, 0.1, 0.5) for word in text.split()], acoustic, lm, total)
 

@@ -35,6 +35,14 @@ def sample(seed=1, utterances=3, samples=16000):
     return {"id": torch.arange(utterances), "classes": classes, "net_input": views}
 
 
+@pytest.mark.parametrize("scope", ["batch", "utterance"])
+@pytest.mark.parametrize("factor", [1, 4, 7])
+def test_there_is_a_cluster_for_so_many_masked_frames(scope, factor):
+    output = tiny_ccc(**NO_DROPOUT)(**sample()["net_input"])
+    _, clusters = criterion(scope, cluster_factor=factor).clusters_of(output, 1)
+    assert clusters == output.original.target_BMD.size(1) // factor
+
+
 @pytest.mark.parametrize("scope", CLUSTER_SCOPES)
 @pytest.mark.parametrize("mode", ["scale_similarity", "log_weight", "remove"])
 def test_every_scope_trains_in_every_mode(scope, mode):

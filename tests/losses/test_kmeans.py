@@ -38,6 +38,32 @@ def test_a_converged_clustering_is_a_fixed_point_of_lloyds_iteration():
     assert torch.equal(cosine_kmeans(points[None], starts, 101)[0], labels)
 
 
+def plain_lloyd(points, starts, iterations):
+    """Cosine k-means as it is written in textbooks, one cluster at a time, in float64."""
+    units = F.normalize(points.double(), dim=-1)
+    centroids = units[starts]
+    for _ in range(iterations):
+        labels = (units @ centroids.T).argmax(dim=1)
+        centroids = torch.stack([F.normalize(units[labels == k].sum(dim=0), dim=-1) for k in range(len(starts))])
+    return (units @ centroids.T).argmax(dim=1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_makes_as_many_of_lloyds_iterations_as_asked_and_the_length_of_a_point_does_not_count(seed):
+    draw = torch.Generator().manual_seed(seed)
+    points = torch.randn(300, 5, generator=draw) * torch.rand(300, 1, generator=draw).mul(6).sub(3).exp()
+    starts = torch.randperm(300, generator=draw)[:8]
+    expected = [plain_lloyd(points, starts, iterations) for iterations in range(5)]
+    # Far from converged: an iteration more or less is another clustering.
+    assert all(not torch.equal(before, after) for before, after in zip(expected, expected[1:], strict=False))
+    for iterations, labels in enumerate(expected):
+        assert torch.equal(cosine_kmeans(points[None], starts.view(1, 1, -1), iterations)[0], labels)
+    # With several starts each gets a third of the iterations, and the best one all of the rest.
+    for iterations, labels in ((1, expected[1]), (4, expected[4])):
+        several = starts.repeat(3).view(1, 3, -1)
+        assert torch.equal(cosine_kmeans(points[None], several, iterations)[0], labels)
+
+
 def test_problems_are_independent_of_their_neighbours():
     problems = torch.stack([clouds(seed)[0] for seed in range(3)])
     starts = draw_starts(problems, 4, 2, torch.Generator().manual_seed(0))
@@ -76,6 +102,23 @@ def test_starts_are_drawn_in_proportion_to_their_distance_from_the_one_before():
     # Five standard deviations of a binomial share.
     assert abs(share - 2 / 3) < 5 * (2 / 9 / len(from_first)) ** 0.5
     assert not (from_first == 0).any()
+
+
+def test_the_first_start_is_any_point_alike_often():
+    points = torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(0))
+    first = draw_starts(points, 2, 20_000, torch.Generator().manual_seed(6))[0, :, 0]
+    counts = torch.bincount(first, minlength=5)
+    # Five standard deviations of a binomial count.
+    assert (counts - 4000).abs().max() < 5 * (20_000 * 0.2 * 0.8) ** 0.5
+
+
+def test_infinite_points_of_an_overflowing_update_break_nothing():
+    points = torch.randn(1, 20, 4, generator=torch.Generator().manual_seed(0))
+    points[0, 3] = float("inf")
+    starts = draw_starts(points, 4, 2, torch.Generator().manual_seed(1))
+    assert starts.min() >= 0
+    assert starts.max() < 20
+    assert cosine_kmeans(points, starts, 6).shape == (1, 20)
 
 
 def inertia(points, labels, clusters):
