@@ -98,44 +98,39 @@ def _check(settings: WarmStartSettings) -> None:
         )
 
 
-@dataclass(frozen=True)
 class RandomCrops:
-    """RandomCrops of one length of a manifest's recordings, drawn anew for each update from the seed."""
+    """Crops of one length of a manifest's recordings, drawn anew for each update from the seed."""
 
-    manifest: Manifest
-    samples: int
-    sample_rate: int
-    normalize: bool
-    settings: WarmStartSettings
+    def __init__(
+        self, manifest: Manifest, samples: int, sample_rate: int, normalize: bool, settings: WarmStartSettings
+    ):
+        """Raises InputError where no recording has so many samples."""
+        self.long_enough = [entry for entry in manifest.entries if entry.samples >= samples]
+        if not self.long_enough:
+            raise InputError(f"{manifest.source}: no recording has {samples / sample_rate:g} s; lower --seconds")
+        self.manifest, self.samples, self.sample_rate = manifest, samples, sample_rate
+        self.normalize, self.settings = normalize, settings
 
     def __call__(self, update: int) -> torch.Tensor:
-        """Return the waves (B, S) of an update, each of unit variance where the model's audio is."""
+        """Return the waves (B, S) of an update, each of mean 0 and variance 1 where the model's audio is."""
         generator = generator_for(self.settings.seed, "warm start", update)
         waves = []
         for _ in range(self.settings.crops):
-            entry = self._long_enough[self._draw(len(self._long_enough), generator)]
+            entry = self.long_enough[_draw(len(self.long_enough), generator)]
             wave = read_samples(
                 self.manifest.audio_path(entry),
                 self.sample_rate,
                 where=self.manifest.where(entry),
                 declared_samples=entry.samples,
-                start=self._draw(entry.samples - self.samples + 1, generator),
+                start=_draw(entry.samples - self.samples + 1, generator),
                 frames=self.samples,
             )
             waves.append(parity.normalized(torch.from_numpy(wave), self.normalize))
         return torch.stack(waves)
 
-    def __post_init__(self) -> None:
-        entries = [entry for entry in self.manifest.entries if entry.samples >= self.samples]
-        if not entries:
-            raise InputError(
-                f"{self.manifest.source}: no recording has {self.samples / self.sample_rate:g} s; lower --seconds"
-            )
-        object.__setattr__(self, "_long_enough", entries)
 
-    @staticmethod
-    def _draw(below: int, generator: torch.Generator) -> int:
-        return int(torch.randint(below, (), generator=generator))
+def _draw(below: int, generator: torch.Generator) -> int:
+    return int(torch.randint(below, (), generator=generator))
 
 
 def fit_feature_encoder(
