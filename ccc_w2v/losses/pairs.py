@@ -42,8 +42,9 @@ def log_volume(gram_KK: torch.Tensor, floor: float = 0.0) -> torch.Tensor:
     It is largest where points belong to one cluster each and to all clusters alike. The original has no floor, and is
     minus infinity where a cluster is unused or two are the same.
     """
-    floored_KK = gram_KK + floor * torch.eye(len(gram_KK), dtype=gram_KK.dtype, device=gram_KK.device)
-    return torch.linalg.slogdet(floored_KK).logabsdet
+    # slogdet takes no half precision, which the product may have under autocast.
+    wide_KK = gram_KK if gram_KK.dtype == torch.float64 else gram_KK.float()
+    return torch.linalg.slogdet(wide_KK + floor * torch.eye(len(wide_KK)).to(wide_KK)).logabsdet
 
 
 @torch.no_grad()
