@@ -104,7 +104,7 @@ class RandomCrops:
     def __init__(
         self, manifest: Manifest, samples: int, sample_rate: int, normalize: bool, settings: WarmStartSettings
     ):
-        """Raises InputError where no recording has so many samples."""
+        """Keep the recordings that have so many samples; InputError where none has."""
         self.long_enough = [entry for entry in manifest.entries if entry.samples >= samples]
         if not self.long_enough:
             raise InputError(f"{manifest.source}: no recording has {samples / sample_rate:g} s; lower --seconds")

@@ -1,6 +1,10 @@
 """setup.cfg's pins: every supported Python can install what it asks for there."""
 
 import configparser
+import os
+import shutil
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -8,7 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-SETUP = Path(__file__).parents[1] / "setup.cfg"
+ROOT = Path(__file__).parents[1]
+SETUP = ROOT / "setup.cfg"
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 
@@ -39,3 +44,25 @@ def test_a_pinned_version_runs_on_each_python_that_takes_it(python):
                 wrong.append(f"{requirement}: {package['Requires-Python']}")
     assert compared > 10
     assert not wrong
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="the setup wants a compiler")
+@pytest.mark.parametrize(("prefix", "kept"), [(sys.base_prefix, True), ("/opt/another", False)])
+def test_the_setup_does_not_build_on_an_environment_of_another_interpreter(tmp_path, prefix, kept):
+    (tmp_path / "tools").mkdir()
+    script = shutil.copy(ROOT / "tools/setup_venv.sh", tmp_path / "tools")
+    marker = tmp_path / ".venv/marker"
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    marker.touch()
+    # Both answer as this Python does; neither makes an environment.
+    for path, base in ((tmp_path / "python", sys.base_prefix), (tmp_path / ".venv/bin/python", prefix)):
+        asked = f"import sys; sys.base_prefix = {base!r}; exec(sys.argv[1])"
+        path.write_text(f"""#!/bin/sh
+[ "$1" = -c ] || exit 7
+exec {sys.executable} -c "{asked}" "$2"
+""")
+        path.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(tmp_path / "python")}
+    ended = subprocess.run([script, ".venv"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 7, ended.stderr
+    assert marker.exists() == kept

@@ -25,8 +25,9 @@ command -v c++ >/dev/null || fail "no C++ compiler found, fairseq compiles a few
 
 version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 echo "setting up $venv with Python $version: about 5 GB, some minutes"
-# A half-built environment of another interpreter would be mixed with this one.
-if [ -e "$venv" ] && [ "$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" != "$version" ]; then
+# An environment of another interpreter, half-built or of another installation, would be mixed with this one.
+interpreter() { "$1" -c 'import sys; print(sys.version, sys.base_prefix)' 2>/dev/null; }
+if [ -e "$venv" ] && [ "$(interpreter "$venv/bin/python")" != "$(interpreter "$PYTHON")" ]; then
     rm -rf "$venv"
 fi
 "$PYTHON" -m venv "$venv"
