@@ -92,10 +92,10 @@ def test_crops_are_parts_of_all_recordings_that_are_long_enough(corpus):
 
 def test_pre_training_goes_on_from_it(corpus, tmp_path, capsys):
     arguments = [str(CONFIG), f"task.data={corpus}", *TINY]
-    given = {"manifest": corpus / "train.tsv", "out": tmp_path / "start.pt", "updates": 2, "seconds": 0.5}
-    assert run_tool("warm_start", *arguments, **given) == 0
+    options = {"manifest": corpus / "train.tsv", "out": tmp_path / "start.pt", "updates": 2, "seconds": 0.5}
+    assert run_tool("warm_start", *arguments, **options) == 0
     assert f"checkpoint.finetune_from_model={tmp_path / 'start.pt'}" in capsys.readouterr().out
-    assert run_tool("warm_start", *arguments, **given) == 2
+    assert run_tool("warm_start", *arguments, **options) == 2
     assert "start.pt: exists" in one_line_error(capsys)
 
 

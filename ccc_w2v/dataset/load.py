@@ -8,8 +8,9 @@ from typing import Any
 
 from ccc_w2v.augment.pipeline import Pipeline, load_pipeline, manifest_settings
 from ccc_w2v.capacity import check_lengths
-from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.data.manifest import Manifest, read_manifest
 from ccc_w2v.data.mixture import Mixture, fairseq_mixture, read_mixture
+from ccc_w2v.dataset.frame_labels import FrameLabels, frame_labels, layout_of
 from ccc_w2v.dataset.mixture import MixtureDataset
 from ccc_w2v.dataset.two_view import TwoViewDataset
 from ccc_w2v.errors import InputError
@@ -50,16 +51,32 @@ def load_split(cfg: Any, split: str, pipeline: Pipeline, model: Any) -> TwoViewD
     ``model`` says how long crops must and can be; None where there is only data.
     """
     mixture = mixture_of(cfg, split)
-    dataset = _mixed(cfg, mixture, pipeline) if mixture else _listed(cfg, Path(cfg.data) / f"{split}.tsv", pipeline)
+    annotations = cfg.annotations if model is not None and split == cfg.train_subset else None
+    if annotations and mixture:
+        raise InputError(
+            f"task.annotations={annotations} labels one manifest; {mixture.source} is a mixture of several"
+        )
+    if mixture:
+        dataset: TwoViewDataset | MixtureDataset = _mixed(cfg, mixture, pipeline)
+    else:
+        manifest = read_manifest(Path(cfg.data) / f"{split}.tsv")
+        labels = frame_labels(annotations, manifest, layout_of(model), cfg.sample_rate) if annotations else None
+        dataset = _listed(cfg, manifest, pipeline, labels=labels)
     if model is not None:
         dataset.name_too_long(cfg.max_tokens, accepted=cfg.accept_left_out)
         check_lengths(dataset, model, cfg, training=split == cfg.train_subset)
     return dataset
 
 
-def _listed(cfg: Any, manifest: Path, pipeline: Pipeline, on_bad_audio: str | None = None) -> TwoViewDataset:
+def _listed(
+    cfg: Any,
+    manifest: Manifest,
+    pipeline: Pipeline,
+    on_bad_audio: str | None = None,
+    labels: FrameLabels | None = None,
+) -> TwoViewDataset:
     return TwoViewDataset(
-        read_manifest(manifest),
+        manifest,
         pipeline,
         cfg.sample_rate,
         cfg.seed,
@@ -72,6 +89,7 @@ def _listed(cfg: Any, manifest: Path, pipeline: Pipeline, on_bad_audio: str | No
         resample=cfg.resample,
         accept_left_out=cfg.accept_left_out,
         crop_step=cfg.crop_step,
+        frame_labels=labels,
     )
 
 
@@ -79,7 +97,7 @@ def _mixed(cfg: Any, mixture: Mixture, other: Pipeline) -> MixtureDataset:
     parts = {}
     for corpus in mixture.corpora:
         own = pipeline_of(cfg, corpus.augment, corpus.manifest)
-        parts[corpus.name] = _listed(cfg, corpus.manifest, own, corpus.on_bad_audio)
+        parts[corpus.name] = _listed(cfg, read_manifest(corpus.manifest), own, corpus.on_bad_audio)
     dataset = MixtureDataset(mixture, parts, other)
     for name, part in parts.items():
         hours = int(part.sizes.sum()) / cfg.sample_rate / 3600

@@ -123,11 +123,11 @@ def test_the_batches_of_a_training_hold_the_corpora_in_their_shares():
 
 
 def test_ranks_share_an_epoch_between_them():
-    given = {"given": [1, 2, 3], "weights": "given"}
+    weighted = {"given": [1, 2, 3], "weights": "given"}
     for epoch in (1, 4):
-        ranks = [epoch_of(mixed(**given), epoch, shards=3, rank=rank) for rank in range(3)]
+        ranks = [epoch_of(mixed(**weighted), epoch, shards=3, rank=rank) for rank in range(3)]
         dealt = [batch for row in itertools.zip_longest(*ranks) for batch in row if batch]
-        assert dealt == epoch_of(mixed(**given), epoch)
+        assert dealt == epoch_of(mixed(**weighted), epoch)
 
 
 def test_a_resumed_mixture_continues_where_it_stood():
@@ -198,11 +198,11 @@ def test_data_workers_change_nothing(real, workers):
         alone, together = (
             list(loader(real(), epoch, batches, number_of_workers)) for number_of_workers in (0, workers)
         )
-        for one, other in zip(alone, together, strict=True):
-            assert one["id"].tolist() == other["id"].tolist()
-            assert one["processed"] == other["processed"]
+        for single, other in zip(alone, together, strict=True):
+            assert single["id"].tolist() == other["id"].tolist()
+            assert single["processed"] == other["processed"]
             for view in ("source", "source_aug"):
-                assert torch.equal(one["net_input"][view], other["net_input"][view])
+                assert torch.equal(single["net_input"][view], other["net_input"][view])
 
 
 def loader(dataset, epoch, batches, workers):

@@ -34,6 +34,17 @@ def logged(output):
     return {name: float(value) for name, value in json.loads(lines[-1]).items() if "hours_" in name}
 
 
+def test_annotations_of_one_manifest_and_a_mixture_are_refused(warm, corpus, tmp_path):
+    settings = [
+        f"+task.mixture={corpus}/mixture.yaml",
+        "+task.annotations=align.tsv",
+        "+criterion.cluster_scope=annotated",
+    ]
+    code, output = warm.run(arguments(corpus, tmp_path / "run", *settings), tmp_path / "log")
+    assert code == 2
+    assert "align.tsv labels one manifest; " in output
+
+
 def test_a_resumed_mixture_equals_the_uninterrupted_one_and_logs_hours_by_corpus(warm, corpus, tmp_path):
     settings = ["optimization.max_update=12", *EPOCHS, f"+task.mixture={corpus}/mixture.yaml", "common.log_interval=1"]
     output = done(warm.run(arguments(corpus, tmp_path / "straight", *settings), tmp_path / "log"))

@@ -359,7 +359,7 @@ def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--arms", "ccc,none"], "unknown arm 'ccc'; available: none, wav2vec2"),
+        (["--arms", "ccc,none"], "unknown arm 'ccc'; available: none, spectra, wav2vec2"),
         (["--arms", "none,none"], "expected each once"),
         (["--arms", "ccc_annotated"], "train_1h.align.tsv, which is not there; see recipes/small/README.md"),
         (["--scale", "huge"], "unknown scale 'huge'; available: tiny, small, gpu"),
