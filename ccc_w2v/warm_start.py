@@ -20,8 +20,9 @@ from omegaconf import OmegaConf
 from torch import nn
 from tqdm import tqdm
 
+from ccc_w2v.capacity import convolutions, samples_of
 from ccc_w2v.checkpoint import parity
-from ccc_w2v.checkpoint.plain import receptive_field, to_plain, write_plain
+from ccc_w2v.checkpoint.plain import to_plain, write_plain
 from ccc_w2v.data.audio import read_samples
 from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.data.randomness import generator_for
@@ -140,10 +141,9 @@ def fit_feature_encoder(
 
     A linear layer on the normalised features says the log-mel energies around each frame; it is thrown away.
     """
-    layers = [block[0] for block in model.feature_extractor.conv_layers]
-    field = receptive_field((layer.out_channels, layer.kernel_size[0], layer.stride[0]) for layer in layers)
-    spectra = LogMel(sample_rate, settings.mels, field, math.prod(layer.stride[0] for layer in layers))
-    head = nn.Linear(layers[-1].out_channels, settings.mels, device="meta").to_empty(device="cpu")
+    field = samples_of(model, 1)
+    spectra = LogMel(sample_rate, settings.mels, field, samples_of(model, 2) - field)
+    head = nn.Linear(convolutions(model)[-1].out_channels, settings.mels, device="meta").to_empty(device="cpu")
     generator = generator_for(settings.seed, "warm start head")
     for parameter in head.parameters():
         nn.init.uniform_(parameter, -(head.in_features**-0.5), head.in_features**-0.5, generator=generator)

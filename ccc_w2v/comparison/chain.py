@@ -3,6 +3,7 @@
 Trainings are processes of fairseq-hydra-train, which resume from their checkpoints; everything else happens here. What
 is written below <out>/<arm>/seed<N>/: pretrain/ and finetune_<labels>/ (fairseq's runs, a log each), plain.pt,
 <decoder>_<labels>/<condition>/ and probe/<condition>/ (ref.trn, hyp.trn), chain.json (compute, commit), written last.
+Arms with a warm start share <out>/warm_start/seed<N>.pt.
 """
 
 from __future__ import annotations

@@ -25,15 +25,15 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import IO, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from ccc_w2v.data.manifest_lines import Entry, manifest_lines
+from ccc_w2v.data.manifest_lines import Entries, Entry, manifest_lines
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing, sha256
 from ccc_w2v.user_cache import cache_folder
@@ -47,7 +47,7 @@ BLOCK = 1 << 22
 NO_CRC = "00000000"
 
 
-class IndexedEntries(Sequence[Entry]):
+class IndexedEntries(Entries):
     """The utterances of an index; each is made when it is asked for.
 
     A process that is forked shares the file and the mapped arrays, one that is spawned opens them anew. Raises
@@ -100,14 +100,8 @@ class IndexedEntries(Sequence[Entry]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Entry, ...]: ...
-    def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
-        if isinstance(index, slice):
-            return tuple(self[position] for position in range(*index.indices(len(self))))
-        position = range(len(self))[index]
+    def entry(self, position: int) -> Entry:
+        """Return the utterance at a position."""
         start, end = int(self._starts[position]), int(self._starts[position + 1])
         # Not mapped: pages that an epoch has touched would count for every process.
         path = os.pread(self._data.fileno(), end - start, self._paths_at + start)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.text_files import text_lines
@@ -19,6 +21,22 @@ class Entry:
     path: str
     samples: int
     line: int
+
+
+class Entries(Sequence[Entry]):
+    """Utterances that are made when they are asked for, one at a time or as a tuple for a slice."""
+
+    @abstractmethod
+    def entry(self, position: int) -> Entry:
+        """Return the utterance at a position from 0 to the length less one."""
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Entry, ...]: ...
+    def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
+        positions = range(len(self))[index]
+        return self.entry(positions) if isinstance(positions, int) else tuple(map(self.entry, positions))
 
 
 def manifest_lines(path: str | Path) -> tuple[str, Iterator[Entry]]:

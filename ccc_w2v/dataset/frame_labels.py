@@ -6,12 +6,14 @@ Letters: N labels of an utterance, T frames.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from ccc_w2v.capacity import convolutions
 from ccc_w2v.data.alignments import NOT_PHONES, AlignedLabel, Alignments, read_alignments
 from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.data.trn import utterance_ids
@@ -39,16 +41,12 @@ class FrameLayout:
     @property
     def stride(self) -> int:
         """Samples from the start of a frame to that of the next."""
-        product = 1
-        for _, stride in self.convolutions:
-            product *= stride
-        return product
+        return math.prod(stride for _, stride in self.convolutions)
 
 
 def layout_of(model: Any) -> FrameLayout:
     """Return the layout of a wav2vec 2.0 model."""
-    layers = [block[0] for block in model.feature_extractor.conv_layers]
-    return FrameLayout(tuple((layer.kernel_size[0], layer.stride[0]) for layer in layers))
+    return FrameLayout(tuple((layer.kernel_size[0], layer.stride[0]) for layer in convolutions(model)))
 
 
 @dataclass(frozen=True)

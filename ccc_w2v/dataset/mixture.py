@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ccc_w2v.augment.pipeline import Drawn, Pipeline
-from ccc_w2v.data.manifest import Entry
+from ccc_w2v.data.manifest_lines import Entries, Entry
 from ccc_w2v.data.mixture import Mixture
 from ccc_w2v.data.randomness import seed_for
 from ccc_w2v.dataset.two_view import TwoViewDataset
@@ -24,7 +24,7 @@ from ccc_w2v.dataset.utterances import Utterances
 from ccc_w2v.errors import InputError
 
 
-class MixedUtterances(Sequence[Entry]):
+class MixedUtterances(Entries):
     """The utterances of an epoch: those of the first corpus, then those of the second, ...
 
     Number ``quotas``[c] of corpus c stand in every epoch, so that an utterance's number tells its corpus. Held are
@@ -59,14 +59,9 @@ class MixedUtterances(Sequence[Entry]):
     def __len__(self) -> int:
         return len(self._picked)
 
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Entry, ...]: ...
-    def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
-        if isinstance(index, slice):
-            return tuple(self[number] for number in range(*index.indices(len(self))))
-        corpus, utterance = self.place(range(len(self))[index])
+    def entry(self, position: int) -> Entry:
+        """Return the utterance at a position."""
+        corpus, utterance = self.place(position)
         return self._parts[corpus][utterance]
 
     @property

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
-from ccc_w2v.data.manifest import Entry, Manifest
+from ccc_w2v.data.manifest import Manifest
+from ccc_w2v.data.manifest_lines import Entries, Entry
 
 
-class Utterances(Sequence[Entry]):
+class Utterances(Entries):
     """A manifest's utterances but for those at the positions ``left_out`` (ascending), numbered anew from 0.
 
     ``lengths`` (N,) are those of all utterances of the manifest, in samples. What is held is an array of what is left
@@ -39,14 +39,9 @@ class Utterances(Sequence[Entry]):
         """Return the position in the manifest of an utterance."""
         return index + int(np.searchsorted(self._kept_before, index, side="right"))
 
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Entry, ...]: ...
-    def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
-        if isinstance(index, slice):
-            return tuple(self[number] for number in range(*index.indices(len(self))))
-        return self.manifest.entries[self.position(range(len(self))[index])]
+    def entry(self, position: int) -> Entry:
+        """Return the utterance at a position."""
+        return self.manifest.entries[self.position(position)]
 
     def size(self, index: int) -> int:
         """Return the length of an utterance in samples."""

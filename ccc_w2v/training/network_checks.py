@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from ccc_w2v.capacity import check_memory
@@ -71,7 +72,7 @@ def check_longest(trainer: Any) -> None:
     if not len(sizes):
         return
     bounds = (cfg.dataset.max_tokens, getattr(cfg.task, "max_sample_size", None))
-    longest = min([int(max(sizes)), *(bound for bound in bounds if bound)])
+    longest = min([int(np.max(sizes)), *(bound for bound in bounds if bound)])
     trained = getattr(cfg.model, "freeze_finetune_updates", 0) < (cfg.optimization.max_update or float("inf"))
     for part in _wav2vec_models(trainer.model):
         check_memory(
