@@ -31,6 +31,7 @@ ROWS = [
         "files",
         "forward_hooks",
         "run_folder",
+        "sharding",
         "shared_files",
         "text_files",
         "user_cache",
