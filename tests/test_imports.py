@@ -30,6 +30,7 @@ ROWS = [
         "feature_encoder",
         "files",
         "forward_hooks",
+        "freed_memory",
         "run_folder",
         "sharding",
         "shared_files",

@@ -11,7 +11,16 @@ the work), ``--seed``, ``--normalize`` (text rules).
 from __future__ import annotations
 
 import argparse
+import textwrap
 from typing import Any
+
+
+def command_parser(documentation: str | None) -> argparse.ArgumentParser:
+    """Return a command's parser, whose help begins with the documentation of its module, the examples indented."""
+    paragraphs = (documentation or "").strip().split("\n\n")
+    # Where nothing but examples follows the first sentence, the formatter takes their indentation away.
+    shown = [textwrap.indent(text, "    ") if text.startswith("ccc-w2v ") else text for text in paragraphs]
+    return argparse.ArgumentParser(description="\n\n".join(shown), formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def add_old_spelling(parser: argparse.ArgumentParser, old: str, new: str) -> None:

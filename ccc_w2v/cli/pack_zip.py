@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import add_overwrite_option
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("manifest", help=".tsv manifest")
     parser.add_argument("--out", required=True, help=".tsv manifest to write; the zips go beside it")
     parser.add_argument(
