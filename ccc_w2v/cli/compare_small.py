@@ -93,8 +93,8 @@ def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
 
         prepare(settings.data, source=options.source)
     side_by_side = 1 if options.device == "cuda" else len(os.sched_getaffinity(0))
-    run_comparison(settings, side_by_side if options.jobs is None else options.jobs)
-    write_results(settings, results)
+    jobs = side_by_side if options.jobs is None else options.jobs
+    run_comparison(settings, jobs, lambda: write_results(settings, results))
 
 
 def split(text: str) -> list[str]:

@@ -354,6 +354,8 @@ def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
     assert "1 of 2 runs failed: cross with seed 1" in printed
     assert "criterion.scale_factor=7.0" in printed
     assert (tmp_path / "run/out/none/seed1/chain.json").is_file()
+    rows = json.loads((tmp_path / "run/results.json").read_text())["rows"]
+    assert {row["arm"] for row in rows} == {"none"}
 
 
 @pytest.mark.parametrize(
