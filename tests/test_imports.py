@@ -32,6 +32,7 @@ ROWS = [
         "forward_hooks",
         "freed_memory",
         "run_folder",
+        "sharding",
         "shared_files",
         "text_files",
         "user_cache",

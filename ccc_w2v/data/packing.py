@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ccc_w2v.data.audio import audio_samples
 from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, write_all_labels
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
+from ccc_w2v.data.slices import segment_of
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing
 from ccc_w2v.run_folder import Output, beside, check, claim, keep_record
@@ -55,6 +56,11 @@ def pack(
             where, path = manifest.where(entry), manifest.audio_path(entry)
             if not os.path.isfile(path) and ".zip:" in path:
                 raise InputError(f"{where}: {path}: is in a zip already; pack the manifest of the files")
+            if segment_of(path):
+                raise InputError(
+                    f"{where}: {path}: is a segment of a long recording, which is read where it is; only whole files "
+                    "are packed"
+                )
             samples = audio_samples(path, sample_rate, where=where)
             if samples != entry.samples:
                 raise InputError(f"{where}: {path}: {samples} samples, the manifest declares {entry.samples}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,15 @@ def open_slice(path: str) -> str | io.BytesIO:
         return io.BytesIO(archive.read(int(slice_[1])))
 
 
-def open_sound(path: str | Path, name: str) -> soundfile.SoundFile:
-    """Open a recording, or a slice of a zip; ``name`` heads every message.
+class _OneWay(soundfile.SoundFile):
+    """A recording that soundfile takes for a pipe: else it jumps after every read, which damages MP3 at each seam."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def open_sound(path: str | Path, name: str, *, one_way: bool = False) -> soundfile.SoundFile:
+    """Open a recording, or a slice of a zip; ``name`` heads every message. ``one_way``: for ``blocks`` alone.
 
     Raises InputError for a file that is missing, that libsndfile does not read, or too small for what its header says.
     """
@@ -94,7 +102,7 @@ def open_sound(path: str | Path, name: str) -> soundfile.SoundFile:
     try:
         source = open_slice(path)
         size = os.path.getsize(path) if isinstance(source, str) else len(source.getbuffer())
-        recording = soundfile.SoundFile(source)
+        recording = (_OneWay if one_way else soundfile.SoundFile)(source)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     except DAMAGED as error:
@@ -142,6 +150,18 @@ def read_frames(recording: soundfile.SoundFile, frames: int = -1, *, dtype: str 
         if len(parts[-1]) < block:
             break
     return np.concatenate(parts)
+
+
+def blocks(recording: soundfile.SoundFile, frames: int, name: str) -> Iterator[np.ndarray]:
+    """Yield all samples of a recording that was opened ``one_way``, (up to ``frames``, C) float32 at a time.
+
+    Raises InputError, headed by ``name``, for what cannot be decoded.
+    """
+    try:
+        while len(block := recording.read(frames, dtype="float32", always_2d=True)):
+            yield block
+    except DAMAGED as error:
+        raise InputError(f"{name}: cannot be decoded ({error}); the file is damaged, replace it") from error
 
 
 def read_sound(path: str | Path, *, dtype: str = "float32") -> tuple[np.ndarray, int]:
