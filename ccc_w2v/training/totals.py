@@ -39,8 +39,9 @@ class Totals:
         waves_BS = sample["crops"].waves_BS if "crops" in sample else sample["net_input"]["source"]
         # fairseq's own criterion has one view.
         views, contexts = criterion.encoded_views(model) if hasattr(criterion, "encoded_views") else (1, 1)
+        utterances, samples = waves_BS.shape
         teachers = int(getattr(criterion, "prediction", None) is not None)
-        return float(training_flops(model, *waves_BS.shape, views, contexts, teachers=teachers))
+        return float(training_flops(model, utterances, samples, views, contexts, teachers=teachers))
 
     def log(self, logs: Sequence[dict[str, Any]], counts: dict[str, int], model: Any, update: int | None) -> float:
         """Log the batches of an update (from 0; None: of a validation); returns how long the update took [s]."""
