@@ -17,6 +17,7 @@ from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, write_all_labels
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.data.resample import resample
+from ccc_w2v.data.stored_audio import slice_of
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing
 from ccc_w2v.run_folder import Output, beside, claim, keep_record
@@ -72,9 +73,9 @@ def perturb_speed(
 
 
 def _copy_path(path: str) -> Path:
-    """Return where a copy goes below its folder; a slice of a zip becomes a file in a folder of the zip's name."""
-    base, *slice_ = path.rsplit(":", 2) if ".zip:" in path else [path]
-    return Path(base).with_suffix("") / f"{slice_[0]}.flac" if slice_ else Path(base).with_suffix(".flac")
+    """Return where a copy goes below its folder; a slice of an archive becomes a file in a folder of its name."""
+    part = slice_of(path)
+    return Path(part.archive).with_suffix("") / f"{part.offset}.flac" if part else Path(path).with_suffix(".flac")
 
 
 def _write_copy(wave_S: torch.Tensor, sample_rate: int, factor: float, target: Path) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import soundfile
 import torch
 
+from ccc_w2v.data.remote import PATIENCE, Patience
 from ccc_w2v.data.resample import check_resampling
 from ccc_w2v.data.resample import resample as resample_wave
-from ccc_w2v.data.sound_file import DAMAGED, open_sound, read_frames
+from ccc_w2v.data.sound_file import DAMAGED, open_sound, open_stored, read_frames
 from ccc_w2v.errors import InputError
 
 Samples = TypeVar("Samples", int, np.ndarray)
@@ -30,18 +31,20 @@ def read_audio(
     start: int = 0,
     frames: int = -1,
     resample: bool = False,
+    patience: Patience = PATIENCE,
 ) -> torch.Tensor:
     """Read one recording, or ``frames`` samples of it from ``start``, as a float32 wave (S,).
 
     ``where`` ("manifest:line") heads every message. With ``declared_samples`` the file's length must be exactly that.
     With ``resample`` a recording of another rate is resampled, all other numbers being in the file's own samples.
+    ``patience`` is for one on a network.
 
-    Raises InputError for a file that is missing, unreadable, of another rate (without ``resample``), not mono, shorter
+    Raises InputError for a file that is missing, unreachable, unreadable, of another rate (without ``resample``), not mono, shorter
     or longer than declared, shorter than ``min_samples``, silent, or holding a sample that is not finite.
     """
     name = _name(path, where)
     expected_rate = None if resample else sample_rate
-    wave, rate = _read(str(path), name, expected_rate, declared_samples, min_samples, start, frames)
+    wave, rate = _read(str(path), name, expected_rate, declared_samples, min_samples, start, frames, patience)
     check_wave(wave, name)
     wave_S = torch.from_numpy(wave)
     if rate == sample_rate:
@@ -70,8 +73,9 @@ def _read(
     min_samples: int,
     start: int,
     frames: int,
+    patience: Patience = PATIENCE,
 ) -> tuple[np.ndarray, int]:
-    with open_sound(path, name) as recording:
+    with open_sound(path, name, patience) as recording:
         _check_header(recording, name, sample_rate, declared_samples, min_samples)
         return _read_part(recording, name, start, frames), recording.samplerate
 
@@ -125,13 +129,22 @@ def check_wave(wave: np.ndarray, name: str) -> None:
         raise InputError(f"{name}: digital silence, every sample is zero; remove the line from the manifest")
 
 
-def audio_samples(path: str | Path, sample_rate: int | None, *, where: str = "") -> int:
+def audio_samples(
+    path: str | Path, sample_rate: int | None, *, where: str = "", patience: Patience = PATIENCE
+) -> int:
     """Return a recording's length in its own samples from its header alone; raises InputError as read_audio does.
 
     A ``sample_rate`` of None is any.
     """
     name = _name(path, where)
-    with open_sound(path, name) as recording:
+    with open_sound(path, name, patience) as recording:
+        _check_header(recording, name, sample_rate, None, 1)
+        return recording.frames
+
+
+def stored_samples(stored: str | bytes, sample_rate: int | None, name: str) -> int:
+    """Do as audio_samples does for a file, or the bytes of one, that was read already."""
+    with open_stored(stored, name) as recording:
         _check_header(recording, name, sample_rate, None, 1)
         return recording.frames
 

@@ -17,6 +17,7 @@ import torch
 from ccc_w2v.data.audio import audio_rate
 from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Manifest, read_manifest
+from ccc_w2v.data.streams import is_stream_source
 from ccc_w2v.errors import InputError
 from ccc_w2v.text_files import text_lines
 
@@ -95,7 +96,7 @@ def check_devices(cfg: Any) -> None:
 def check_paths(cfg: Any) -> None:
     """Raise InputError for a folder or checkpoint of the configuration that does not exist."""
     data = _value(cfg.task, "data")
-    if data and "://" not in data and not os.path.isdir(data):
+    if data and not is_stream_source(data) and not os.path.isdir(data):
         problem = "is a file" if os.path.exists(data) else "there is no such folder"
         raise InputError(f"task.data={data}: {problem}; expected the folder of {cfg.dataset.train_subset}.tsv")
     restore = cfg.checkpoint.restore_file
