@@ -13,9 +13,11 @@ def register() -> None:
     """Register task, model and criterion with fairseq; harmless when called again."""
     from ccc_w2v import capi, compat, criterion, model, task  # noqa: F401
     from ccc_w2v.checkpoint.inside_fairseq import read_inert_settings
+    from ccc_w2v.freed_memory import keep_freed_memory
     from ccc_w2v.training.loop import extend_training_loop
 
     compat.prepare()
+    keep_freed_memory()
     read_inert_settings()
     extend_training_loop()
 

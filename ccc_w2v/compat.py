@@ -8,7 +8,6 @@ process needs and is called once, when the plugin registers itself.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import dataclasses
 import difflib
 import functools
@@ -34,7 +33,6 @@ def prepare() -> None:
     send_objects_to_ranks()
     train_on_cpu_processes()
     name_unknown_settings()
-    keep_freed_memory()
     check_half_convolutions()
     keep_task_state()
     look_for_validation_sets_in_folders()
@@ -155,27 +153,6 @@ def _drop_device_ids_on_cpu() -> None:
             super().__init__(*args, **kwargs)
 
     module.DistributedDataParallel = CpuDistributedDataParallel
-
-
-def give_back_memory() -> None:
-    """Give freed memory back to the kernel, with glibc, which keeps what lies between blocks that are in use."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
-
-
-def keep_freed_memory() -> None:
-    """On a CPU, let glibc keep freed memory for the next tensor instead of giving it back to the kernel.
-
-    glibc maps every block above 32 MB anew, and the kernel clears it page by page as it is touched: a fifth of the
-    time of a training step of BASE. The process then keeps its peak memory between steps.
-    """
-    libc = ctypes.CDLL(None)
-    if torch.cuda.is_available() or not hasattr(libc, "gnu_get_libc_version"):
-        return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # glibc's malloc.h
-    for parameter, value in ((mmap_max, 0), (trim_threshold, -1), (top_pad, 64 << 20)):
-        libc.mallopt(parameter, value)
 
 
 def keep_task_state() -> None:

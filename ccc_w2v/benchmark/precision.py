@@ -19,12 +19,12 @@ import torch
 from ccc_w2v.benchmark import measure
 from ccc_w2v.benchmark.sizes import SIZES
 from ccc_w2v.benchmark.step import RATE, Bench
-from ccc_w2v.compat import keep_freed_memory
 from ccc_w2v.compat_half import check_half_convolutions
 from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.data.randomness import seed_for
 from ccc_w2v.data.synthetic import voice
 from ccc_w2v.files import write_whole
+from ccc_w2v.freed_memory import keep_freed_memory
 from ccc_w2v.model import CccWav2Vec2Model
 from ccc_w2v.settings.criterion import CccCriterionConfig
 from ccc_w2v.settings.model import CccWav2Vec2Config

@@ -16,7 +16,7 @@ from ccc_w2v.benchmark.processes import step_seconds
 from ccc_w2v.benchmark.scale_plot import plot
 from ccc_w2v.benchmark.sizes import SIZES
 from ccc_w2v.benchmark.step import Bench
-from ccc_w2v.compat import keep_freed_memory
+from ccc_w2v.freed_memory import keep_freed_memory
 
 # Below this exponent a curve is called linear: constant costs bend it down, noise and caches a little up.
 LINEAR = 1.15

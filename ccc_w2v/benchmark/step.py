@@ -17,9 +17,9 @@ from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from ccc_w2v.benchmark import measure
 from ccc_w2v.benchmark.family import family_steps
 from ccc_w2v.benchmark.sizes import SIZES
-from ccc_w2v.compat import keep_freed_memory
 from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.freed_memory import keep_freed_memory
 from ccc_w2v.losses.batch_signals import SLOW_EVERY
 from ccc_w2v.losses.contrastive import contrastive_term, cosine_logits, weigh_negatives
 from ccc_w2v.losses.negatives import equal_codes, sample_negatives

@@ -13,12 +13,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.run_folder import Output, add_overwrite_option, beside, claim, content_of, keep_record
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--checkpoint", required=True, help="a fine-tuned (CTC) checkpoint, or a folder of transformers")
     add("--manifest", required=True, type=Path, help=".tsv of the recordings, with their labels beside it")

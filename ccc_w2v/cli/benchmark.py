@@ -17,6 +17,7 @@ SUBCOMMANDS = {
     "decode": "greedy and beam decoding: ours, transformers, fairseq",
     "augment": "one core's speed from FLAC to batch: decoding, each transform, a whole pipeline",
     "loader": "how fast data workers deliver batches of both views",
+    "seek": "what a segment of a long recording costs to read, by format",
     "manifest": "memory and start of a training's processes with millions of utterances: ours, fairseq's",
 }
 

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ccc_w2v.cli.options import add_old_spelling
+from ccc_w2v.cli.options import add_old_spelling, command_parser
 from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import SETTINGS_KEY, Output, add_overwrite_option, check, claim
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("manifest", help=".tsv manifest")
     parser.add_argument("--out", help=".tsv manifest to write without the bad lines")
     parser.add_argument(

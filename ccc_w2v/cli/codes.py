@@ -13,12 +13,13 @@ import argparse
 import json
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.run_folder import add_overwrite_option, claim, file_output
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument(
         "--checkpoint", required=True, type=Path, help="a pre-trained checkpoint, of ours or of fairseq"
     )

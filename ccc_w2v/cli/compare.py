@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.run_folder import SETTINGS_KEY, add_overwrite_option, check, file_output
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("systems", nargs="+", help="folders of ccc-w2v decode, or .trn files together with --ref")
     parser.add_argument("--ref", help="references, NIST .trn; default: the folders' ref.trn")
     parser.add_argument("--normalize", default="none", help="text normalisation for all: none, librispeech or hub5")

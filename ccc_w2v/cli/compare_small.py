@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ccc_w2v.cli.options import add_old_spelling
+from ccc_w2v.cli.options import add_old_spelling, command_parser
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.shared_files import shared_folder
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--arms", default="", help="names of arms.yaml, comma-separated (default: all that can run)")
     add("--seeds", default="3", help="how many, 1 to N; or the seeds themselves, comma-separated: 4,5,6 (default 3)")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-
 from ccc_w2v.cli.main import COMMANDS
+from ccc_w2v.cli.options import command_parser
 
 # A command's options are read from its help, which is there at once; files complete as they always do.
 SCRIPT = """\
@@ -28,7 +27,7 @@ complete -o default -F _ccc_w2v ccc-w2v
 
 
 def main() -> int:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    command_parser(__doc__).parse_args()
     nested = [words.split() for words in COMMANDS if " " in words]
     commands = dict.fromkeys(words.split()[0] for words in COMMANDS)
     first, below = dict.fromkeys(words[0] for words in nested), [words[1] for words in nested]

@@ -13,12 +13,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
+
 
 def arguments() -> argparse.Namespace:
     from ccc_w2v.decode.options import add_beam_options, add_model_options
     from ccc_w2v.run_folder import add_overwrite_option
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add_model_options(parser)
     parser.add_argument("--manifest", required=True, help=".tsv manifest of the audio to decode")
     parser.add_argument("--out", required=True, type=Path, help="folder for hyp.trn, hyp.ctm and ref.trn")

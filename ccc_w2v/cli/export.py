@@ -13,12 +13,12 @@ import argparse
 import os
 from pathlib import Path
 
-from ccc_w2v.cli.options import add_old_spelling
+from ccc_w2v.cli.options import add_old_spelling, command_parser
 from ccc_w2v.errors import exit_on_input_error
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add, both, card = parser.add_argument, parser.add_argument_group("comparison"), parser.add_argument_group("card")
     add("--to", required=True, choices=["fairseq", "huggingface", "onnx"], help="the format to write")
     add("--checkpoint", required=True, help="a pre-trained or fine-tuned (CTC) fairseq checkpoint")

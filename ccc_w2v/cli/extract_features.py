@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import add_overwrite_option
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--checkpoint", required=True, help="a pre-trained or fine-tuned fairseq checkpoint")
     parser.add_argument("--manifest", required=True, help=".tsv manifest of the audio")
     parser.add_argument("--out", required=True, type=Path, help="folder for the shards")

@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.cli.training_options import add_training_options, gpus_here, train
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--from", dest="source", required=True, metavar="RUN", help="pre-training run, or a checkpoint")
     add_training_options(parser, "tiny or base, as in pre-training")
     return parser.parse_intermixed_args()

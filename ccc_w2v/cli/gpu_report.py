@@ -16,12 +16,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.run_folder import add_overwrite_option
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the report")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what is measured (default: cuda)")
     parser.add_argument("--size", choices=("tiny", "small", "base", "large"), default="base", help="(default: base)")

@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import exit_on_input_error
 
 COLLAPSED = 3
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="folder of a training run")
     parser.add_argument("--bands", type=Path, help="YAML of what is healthy (default: manifests/health_bands.yaml)")
     parser.add_argument("--all", action="store_true", help="judge after every row, and print each change")

@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import os
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import exit_on_input_error
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("source", help="a transformers folder, or a fairseq checkpoint (pre-trained or CTC)")
     parser.add_argument("--out", required=True, help="the checkpoint to write")
     parser.add_argument(

@@ -25,6 +25,7 @@ ROAD = """\
 ccc-w2v: from audio to word error rate with ccc-wav2vec 2.0
 
   your recordings     ccc-w2v manifest recordings --out data --transcripts transcripts.tsv
+  hours-long files    ccc-w2v segment podcasts --out data
   are they sound?     ccc-w2v check data/train.tsv
   which hours?        ccc-w2v select --manifest data/train.tsv --hours 100 --by longest --out chosen
   pre-train           ccc-w2v pretrain --data data --out exp/pretrain
@@ -45,6 +46,8 @@ GROUPS = {
         Command("prepare rirs", "prepare_rirs", "impulse responses of rooms for the augmentation"),
         Command("prepare conditions", "prepare_conditions", "a test set under fixed noise, rooms, telephone"),
         Command("manifest", "manifest", "a folder of your own recordings: manifests, splits, labels"),
+        Command("segment", "segment", "hours-long recordings: segments at their pauses, as offsets"),
+        Command("merge", "merge", "put the shards of a long command (--shard i/n) together"),
         Command("check", "check_manifest", "read every recording of a manifest and name what is wrong"),
         Command("select", "select_speech", "choose hours of a manifest: by sensitivity, diverse, longest, random"),
         Command("speed", "perturb_speed", "copies of a corpus at other speeds"),

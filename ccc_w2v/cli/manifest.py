@@ -16,12 +16,12 @@ import argparse
 import os
 from pathlib import Path
 
-from ccc_w2v.cli.options import add_old_spelling
+from ccc_w2v.cli.options import add_old_spelling, command_parser
 from ccc_w2v.run_folder import add_overwrite_option
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("folder", type=Path, help="folder of your recordings, searched recursively")
     add("--out", required=True, type=Path, help="folder for manifests, labels and converted audio")

@@ -1,16 +1,26 @@
 """The idiom of all subcommands' options, and spellings of earlier versions, which still work but are not shown.
 
-What a command is about stands alone: a manifest (check, pack, speed), a folder of recordings (manifest), runs (resume,
-health, plot, probe-watch, summarize), a checkpoint to import, systems (compare, report). Everything else has a name,
-and one name means one thing: ``--data`` a folder of manifests, ``--manifest`` one manifest, ``--checkpoint`` a model,
-``--from`` what a command starts from, ``--url`` where it is fetched, ``--out`` what is written, ``--overwrite``,
-``--device``, ``--gpus``, ``--jobs`` (how many things side by side), ``--seed``, ``--normalize`` (text rules).
+What a command is about stands alone: a manifest (check, pack, speed), a folder of recordings (manifest, segment), runs
+(resume, health, plot, probe-watch, summarize), a checkpoint to import, systems (compare, report), shards (merge).
+Everything else has a name, and one name means one thing: ``--data`` a folder of manifests, ``--manifest`` one manifest,
+``--checkpoint`` a model, ``--from`` what a command starts from, ``--url`` where it is fetched, ``--out`` what is
+written, ``--overwrite``, ``--device``, ``--gpus``, ``--jobs`` (how many things side by side), ``--shard`` (a share of
+the work), ``--seed``, ``--normalize`` (text rules).
 """
 
 from __future__ import annotations
 
 import argparse
+import textwrap
 from typing import Any
+
+
+def command_parser(documentation: str | None) -> argparse.ArgumentParser:
+    """Return a command's parser, whose help begins with the documentation of its module, the examples indented."""
+    paragraphs = (documentation or "").strip().split("\n\n")
+    # Where nothing but examples follows the first sentence, the formatter takes their indentation away.
+    shown = [textwrap.indent(text, "    ") if text.startswith("ccc-w2v ") else text for text in paragraphs]
+    return argparse.ArgumentParser(description="\n\n".join(shown), formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def add_old_spelling(parser: argparse.ArgumentParser, old: str, new: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import add_overwrite_option
 
@@ -21,7 +22,7 @@ GIB = {"zip": 4.0, "tar": 1.0}
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("manifest", help=".tsv manifest; for tar also shards or hub:name/config/split")
     parser.add_argument("--out", required=True, help=".tsv manifest to write; the archives go beside it")
     parser.add_argument("--format", choices=sorted(GIB), default="zip", help="kind of archive (default: %(default)s)")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 
-from ccc_w2v.cli.options import parse_subject
+from ccc_w2v.cli.options import command_parser, parse_subject
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.run_folder import add_overwrite_option
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("manifest", nargs="?", metavar="MANIFEST", help=".tsv manifest to copy")
     parser.add_argument("--factors", default="0.9,1,1.1", help="comma-separated; 1.1 is faster (default: %(default)s)")
     parser.add_argument("--out", required=True, help=".tsv manifest to write; audio goes into a folder of its name")

@@ -14,9 +14,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
+
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("config", type=Path, help="a recipe's YAML")
     add("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="overrides, as for fairseq-hydra-train")

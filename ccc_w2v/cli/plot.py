@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import Output, add_overwrite_option, claim
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="folder of a training run")
     parser.add_argument("--out", type=Path, required=True, help="where the picture and the page go, without ending")
     parser.add_argument(

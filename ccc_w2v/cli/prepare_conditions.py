@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import add_overwrite_option
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--manifest", required=True, help=".tsv manifest, mono at 16 kHz, of the test set")
     parser.add_argument("--pipelines", required=True, nargs="+", help="pipelines' YAML files, or presets' names")
     parser.add_argument("--noise-manifest", help=".tsv manifest of noises, for pipelines that mix one in")

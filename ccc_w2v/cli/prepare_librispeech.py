@@ -15,12 +15,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ccc_w2v.cli.options import add_old_spelling
+from ccc_w2v.cli.options import add_old_spelling, command_parser
 from ccc_w2v.errors import InputError, exit_on_input_error
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--out", required=True, help="folder for manifests and downloads")
     add(

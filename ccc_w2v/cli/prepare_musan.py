@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 
-from ccc_w2v.cli.options import add_old_spelling
+from ccc_w2v.cli.options import add_old_spelling, command_parser
 from ccc_w2v.errors import exit_on_input_error
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--out", required=True, help="folder to write manifests into")
     parser.add_argument("--from", dest="source", help="folder where musan.tar.gz is unpacked; else it is fetched")
     parser.add_argument("--license", default="", help="keep only files under these, comma-separated; default: all")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 
-from ccc_w2v.cli.options import add_old_spelling
+from ccc_w2v.cli.options import add_old_spelling, command_parser
 from ccc_w2v.errors import exit_on_input_error
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--out", required=True, help="folder for audio, manifests and labels")
     parser.add_argument(
         "--from", dest="source", help="folder of an unpacked release or of the installed Debian packages"

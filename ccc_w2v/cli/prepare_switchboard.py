@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import exit_on_input_error
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--out", required=True, help="folder for audio, manifests and labels")
     parser.add_argument("--train", help="folder of LDC97S62, Switchboard-1 Release 2, all discs")
     parser.add_argument("--transcripts", help="folder swb_ms98_transcriptions (default: download it)")

@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.cli.training_options import add_training_options, gpus_here, train
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add_training_options(parser, "tiny (2 million parameters) or base (95 million)")
     parser.add_argument("--noise", type=Path, metavar="TSV", help="manifest of noise, from `ccc-w2v prepare musan`")
     return parser.parse_intermixed_args()

@@ -10,9 +10,11 @@ import json
 import re
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
+
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--pipeline", required=True, help="a preset's name or a YAML file")
     parser.add_argument("--audio", required=True, help="one mono recording")
     for kind in ("noise", "music", "babble", "rir"):

@@ -13,11 +13,12 @@ import argparse
 import os
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import InputError, exit_on_input_error
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN_DIR", help="folder of a training run, with its checkpoints")
     add("--train", required=True, help=".tsv manifest to train on, with .wrd and dict.ltr.txt beside it")

@@ -18,12 +18,13 @@ import sys
 from pathlib import Path
 
 from ccc_w2v.cli.extract_features import layers as parse_layers
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.run_folder import Output, add_overwrite_option, claim, content_of
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--checkpoint", required=True, type=Path, help="a pre-trained or fine-tuned checkpoint")
     add("--manifest", required=True, type=Path, help=".tsv of the recordings that were aligned")

@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.run_folder import Output, add_overwrite_option, check, file_output
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("systems", nargs="+", help="folders of ccc-w2v decode, or .trn files together with --ref")
     parser.add_argument("--out", required=True, type=Path, help="the HTML file")
     parser.add_argument("--ref", help="references, NIST .trn; default: the folders' ref.trn")

@@ -11,11 +11,12 @@ import argparse
 import os
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.run_folder import add_overwrite_option
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--nbest", required=True, help="nbest.jsonl of ccc-w2v decode")
     parser.add_argument(
         "--lm", required=True, help="folder of a causal model of transformers, or checkpoint of fairseq"

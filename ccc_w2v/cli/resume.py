@@ -10,11 +10,12 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.cli.training_options import train
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("--gpus", type=int, metavar="N", help="processes, one per GPU (default: as before)")
     return parser.parse_args()

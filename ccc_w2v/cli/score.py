@@ -14,12 +14,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import InputError
 from ccc_w2v.run_folder import SETTINGS_KEY, Output, add_overwrite_option, check, file_output, refuse_input
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--ref", help="references, NIST .trn")
     parser.add_argument("--hyp", required=True, help="hypotheses, NIST .trn (or .ctm with --standard hub5)")
     parser.add_argument(

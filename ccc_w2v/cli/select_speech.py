@@ -20,12 +20,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.run_folder import Output, add_overwrite_option, claim, content_of, keep_record
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--manifest", required=True, type=Path, help=".tsv of the recordings to choose from")
     add("--hours", required=True, type=float, help="at most so much audio is chosen")

@@ -3,13 +3,12 @@
 ccc-w2v summarize exp/prompts/seed1 --negatives 100
 """
 
-import argparse
 import json
 import math
 import os
 from pathlib import Path
 
-from ccc_w2v.cli.options import parse_subject
+from ccc_w2v.cli.options import command_parser, parse_subject
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.files import write_whole
 from ccc_w2v.report.demo import PRETRAINED, RANDOM, compared, draw, table
@@ -26,7 +25,7 @@ ROWS = {
 
 @exit_on_input_error
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument(
         "run", type=Path, nargs="?", metavar="RUN_DIR", help="folder of the run, e.g. exp/prompts/seed1"
     )

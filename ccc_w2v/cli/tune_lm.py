@@ -13,12 +13,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ccc_w2v.cli.options import command_parser
+
 
 def arguments() -> argparse.Namespace:
     from ccc_w2v.decode.options import add_beam_options, add_model_options
     from ccc_w2v.run_folder import add_overwrite_option
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add_model_options(parser)
     parser.add_argument(
         "--manifest", required=True, help="manifest (.tsv) of dev, with its transcripts (.wrd) beside it"

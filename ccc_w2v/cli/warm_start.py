@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.run_folder import add_overwrite_option
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("config", type=Path, help="YAML of the pre-training")
     add("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="overrides, as for fairseq-hydra-train")

@@ -17,7 +17,7 @@ from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, write_all_labels
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.data.resample import resample
-from ccc_w2v.data.stored_audio import slice_of
+from ccc_w2v.data.slices import copy_path
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing
 from ccc_w2v.run_folder import Output, beside, claim, keep_record
@@ -61,7 +61,7 @@ def perturb_speed(
                 if factor == 1:
                     entries.append((path, entry.samples))
                     continue
-                target = audio / f"{factor:g}" / _copy_path(entry.path)
+                target = audio / f"{factor:g}" / copy_path(entry.path)
                 if not target.is_file():
                     wave_S = read_audio(path, sample_rate, where=source.where(entry), declared_samples=entry.samples)
                     _write_copy(wave_S, sample_rate, factor, target)
@@ -70,12 +70,6 @@ def perturb_speed(
     write_all_labels(source, out, {kind: lines * len(factors) for kind, lines in labels.items()})
     write_manifest(out, root, [(str(path.relative_to(root)), samples) for path, samples in entries])
     return len(entries)
-
-
-def _copy_path(path: str) -> Path:
-    """Return where a copy goes below its folder; a slice of an archive becomes a file in a folder of its name."""
-    part = slice_of(path)
-    return Path(part.archive).with_suffix("") / f"{part.offset}.flac" if part else Path(path).with_suffix(".flac")
 
 
 def _write_copy(wave_S: torch.Tensor, sample_rate: int, factor: float, target: Path) -> None:

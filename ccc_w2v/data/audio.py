@@ -1,4 +1,4 @@
-"""From a file or a zip slice to a mono float32 wave at the task's rate; every error names file and manifest line."""
+"""From a file, a zip slice or a segment to a mono float32 wave; every error names file and manifest line."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ import torch
 from ccc_w2v.data.remote import PATIENCE, Patience
 from ccc_w2v.data.resample import check_resampling
 from ccc_w2v.data.resample import resample as resample_wave
+from ccc_w2v.data.slices import segment_of
 from ccc_w2v.data.sound_file import DAMAGED, open_sound, open_stored, read_frames
 from ccc_w2v.errors import InputError
 
 Samples = TypeVar("Samples", int, np.ndarray)
 NOT_FINITE = "holds samples that are NaN or infinite; replace the file"
+# A frame of MP3 needs bits of those before it, and its filters their output: 5 frames of 1152 samples were too few for
+# some jumps, 10 gave the same samples as decoding from the beginning.
+MP3_RUN_UP = 20 * 1152
+# MP3 of lower rates has frames of 576 samples and, after a jump, a decoder that complains on stderr.
+MP3_JUMPS_FROM = 32_000  # Hz
 
 
 def read_audio(
@@ -33,14 +39,15 @@ def read_audio(
     resample: bool = False,
     patience: Patience = PATIENCE,
 ) -> torch.Tensor:
-    """Read one recording, or ``frames`` samples of it from ``start``, as a float32 wave (S,).
+    """Read one recording or segment, or ``frames`` samples of it from ``start``, as a float32 wave (S,).
 
-    ``where`` ("manifest:line") heads every message. With ``declared_samples`` the file's length must be exactly that.
-    With ``resample`` a recording of another rate is resampled, all other numbers being in the file's own samples.
-    ``patience`` is for one on a network.
+    Of a long recording only what is asked for is decoded, where its format allows. ``where`` ("manifest:line") heads
+    every message. With ``declared_samples`` the length must be exactly that. With ``resample`` a recording of another
+    rate is resampled and channels are averaged, all other numbers being in the file's own samples. ``patience`` is for
+    one on a network.
 
-    Raises InputError for a file that is missing, unreachable, unreadable, of another rate (without ``resample``), not mono, shorter
-    or longer than declared, shorter than ``min_samples``, silent, or holding a sample that is not finite.
+    Raises InputError for a file that is missing, unreachable, unreadable, of another rate or not mono (without ``resample``),
+    shorter or longer than declared, shorter than ``min_samples``, silent, or holding a sample that is not finite.
     """
     name = _name(path, where)
     expected_rate = None if resample else sample_rate
@@ -75,25 +82,56 @@ def _read(
     frames: int,
     patience: Patience = PATIENCE,
 ) -> tuple[np.ndarray, int]:
-    with open_sound(path, name, patience) as recording:
-        _check_header(recording, name, sample_rate, declared_samples, min_samples)
-        return _read_part(recording, name, start, frames), recording.samplerate
+    with _opened(path, name, sample_rate, declared_samples, min_samples, patience) as (recording, first, samples):
+        wanted = samples - start if frames < 0 else frames
+        return read_part(recording, name, first + start, wanted), recording.samplerate
 
 
-def _read_part(recording: soundfile.SoundFile, name: str, start: int, frames: int) -> np.ndarray:
-    # A frame of MP3 needs bits of those before it: after a jump libsndfile decodes the first ones wrongly, and its
-    # decoder complains on stderr. From the beginning it is 2,000 times faster than real time.
-    skipped = start if recording.format == "MP3" else 0
+@contextmanager
+def _opened(
+    path: str,
+    name: str,
+    sample_rate: int | None,
+    declared: int | None,
+    min_samples: int,
+    patience: Patience = PATIENCE,
+) -> Iterator[tuple[soundfile.SoundFile, int, int]]:
+    """Open a recording, or that of a segment: gives it, where the utterance begins in it, and its number of samples.
+
+    A ``sample_rate`` of None is any, with any number of channels.
+    """
+    segment = segment_of(path)
+    with open_sound(segment.file if segment else path, name, patience=patience) as recording:
+        first, samples = (segment.start, segment.length) if segment else (0, recording.frames)
+        _check_header(recording, samples, name, sample_rate, declared, min_samples)
+        if first + samples > recording.frames:
+            raise InputError(
+                f"{name}: the segment ends after the recording's {recording.frames} samples; the file is truncated or "
+                "was replaced, run ccc-w2v segment again"
+            )
+        yield recording, first, samples
+
+
+def read_part(recording: soundfile.SoundFile, name: str, start: int, frames: int) -> np.ndarray:
+    """Return samples of an open recording as a wave (S,), the mean of its channels; InputError for a damaged one."""
+    jump = _decoded_from(recording, start)
     try:
-        if recording.tell() != start - skipped:
-            recording.seek(start - skipped)
-        wave = read_frames(recording, frames if frames < 0 else skipped + frames)[skipped:]
+        if recording.tell() != jump:
+            recording.seek(jump)
+        wave = read_frames(recording, start - jump + frames)[start - jump :]
     except DAMAGED as error:
         raise InputError(f"{name}: cannot be decoded ({error}); the file is damaged, replace it") from error
-    expected = recording.frames - start if frames < 0 else frames
-    if len(wave) < expected:
-        raise InputError(f"{name}: truncated, {len(wave)} of {expected} samples could be read; replace the file")
-    return wave
+    if len(wave) < frames:
+        raise InputError(f"{name}: truncated, {len(wave)} of {frames} samples could be read; replace the file")
+    return wave if wave.ndim == 1 else wave.mean(axis=1)
+
+
+def _decoded_from(recording: soundfile.SoundFile, start: int) -> int:
+    """Return where decoding must begin for the samples from ``start`` on to be right."""
+    if recording.format != "MP3":
+        return start
+    # From the beginning MP3 is decoded 2,000 times faster than real time.
+    return max(0, start - MP3_RUN_UP) if recording.samplerate >= MP3_JUMPS_FROM else 0
 
 
 @contextmanager
@@ -106,11 +144,10 @@ def open_parts(
     a recording may be silent.
     """
     name = _name(path, where)
-    with open_sound(path, name) as recording:
-        _check_header(recording, name, sample_rate, declared_samples, 1)
+    with _opened(str(path), name, sample_rate, declared_samples, 1) as (recording, first, _):
 
         def read(start: int, frames: int) -> np.ndarray:
-            wave = _read_part(recording, name, start, frames)
+            wave = read_part(recording, name, first + start, frames)
             if not np.isfinite(np.dot(wave, wave)):
                 raise InputError(f"{name}: {NOT_FINITE}")
             return wave
@@ -134,24 +171,23 @@ def audio_samples(
 ) -> int:
     """Return a recording's length in its own samples from its header alone; raises InputError as read_audio does.
 
-    A ``sample_rate`` of None is any.
+    A ``sample_rate`` of None is any, with any number of channels.
     """
-    name = _name(path, where)
-    with open_sound(path, name, patience) as recording:
-        _check_header(recording, name, sample_rate, None, 1)
-        return recording.frames
+    with _opened(str(path), _name(path, where), sample_rate, None, 1, patience) as (_, _, samples):
+        return samples
 
 
 def stored_samples(stored: str | bytes, sample_rate: int | None, name: str) -> int:
     """Do as audio_samples does for a file, or the bytes of one, that was read already."""
     with open_stored(stored, name) as recording:
-        _check_header(recording, name, sample_rate, None, 1)
+        _check_header(recording, recording.frames, name, sample_rate, None, 1)
         return recording.frames
 
 
 def audio_rate(path: str | Path, *, where: str = "") -> int:
     """Return a recording's sample rate in Hz from its header alone; raises InputError as read_audio does."""
-    with open_sound(path, _name(path, where)) as recording:
+    segment = segment_of(str(path))
+    with open_sound(segment.file if segment else path, _name(path, where)) as recording:
         return recording.samplerate
 
 
@@ -160,21 +196,27 @@ def _name(path: str | Path, where: str) -> str:
 
 
 def _check_header(
-    recording: soundfile.SoundFile, name: str, sample_rate: int | None, declared: int | None, min_samples: int
+    recording: soundfile.SoundFile,
+    samples: int,
+    name: str,
+    sample_rate: int | None,
+    declared: int | None,
+    min_samples: int,
 ) -> None:
     if sample_rate is not None and recording.samplerate != sample_rate:
         raise InputError(
             f"{name}: sample rate {recording.samplerate} Hz, expected {sample_rate} Hz; resample it once "
             "(pre-training also resamples as it reads: task.resample=true)"
         )
-    if recording.channels != 1:
-        raise InputError(f"{name}: {recording.channels} channels, expected 1; split or mix down the corpus once")
-    if declared is not None and recording.frames != declared:
+    if sample_rate is not None and recording.channels != 1:
         raise InputError(
-            f"{name}: {recording.frames} samples, the manifest declares {declared}; "
+            f"{name}: {recording.channels} channels, expected 1; split or mix down the corpus once "
+            "(pre-training also averages channels as it reads: task.resample=true)"
+        )
+    if declared is not None and samples != declared:
+        raise InputError(
+            f"{name}: {samples} samples, the manifest declares {declared}; "
             "the file is truncated or was replaced, write the manifest again"
         )
-    if recording.frames < min_samples:
-        raise InputError(
-            f"{name}: {recording.frames} samples, the minimum is {min_samples}; remove the line from the manifest"
-        )
+    if samples < min_samples:
+        raise InputError(f"{name}: {samples} samples, the minimum is {min_samples}; remove the line from the manifest")

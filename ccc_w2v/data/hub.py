@@ -37,7 +37,7 @@ class HubAudio:
             return audio["bytes"]
         if audio.get("path") and os.path.isfile(audio["path"]):
             return str(audio["path"])
-        raise InputError(f"row {row} has no audio in column {self.column}; remove the row from the data set")
+        raise InputError(f"row {row}: has no audio in column {self.column}; remove the row from the data set")
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,7 +1,8 @@
 """The .tsv manifest, in fairseq's format: the only code that knows it.
 
 First line: the root folder. Every other line: a path relative to the root, a tab, the number of samples.
-A path may be a slice of an uncompressed zip, ``file.zip:offset:length`` (bytes).
+A path may be a slice of an uncompressed zip, ``file.zip:offset:length`` (bytes), or a segment of a long recording,
+``talk.flac:start:samples``.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ccc_w2v.data.audio import audio_rate
 from ccc_w2v.data.manifest import Entry, Manifest
+from ccc_w2v.data.slices import segment_of
 from ccc_w2v.errors import InputError
 
 THREADS = 16  # a header is waited for, not computed
@@ -18,18 +19,25 @@ AT_ONCE = 1 << 14
 
 
 def sample_rates(manifest: Manifest, *, skip: bool = False) -> np.ndarray:
-    """Read the headers of all recordings; return their rates (N,) in Hz.
+    """Read the headers of all recordings, once for all segments of one; return their rates (N,) in Hz.
 
     Raises InputError for the first unreadable one; with ``skip`` its rate is 0.
     """
+    rate_of: dict[str, int] = {}
 
     def rate(entry: Entry) -> int:
+        segment = segment_of(entry.path)
+        if segment and segment.file in rate_of:
+            return rate_of[segment.file]
         try:
-            return audio_rate(manifest.audio_path(entry), where=manifest.where(entry))
+            hertz = audio_rate(manifest.audio_path(entry), where=manifest.where(entry))
         except InputError:
             if not skip:
                 raise
-            return 0
+            hertz = 0
+        if segment:
+            rate_of[segment.file] = hertz
+        return hertz
 
     entries, rates = iter(manifest.entries), np.zeros(len(manifest), dtype=np.int64)
     with (

@@ -20,8 +20,9 @@ from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, wri
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.data.manifest_lines import Entry
 from ccc_w2v.data.shard_scan import AUDIO, INDEX
+from ccc_w2v.data.slices import member_of, segment_of
 from ccc_w2v.data.sound_file import open_stored
-from ccc_w2v.data.stored_audio import audio_bytes, slice_of
+from ccc_w2v.data.stored_audio import audio_bytes
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing
 from ccc_w2v.run_folder import Output, beside, claim, keep_record
@@ -130,6 +131,10 @@ def _checked(manifest: Manifest, entry: Entry, sample_rate: int) -> bytes:
     """Return a recording's bytes once its header is as the manifest says."""
     path = manifest.audio_path(entry)
     name = f"{manifest.where(entry)}: {path}"
+    if segment_of(entry.path):
+        raise InputError(
+            f"{name}: is a segment of a long recording, which is read where it is; only whole files are packed"
+        )
     try:
         content = audio_bytes(path)
     except FileNotFoundError as error:
@@ -144,8 +149,8 @@ def _checked(manifest: Manifest, entry: Entry, sample_rate: int) -> bytes:
 
 def member_name(entry: Entry, position: int, content: bytes) -> str:
     """Return the name of a recording in its shard: its path, or for what has none its number and its format."""
-    part = slice_of(entry.path)
-    stem, suffix = os.path.splitext(part.archive if part else entry.path)
+    part = member_of(entry.path)
+    stem, suffix = os.path.splitext(part.file if part else entry.path)
     if suffix.lower() in AUDIO:
         below = os.path.normpath(f"/{stem}").lstrip("/")  # no tar program would write above its folder
         return f"{below.replace('.', '_')}{suffix.lower()}"

@@ -13,7 +13,7 @@ from typing import IO, Any
 from ccc_w2v.data.audio import stored_samples
 from ccc_w2v.data.manifest_lines import manifest_lines
 from ccc_w2v.data.remote import PATIENCE, Patience, RemoteFile, is_address
-from ccc_w2v.data.stored_audio import slice_of
+from ccc_w2v.data.slices import member_of
 from ccc_w2v.errors import InputError
 
 INDEX = ".tsv"  # behind a shard's name: the manifest of its members that ccc-w2v pack writes
@@ -56,10 +56,10 @@ def read_index(index: str | Path, shard: str, size: int) -> list[tuple[str, int]
     name, lines = shard.rpartition("/")[2], []
     try:
         for entry in manifest_lines(index)[1]:
-            part = slice_of(entry.path)
-            if part is None or part.offset + part.length > size:
+            part = member_of(entry.path)
+            if part is None or part.start + part.length > size:
                 return None
-            lines.append((f"{name}:{part.offset}:{part.length}", entry.samples))
+            lines.append((f"{name}:{part.start}:{part.length}", entry.samples))
     except InputError:
         return None
     return lines

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +65,20 @@ def _realize_types() -> None:
 _realize_types()
 
 
-def open_sound(path: str | Path, name: str, patience: Patience = PATIENCE) -> soundfile.SoundFile:
+class _OneWay(soundfile.SoundFile):
+    """A recording that soundfile takes for a pipe: else it jumps after every read, which damages MP3 at each seam."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def open_sound(
+    path: str | Path, name: str, *, one_way: bool = False, patience: Patience = PATIENCE
+) -> soundfile.SoundFile:
     """Open a recording, wherever it is stored (data/stored_audio.py); ``name`` heads every message.
 
-    Raises InputError for one that is missing or unreachable, that libsndfile does not read, or too small for what its
-    header says.
+    ``one_way``: for ``blocks`` alone. Raises InputError for one that is missing or unreachable, that libsndfile does
+    not read, or too small for what its header says.
     """
     try:
         stored = stored_audio(str(path), patience)
@@ -80,14 +90,14 @@ def open_sound(path: str | Path, name: str, patience: Patience = PATIENCE) -> so
         raise type(error)(f"{name}: {error}") from error
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror or error}); replace the file") from error
-    return open_stored(stored, name)
+    return open_stored(stored, name, one_way=one_way)
 
 
-def open_stored(stored: str | bytes, name: str) -> soundfile.SoundFile:
+def open_stored(stored: str | bytes, name: str, *, one_way: bool = False) -> soundfile.SoundFile:
     """Open a file, or the bytes of one; raises InputError as open_sound does."""
     try:
         source, size = as_source(stored)
-        recording = soundfile.SoundFile(source)
+        recording = (_OneWay if one_way else soundfile.SoundFile)(source)
     except DAMAGED as error:
         raise InputError(f"{name}: not audio that libsndfile reads ({error}); replace or convert the file") from error
     try:
@@ -133,6 +143,18 @@ def read_frames(recording: soundfile.SoundFile, frames: int = -1, *, dtype: str 
         if len(parts[-1]) < block:
             break
     return np.concatenate(parts)
+
+
+def blocks(recording: soundfile.SoundFile, frames: int, name: str) -> Iterator[np.ndarray]:
+    """Yield all samples of a recording that was opened ``one_way``, (up to ``frames``, C) float32 at a time.
+
+    Raises InputError, headed by ``name``, for what cannot be decoded.
+    """
+    try:
+        while len(block := recording.read(frames, dtype="float32", always_2d=True)):
+            yield block
+    except DAMAGED as error:
+        raise InputError(f"{name}: cannot be decoded ({error}); the file is damaged, replace it") from error
 
 
 def read_sound(path: str | Path, *, dtype: str = "float32") -> tuple[np.ndarray, int]:

@@ -10,35 +10,11 @@ from __future__ import annotations
 
 import io
 import os
-from typing import NamedTuple
 
 from ccc_w2v.data import hub, remote
 from ccc_w2v.data.remote import PATIENCE, Patience
+from ccc_w2v.data.slices import member_of
 from ccc_w2v.errors import InputError
-
-ARCHIVES = (".zip", ".tar")
-_MOST_DIGITS = 18  # of an offset or length: 2**63 has 19
-
-
-class Slice(NamedTuple):
-    """Bytes of an archive."""
-
-    archive: str
-    offset: int
-    length: int
-
-
-def slice_of(path: str) -> Slice | None:
-    """Take ``file.tar:offset:length`` apart; None for any other path.
-
-    Raises InputError for numbers that no archive can have.
-    """
-    base, *numbers = path.rsplit(":", 2)
-    if len(numbers) != 2 or not all(part.isdecimal() for part in numbers) or not base.endswith(ARCHIVES):
-        return None
-    if max(map(len, numbers)) > _MOST_DIGITS:
-        raise InputError(f"the slice {':'.join(numbers):.60} is in no archive; pack the corpus again")
-    return Slice(base, int(numbers[0]), int(numbers[1]))
 
 
 def is_stream(path: str) -> bool:
@@ -54,21 +30,21 @@ def stored_audio(path: str, patience: Patience = PATIENCE) -> str | bytes:
     """
     if hub.is_hub(path):
         return hub.stored_row(path)
-    part = slice_of(path)
+    part = member_of(path)
     if remote.is_address(path):
-        return remote.read_range(*part, patience) if part else remote.read_all(path, patience)
-    if not os.path.isfile(part.archive if part else path):
+        return remote.read_range(part.file, part.start, part.length, patience) if part else remote.read_all(path, patience)
+    if not os.path.isfile(part.file if part else path):
         raise FileNotFoundError(path)
     if part is None:
         return path
-    with open(part.archive, "rb") as archive:
+    with open(part.file, "rb") as archive:
         size = os.fstat(archive.fileno()).st_size
-        if part.offset + part.length > size:
+        if part.start + part.length > size:
             raise InputError(
-                f"the slice {part.offset}:{part.length} ends after the {size} bytes of its archive; pack the corpus "
+                f"the slice {part.start}:{part.length} ends after the {size} bytes of its archive; pack the corpus "
                 "again"
             )
-        archive.seek(part.offset)
+        archive.seek(part.start)
         return archive.read(part.length)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ccc_w2v.data.manifest import Manifest
+from ccc_w2v.data.slices import slice_of
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
 from ccc_w2v.text_files import read_lines
@@ -63,14 +64,15 @@ def trn_text(texts: Mapping[str, str]) -> str:
 
 
 def utterance_ids(manifest: Manifest) -> list[str]:
-    """Name each utterance by its path without extension, "-" for "/"; a zip slice keeps its offset and length.
+    """Name each utterance by its path without extension, "-" for "/"; a part of a file keeps its start and length.
 
     Raises InputError for two lines with one id and for an id that a .trn file cannot hold.
     """
     line_of: dict[str, int] = {}
     for entry in manifest.entries:
-        path, *slice_ = re.split(r"(?<=\.zip):(\d+):(\d+)$", entry.path)
-        utterance = "-".join([os.path.splitext(path)[0].replace("/", "-"), *slice_[:2]])
+        part = slice_of(entry.path)
+        path, numbers = (part.file, (str(part.start), str(part.length))) if part else (entry.path, ())
+        utterance = "-".join([os.path.splitext(path)[0].replace("/", "-"), *numbers])
         if re.search(r"[()\s]", utterance):
             raise InputError(
                 f"{manifest.where(entry)}: {entry.path!r} gives utterance id {utterance!r}, and a .trn id holds "

@@ -9,7 +9,6 @@ Written below a folder `out`:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.labels import all_labels, write_all_labels
 from ccc_w2v.data.manifest import Entry, Manifest, read_manifest, write_manifest
 from ccc_w2v.data.randomness import generator_for
+from ccc_w2v.data.slices import copy_path
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing, sha256
 from ccc_w2v.run_folder import Output, claim, content_of, keep_record
@@ -83,7 +83,7 @@ def _write(
     audio = out / condition / sha256(output.record)[:8]
     entries = []
     for position, entry in enumerate(tqdm(listed.entries, desc=condition, unit="utt", leave=False)):
-        path = audio / f"{os.path.splitext(entry.path)[0]}.flac"
+        path = audio / copy_path(entry.path)
         if not path.is_file():
             generator = generator_for(seed, f"condition {condition}", position)
             _write_one(listed, entry, pipeline, generator, path)

@@ -15,7 +15,7 @@ import numpy as np
 from fairseq.data.data_utils import numpy_seed
 from fairseq.data.iterators import EpochBatchIterator
 
-from ccc_w2v.compat import give_back_memory
+from ccc_w2v.freed_memory import give_back_memory
 
 CHUNK = 1 << 18  # utterances that fairseq cuts at a time
 MANY = 1 << 16  # batches whose order takes megabytes

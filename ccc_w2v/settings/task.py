@@ -53,7 +53,10 @@ class CccPretrainingConfig(AudioPretrainingConfig):
         },
     )
     resample: bool = field(
-        default=False, metadata={"help": "resample recordings of another rate as they are read, else refuse them"}
+        default=False,
+        metadata={
+            "help": "resample recordings of another rate and average channels as they are read, else refuse them"
+        },
     )
     accept_left_out: bool = field(
         default=False, metadata={"help": "train although min_sample_size leaves out more than half of the utterances"}

@@ -17,6 +17,7 @@ import torch
 from ccc_w2v.data.audio import audio_rate
 from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Manifest, read_manifest
+from ccc_w2v.data.slices import segment_of, slice_of
 from ccc_w2v.data.streams import is_stream_source
 from ccc_w2v.errors import InputError
 from ccc_w2v.text_files import text_lines
@@ -144,6 +145,7 @@ def check_manifests(cfg: Any) -> None:
         manifest = read_manifest(Path(task.data) / f"{subset}.tsv")
         if labels:
             check_label_count(manifest, labels)
+        check_whole_files(manifest)
         check_headers(manifest, task.sample_rate)
         check_lengths(manifest, cfg)
 
@@ -173,6 +175,22 @@ def check_label_count(manifest: Manifest, labels: str) -> None:
         raise InputError(
             f"{path}: {count} lines, but {manifest.source} has {len(manifest)} utterances; write the labels again"
         )
+
+
+def check_whole_files(manifest: Manifest) -> None:
+    """Raise InputError for a segment of a long recording or a slice of a tar: fairseq would take both for a zip."""
+    for entry in manifest.entries:
+        if segment_of(entry.path):
+            raise InputError(
+                f"{manifest.where(entry)}: {entry.path}: a segment of a long recording, which pre-training reads and "
+                "fairseq's fine-tuning does not; cut the transcribed ones into files with ccc-w2v manifest "
+                "--transcripts (columns start and end)"
+            )
+        if (part := slice_of(entry.path)) and not part.file.endswith(".zip"):
+            raise InputError(
+                f"{manifest.where(entry)}: {entry.path}: is in a tar, which pre-training reads and fairseq's fine-tuning "
+                "does not; train on the files, or pack them with ccc-w2v pack --format zip"
+            )
 
 
 def check_headers(manifest: Manifest, sample_rate: int, most: int = HEADERS) -> None:

@@ -57,18 +57,15 @@ def epoch_of(dataset, *, workers=0, ranks=1, epoch=1, offset=0):
     out = []
     for rank in range(ranks):
         iterator = EpochBatchIterator(
-            dataset,
-            dataset.collater,
-            batches,
-            seed=1,
-            num_shards=ranks,
-            shard_id=rank,
-            num_workers=workers,
-            epoch=epoch,
+            dataset, dataset.collater, batches, seed=1, num_shards=ranks, shard_id=rank, epoch=epoch
         )
-        if offset:
-            iterator.load_state_dict({"epoch": epoch, "iterations_in_epoch": offset, "shuffle": True})
-        out.append(list(iterator.next_epoch_itr(shuffle=True)))
+        lean(iterator)
+        own = iterator.ordered_batches(epoch, False, True)
+        own = [own[number].tolist() for number in range(offset, len(own))]
+        loader = torch.utils.data.DataLoader(
+            dataset, batch_sampler=own, num_workers=workers, collate_fn=dataset.collater
+        )
+        out.append(list(loader))
     return out
 
 

@@ -15,6 +15,7 @@ import torch
 
 from ccc_w2v.corpora.own.pauses import parts
 from ccc_w2v.corpora.own.transcripts import TranscribedSegment
+from ccc_w2v.data.audio import read_part
 from ccc_w2v.data.resample import resampled_pcm
 from ccc_w2v.data.sound_file import open_sound
 from ccc_w2v.errors import InputError
@@ -126,8 +127,8 @@ def duration(recording: Path) -> float:
         return audio.frames / audio.samplerate
 
 
-def _opened(recording: Path) -> soundfile.SoundFile:
-    audio = open_sound(recording, str(recording))
+def _opened(recording: Path, *, one_way: bool = False) -> soundfile.SoundFile:
+    audio = open_sound(recording, str(recording), one_way=one_way)
     if not audio.frames:
         audio.close()
         raise InputError(f"{recording}: holds no audio; remove or replace it")
@@ -143,7 +144,7 @@ def cut_long(clips: Sequence[Clip], longest_seconds: float) -> Iterator[Clip]:
         if clip.seconds <= longest_seconds or clip.start is not None:
             yield clip
             continue
-        with _opened(clip.source) as audio:
+        with _opened(clip.source, one_way=True) as audio:
             edges = list(parts(audio, longest_seconds))
         for start, end in edges:
             yield replace(clip, text=None, start=start, end=end, seconds=end - start)
@@ -179,29 +180,12 @@ def convert(clip: Clip, target: Path, sample_rate: int) -> int:
     with _opened(clip.source) as audio:
         first = 0 if clip.start is None else round(clip.start * audio.samplerate)
         last = audio.frames if clip.end is None else min(audio.frames, round(clip.end * audio.samplerate))
-        wave_S = _mono(audio, first, last, clip.name)
+        wave_S = read_part(audio, clip.name, first, last - first)
+        if not np.isfinite(np.dot(wave_S, wave_S)):
+            raise InputError(f"{clip.name}: holds samples that are no finite numbers; replace the file")
         pcm = resampled_pcm(torch.from_numpy(wave_S), audio.samplerate, sample_rate)
     if not pcm.any():
         raise InputError(f"{clip.source}: silent from {first / audio.samplerate:.1f} s on; remove or repair it")
     with whole(target, overwrite=True) as partial:
         soundfile.write(partial, pcm, sample_rate, format="FLAC", subtype="PCM_16")
     return len(pcm)
-
-
-def _mono(audio: soundfile.SoundFile, first: int, last: int, name: str) -> np.ndarray:
-    """Read samples from the start, since a jump within MP3 is inexact, and keep those of the part."""
-    kept, position = [], 0
-    try:
-        for block in audio.blocks(1 << 20, dtype="float32", always_2d=True):
-            if position >= last:
-                break
-            kept.append(block[max(0, first - position) : last - position].mean(axis=1))
-            position += len(block)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise InputError(f"{name}: cannot be decoded ({error}); the file is damaged, replace it") from error
-    wave_S = np.concatenate(kept) if kept else np.zeros(0, np.float32)
-    if len(wave_S) < last - first:
-        raise InputError(f"{name}: truncated, {len(wave_S)} of {last - first} samples could be read; replace the file")
-    if not np.isfinite(np.dot(wave_S, wave_S)):
-        raise InputError(f"{name}: holds samples that are no finite numbers; replace the file")
-    return wave_S

@@ -71,6 +71,19 @@ def test_any_format_and_rate(suffix, rate, tmp_path):
         assert np.abs(soundfile.read(tmp_path / "out" / "audio" / path)[0]).max() > 0.01
 
 
+def test_long_mp3_has_no_seams(tmp_path, capfd):
+    folder = tmp_path / "in"
+    (folder / "s0").mkdir(parents=True)
+    soundfile.write(folder / "s0" / "talk.mp3", speech_like(130 * 16000, 0), 16000)
+    prepare(folder, tmp_path / "out", ManifestOptions(dev=0.0, test=0.0, longest_seconds=50.0))
+    whole = soundfile.read(folder / "s0" / "talk.mp3", dtype="float32")[0]
+    parts = sorted((tmp_path / "out" / "audio" / "s0").glob("*.flac"))
+    converted = np.concatenate([soundfile.read(part, dtype="float32")[0] for part in parts])
+    assert len(parts) >= 3
+    np.testing.assert_allclose(converted, whole, rtol=0, atol=2**-15)
+    assert "libmpg123" not in capfd.readouterr().err
+
+
 def test_channels_are_averaged(tmp_path):
     folder = write_recordings(tmp_path / "in", text=False)
     left, right = speech_like(16000, 1), speech_like(16000, 2)
