@@ -40,7 +40,9 @@ def main() -> int:
         gpus_here() if options.gpus is None else options.gpus,
         (f"model.w2v_path={out / PRETRAINED}", f"task.normalize={str(normalize).lower()}", *options.overrides),
     )
-    claim_run(run, [source, Path(options.data, "train.tsv"), Path(options.data, "train.ltr")], overwrite=options.overwrite)
+    claim_run(
+        run, [source, Path(options.data, "train.tsv"), Path(options.data, "train.ltr")], overwrite=options.overwrite
+    )
     if not (out / PRETRAINED).is_file():
         export_plain(source, out / PRETRAINED)
     return train(run, "fine-tuning")

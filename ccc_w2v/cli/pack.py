@@ -6,7 +6,7 @@
 zip: writes train_000.zip, train_001.zip ... and a manifest of slices (file.zip:offset:length) that this package and
 fairseq read. tar: writes shards in the form of WebDataset, train-000000.tar ..., an index beside each, and a manifest
 that this package reads, also by https or s3 (docs/scale.md); a stream may stand in place of the manifest. Labels beside
-the manifest, and their dictionaries, are copied along. An interrupted call writes all zips anew, and continues after the
+the manifest, and their dictionaries, are copied along. An interrupted call writes all zips anew, and resumes after the
 last whole tar.
 """
 

@@ -46,8 +46,9 @@ def read_audio(
     rate is resampled and channels are averaged, all other numbers being in the file's own samples. ``patience`` is for
     one on a network.
 
-    Raises InputError for a file that is missing, unreachable, unreadable, of another rate or not mono (without ``resample``),
-    shorter or longer than declared, shorter than ``min_samples``, silent, or holding a sample that is not finite.
+    Raises InputError for a file that is missing, unreachable, unreadable, of another rate or not mono (without
+    ``resample``), shorter or longer than declared, shorter than ``min_samples``, silent, or holding a sample that is
+    not finite.
     """
     name = _name(path, where)
     expected_rate = None if resample else sample_rate
@@ -166,9 +167,7 @@ def check_wave(wave: np.ndarray, name: str) -> None:
         raise InputError(f"{name}: digital silence, every sample is zero; remove the line from the manifest")
 
 
-def audio_samples(
-    path: str | Path, sample_rate: int | None, *, where: str = "", patience: Patience = PATIENCE
-) -> int:
+def audio_samples(path: str | Path, sample_rate: int | None, *, where: str = "", patience: Patience = PATIENCE) -> int:
     """Return a recording's length in its own samples from its header alone; raises InputError as read_audio does.
 
     A ``sample_rate`` of None is any, with any number of channels.

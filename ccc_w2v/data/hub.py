@@ -1,7 +1,7 @@
 """Hugging Face data sets as audio, ``hub:name/config/split``: rows at random, from the files that `datasets` caches.
 
-`datasets` fetches a data set once and maps it into memory, which all processes of a machine share. Its streaming mode is
-not used: rows come in the order of their files, and a shuffle buffer is not restored on resuming.
+`datasets` fetches a data set once and maps it into memory, which all processes of a machine share. Its streaming mode
+is not used: rows come in the order of their files, and a shuffle buffer is not restored on resuming.
 """
 
 from __future__ import annotations

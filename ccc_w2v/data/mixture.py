@@ -5,9 +5,9 @@
       read:      {manifest: libri.tsv}
       telephone: {manifest: fisher.tsv, weight: 2, augment: telephone, on_bad_audio: skip}
 
-A manifest may be a stream (data/streams.py). A relative one is relative to the file's folder. With ``hours`` every corpus is processed once in an epoch; with a
-temperature T its share of the hours is its hours' to the power of 1/T (1: hours; large: all alike); with ``given``
-the weights are shares of the hours, up to a common factor.
+A manifest may be a stream (data/streams.py). A relative one is relative to the file's folder. With ``hours`` every
+corpus is processed once in an epoch; with a temperature T its share of the hours is its hours' to the power of 1/T (1:
+hours; large: all alike); with ``given`` the weights are shares of the hours, up to a common factor.
 """
 
 from __future__ import annotations

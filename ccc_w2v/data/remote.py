@@ -29,7 +29,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _VERSION = ("size", "ETag", "LastModified", "Last-Modified", "Content-MD5", "Digest", "md5Hash", "generation", "mtime")
 
 
-class Unreachable(InputError):
+class UnreachableError(InputError):
     """A server that does not answer, or not wholly, after all attempts: the data may be sound."""
 
 
@@ -52,10 +52,12 @@ def is_address(path: str | Path) -> bool:
 def read_range(url: str, start: int, length: int, patience: Patience = PATIENCE) -> bytes:
     """Return ``length`` bytes of a file from ``start``.
 
-    Raises Unreachable if that fails ``patience.attempts`` times, and InputError for what no further attempt changes: a
-    file that is not there or forbidden, a server that does not answer range requests, a protocol that is not installed.
+    Raises UnreachableError if that fails ``patience.attempts`` times, and InputError for what no further attempt
+    changes: a file that is not there or forbidden, a server without range requests, a protocol that is not installed.
     """
-    parts = [_read_block(url, at, min(BLOCK, start + length - at), patience) for at in range(start, start + length, BLOCK)]
+    parts = [
+        _read_block(url, at, min(BLOCK, start + length - at), patience) for at in range(start, start + length, BLOCK)
+    ]
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -88,8 +90,10 @@ def _read_block(url: str, start: int, length: int, patience: Patience) -> bytes:
 
     def whole(content: bytes) -> None:
         if len(content) > length:
-            raise InputError(f"{url}: its server sends {len(content)} bytes where {length} were asked for; it has to "
-                             "answer range requests")
+            raise InputError(
+                f"{url}: its server sends {len(content)} bytes where {length} were asked for; it has to "
+                "answer range requests"
+            )
         if len(content) < length:
             raise EOFError(f"{len(content)} of {length} bytes from {start}")
 
@@ -114,9 +118,10 @@ def _patiently(url: str, call: str, arguments: dict[str, Any], patience: Patienc
             cause = error.__cause__ if isinstance(error, FileNotFoundError) else error
             reason = " ".join(f"{type(cause).__name__} {cause}".split())[:300]
             if attempt == patience.attempts:
-                raise Unreachable(
-                    f"{url}: cannot be read after {attempt} attempt{'s' * (attempt > 1)} of up to {patience.timeout:g} s ({reason}); try "
-                    "again once the server answers, or raise task.stream_timeout and task.stream_attempts"
+                raise UnreachableError(
+                    f"{url}: cannot be read after {attempt} attempt{'s' * (attempt > 1)} of up to "
+                    f"{patience.timeout:g} s ({reason}); try again once the server answers, or raise "
+                    "task.stream_timeout and task.stream_attempts"
                 ) from error
         _pause(attempt)
     raise AssertionError("at least one attempt")

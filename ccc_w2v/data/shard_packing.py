@@ -118,7 +118,7 @@ def _write_shard(
             archive.addfile(member, io.BytesIO(content))
             start = archive.offset - -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
             lines.append((f"{shard.name}:{start}:{len(content)}", entry.samples))
-            archive.members.clear()  # tarfile keeps them all
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all
             bar.update()
     return lines
 

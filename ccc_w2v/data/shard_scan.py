@@ -17,7 +17,7 @@ from ccc_w2v.data.slices import member_of
 from ccc_w2v.errors import InputError
 
 INDEX = ".tsv"  # behind a shard's name: the manifest of its members that ccc-w2v pack writes
-AUDIO = frozenset(".flac .wav .ogg .opus .oga .mp3 .aiff .aif .au .sph .w64 .caf".split())
+AUDIO = frozenset([".flac", ".wav", ".ogg", ".opus", ".oga", ".mp3", ".aiff", ".aif", ".au", ".sph", ".w64", ".caf"])
 RECORD = tarfile.BLOCKSIZE
 
 
@@ -90,7 +90,7 @@ def _members(content: IO[bytes], shard: str, size: int, scanned: Scanned) -> Ite
             return
         if member.isreg():
             yield member
-        archive.members.clear()  # tarfile keeps them all
+        archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all
     # tarfile takes a damaged header for the end; a tar ends with zeros.
     content.seek(archive.offset)
     if reason or content.read(RECORD).strip(b"\0"):

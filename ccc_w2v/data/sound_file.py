@@ -83,9 +83,7 @@ def open_sound(
     try:
         stored = stored_audio(str(path), patience)
     except FileNotFoundError as error:
-        raise InputError(
-            f"{name}: no such file; check the manifest's root line or prepare the corpus again"
-        ) from error
+        raise InputError(f"{name}: no such file; check the manifest's root line or prepare the corpus again") from error
     except InputError as error:
         raise type(error)(f"{name}: {error}") from error
     except OSError as error:

@@ -43,4 +43,3 @@ def join_source(folder: str | Path, name: str) -> str | Path:
         return f"{str(folder).rstrip('/')}/{name}"
     joined = Path(folder) / name
     return str(joined) if is_stream_source(joined) else joined
-

@@ -1,9 +1,9 @@
 """Where a manifest's recordings are stored: a file, a slice of a zip or tar, an address, a row of a Hub data set.
 
-    speaker/utterance.flac                  a file below the manifest's root
-    file.zip:offset:length                  bytes of an uncompressed zip or tar
-    https://host/file.tar:offset:length     the same on a network, as is https://host/utterance.flac
-    hub:name/config/split/row               audio of a row of a Hugging Face data set
+speaker/utterance.flac                  a file below the manifest's root
+file.zip:offset:length                  bytes of an uncompressed zip or tar
+https://host/file.tar:offset:length     the same on a network, as is https://host/utterance.flac
+hub:name/config/split/row               audio of a row of a Hugging Face data set
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def stored_audio(path: str, patience: Patience = PATIENCE) -> str | bytes:
         return hub.stored_row(path)
     part = member_of(path)
     if remote.is_address(path):
-        return remote.read_range(part.file, part.start, part.length, patience) if part else remote.read_all(path, patience)
+        return (
+            remote.read_range(part.file, part.start, part.length, patience) if part else remote.read_all(path, patience)
+        )
     if not os.path.isfile(part.file if part else path):
         raise FileNotFoundError(path)
     if part is None:

@@ -1,4 +1,4 @@
-"""The parts of a stream, a shard or some thousand rows of a Hub data set, and what each holds, kept once it was read."""
+"""The parts of a stream, a shard or some thousand rows of a Hub data set; what each holds is kept once it was read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from ccc_w2v.data import hub, remote
 from ccc_w2v.data.audio import stored_samples
-from ccc_w2v.data.remote import Patience, Unreachable, is_address
+from ccc_w2v.data.remote import Patience, UnreachableError, is_address
 from ccc_w2v.data.shard_scan import INDEX, Scanned, read_index, scan_shard
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
@@ -36,11 +36,11 @@ class StreamPart:
     def version(self, folder: Path) -> Version:
         """Return what tells the part's version; if it is unreachable, that of what was kept of it.
 
-        Raises InputError where it is not there, and Unreachable if nothing was kept.
+        Raises InputError where it is not there, and UnreachableError if nothing was kept.
         """
         try:
             return self.ask()
-        except Unreachable as error:
+        except UnreachableError as error:
             known = read_json(self._place(folder))
             if known is None:
                 raise
@@ -86,7 +86,7 @@ def _indexed(shard: str, size: int, patience: Patience) -> list[tuple[str, int]]
         return read_index(f"{shard}{INDEX}", shard, size)
     try:
         content = remote.read_all(f"{shard}{INDEX}", patience)
-    except Unreachable:
+    except UnreachableError:
         raise
     except InputError:
         return None

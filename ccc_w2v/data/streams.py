@@ -1,6 +1,6 @@
 """Tar shards, Hub data sets and manifests on a network as a manifest on this machine, which is read like any other.
 
-    /data/train-{000000..000099}.tar    s3://bucket/train-*.tar    https://host/corpus/train.tsv    hub:name/config/split
+    /data/train-{000000..000099}.tar   s3://bucket/train-*.tar   https://host/corpus/train.tsv   hub:name/config/split
 
 What a part of a stream (a shard, some thousand rows) holds is read once and kept in the user's cache, a file a part, so
 that a scan that was broken off continues; all parts together are a manifest of byte ranges there. A part is read again
@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 from tqdm import tqdm
 
 from ccc_w2v.data import hub, remote
@@ -171,7 +171,9 @@ def _read_all(
 
     results = _each(parts, read, f"reading {place.stem}")
     good: list[tuple[StreamPart, Version]] = []
-    lost, bad, lines = [], [], 0
+    lost: list[str] = []
+    bad: list[str] = []
+    lines = 0
     for part, result in zip(parts, results, strict=True):
         if isinstance(result, InputError):
             lost.append(str(result))
@@ -220,7 +222,7 @@ def _shards(source: str, patience: Patience) -> list[str]:
     """Return the shards that a pattern names, in order, each once."""
     try:
         names = list(braceexpand(source if is_address(source) else os.path.abspath(source)))
-    except (UnbalancedBracesError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{source}: its braces do not match; expected a pattern as train-{{000..099}}.tar") from error
     shards: list[str] = []
     for name in names:

@@ -69,9 +69,10 @@ def _on_this_machine(cfg: Any, source: str | Path | None) -> Any:
 
 
 def load_split(cfg: Any, split: str, pipeline: Pipeline, model: Any) -> TwoViewDataset | MixtureDataset:
-    """Read <data>/<split>.tsv, a stream that stands in its place, or all corpora of a mixture; raises InputError for what cannot be trained on.
+    """Read <data>/<split>.tsv, a stream that stands in its place, or all corpora of a mixture.
 
-    ``model`` says how long crops must and can be; None where there is only data.
+    ``model`` says how long crops must and can be; None where there is only data. Raises InputError for what cannot be
+    trained on.
     """
     mixture = mixture_of(cfg, split)
     annotations = cfg.annotations if model is not None and split == cfg.train_subset else None

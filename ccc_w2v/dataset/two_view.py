@@ -14,7 +14,7 @@ from ccc_w2v.data.audio import audio_samples, read_audio, resampled_length
 from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Entry, Manifest
 from ccc_w2v.data.rates import sample_rates
-from ccc_w2v.data.remote import PATIENCE, Patience, Unreachable, is_address
+from ccc_w2v.data.remote import PATIENCE, Patience, UnreachableError, is_address
 from ccc_w2v.dataset.frame_labels import FrameLabels
 from ccc_w2v.dataset.two_view_batches import TwoViewBatches
 from ccc_w2v.dataset.utterances import Utterances
@@ -141,7 +141,7 @@ class TwoViewDataset(TwoViewBatches):
                 resample=self.resample,
                 patience=self.patience,
             )
-        except Unreachable as error:
+        except UnreachableError as error:
             self._unreachable += 1
             return {"id": index, "source": None, **self._gone(error, index)}
         except InputError as error:
@@ -155,7 +155,7 @@ class TwoViewDataset(TwoViewBatches):
         rows = [self.frame_labels.of(self.entries[index].path, start, samples) for index, start in crops]
         return {"classes": torch.stack(rows)}
 
-    def _gone(self, error: Unreachable, index: int) -> dict[str, str]:
+    def _gone(self, error: UnreachableError, index: int) -> dict[str, str]:
         """Follow the policy, until so many recordings in a row were unreachable that there is nothing to train on."""
         if self._unreachable < MOST_UNREACHABLE:
             return self._bad(error, index)

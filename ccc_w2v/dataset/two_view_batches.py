@@ -102,11 +102,10 @@ class TwoViewBatches(ListedAudio):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Read the utterances of a batch, as torch's data loader asks for them, in this order."""
-        with self._at_work:
-            if self.at_once == 1:
-                return [self._read(index) for index in indices]
-            with ThreadPoolExecutor(self.at_once) as pool:
-                return list(pool.map(self._read, indices))
+        if self.at_once == 1:
+            return [self[index] for index in indices]
+        with self._at_work, ThreadPoolExecutor(self.at_once) as pool:
+            return list(pool.map(self._read, indices))
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """Crop or pad to one length, augment, normalise: a fairseq batch whose net_input holds both views.

@@ -188,8 +188,8 @@ def check_whole_files(manifest: Manifest) -> None:
             )
         if (part := slice_of(entry.path)) and not part.file.endswith(".zip"):
             raise InputError(
-                f"{manifest.where(entry)}: {entry.path}: is in a tar, which pre-training reads and fairseq's fine-tuning "
-                "does not; train on the files, or pack them with ccc-w2v pack --format zip"
+                f"{manifest.where(entry)}: {entry.path}: is in a tar, which pre-training reads and fairseq's "
+                "fine-tuning does not; train on the files, or pack them with ccc-w2v pack --format zip"
             )
 
 

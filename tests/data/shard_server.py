@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytest.importorskip("aiohttp", reason="extra streams")
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 

@@ -28,7 +28,11 @@ def flac(samples, seed, rate=RATE):
 def write_set(folder, rows, **columns):
     """Write a data set as the Hub keeps it: a folder of parquet files, one for each split."""
     folder.mkdir(parents=True, exist_ok=True)
-    table = {"audio": [{"bytes": content, "path": f"utt{number}.flac" if content else None} for number, content in enumerate(rows)]}
+    table = {
+        "audio": [
+            {"bytes": content, "path": f"utt{number}.flac" if content else None} for number, content in enumerate(rows)
+        ]
+    }
     stored = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
     kinds = datasets.Features({"audio": stored, **{name: datasets.Value("string") for name in columns}})
     made = datasets.Dataset.from_dict({**table, **columns}, features=kinds)

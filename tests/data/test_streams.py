@@ -1,4 +1,4 @@
-"""Shards as a manifest: what others packed is read once, kept, read again when it changes; damage is named and counted."""
+"""Shards as a manifest: read once and kept, read again when one changes; what is damaged is named and counted."""
 
 import io
 import logging
@@ -136,7 +136,9 @@ def damaged(shards):
 def test_damage_is_named_and_counted_or_ends_it(shards, caplog):
     members = damaged(shards)
     pattern = shards / "train-{0..1}.tar"
-    with pytest.raises(InputError, match=r"train-1\.tar: utt10\.flac: not audio.*; 2 parts or members of .*on_bad_audio"):
+    with pytest.raises(
+        InputError, match=r"train-1\.tar: utt10\.flac: not audio.*; 2 parts or members of .*on_bad_audio"
+    ):
         read_source(pattern)
     with caplog.at_level(logging.WARNING):
         assert lengths(read_source(pattern, "skip")) == [*LENGTHS[:3], 2101]
