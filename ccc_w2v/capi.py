@@ -61,6 +61,11 @@ class CapiCriterion(FairseqCriterion):
                 logged |= {SIGNAL + name: value for name, value in signals.items()}
         return predicted.loss, sample_size, logged | predicted.signals
 
+    def encoded_views(self, model: Any) -> tuple[int, int]:
+        """Return how many views this batch's feature encoder has, and how many of them the Transformer."""
+        contexts = self._contexts(model)
+        return len(contexts), len(contexts)
+
     def _contexts(self, model: Any) -> tuple[str, ...]:
         """Return the views that this batch predicts from."""
         contexts = str(self.cfg.contexts)

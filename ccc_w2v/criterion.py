@@ -192,6 +192,12 @@ class CccCriterion(FairseqCriterion):
             drawn, scale = contexts, 1.0
         return {name: weight * scale for name, weight in weights.items() if TERMS[name].context == drawn}
 
+    def encoded_views(self, model: Any) -> tuple[int, int]:
+        """Return how many views this batch's feature encoder has, and how many of them the Transformer."""
+        weights = self.term_weights(model)
+        contexts = {TERMS[name].context for name in weights}
+        return len(contexts | self._target_views(weights)), len(contexts)
+
     def _target_views(self, weights: dict[str, float]) -> set[str]:
         """Return the views whose targets the loss depends on: as positives, in the clustering, in the extra losses."""
         clustered = str(self.cfg.near_positives) == "remove" or self.cfg.scale_factor < 1

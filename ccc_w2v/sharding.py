@@ -79,6 +79,10 @@ class ShardRecord:
         """Which share it is."""
         return Shard(self.number, self.count)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON holds it."""
+        return json.loads(json.dumps(asdict(self), default=str))
+
 
 def parse_shard(text: str) -> Shard:
     """Read "2/8"; raises ArgumentTypeError, as argparse wants it."""
@@ -110,7 +114,7 @@ def shard_folder(out: Path, shard: Shard) -> Path:
 
 def keep_shard(folder: Path, record: ShardRecord) -> None:
     """Write a shard's record: it is finished."""
-    write_whole(folder / RECORD, json.dumps(asdict(record), indent=1, default=str) + "\n")
+    write_whole(folder / RECORD, json.dumps(record.as_json(), indent=1) + "\n")
 
 
 def read_shards(out: Path) -> list[tuple[Path, ShardRecord]]:
@@ -138,21 +142,28 @@ def read_shards(out: Path) -> list[tuple[Path, ShardRecord]]:
     return shards
 
 
+def read_record(folder: Path) -> ShardRecord | None:
+    """Return the record of a finished shard's folder; None where there is none."""
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        return ShardRecord(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: not what --shard writes ({error}); remove it, and run that shard again") from error
+
+
 def _number(path: Path) -> tuple[int, int] | None:
     match = re.fullmatch(r"(\d+)-of-(\d+)", path.name)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def _read(folder: Path, number: int, count: int) -> ShardRecord:
-    path = folder / f"{number}-of-{count}" / RECORD
-    try:
-        record = ShardRecord(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: not what --shard writes ({error}); remove its folder, run that shard again"
-        ) from error
+    place = folder / f"{number}-of-{count}"
+    record = read_record(place)
+    assert record is not None  # its file was there
     if (record.number, record.count) != (number, count):
-        raise InputError(f"{path}: says that it is shard {record.shard}; its folder was renamed, run that shard again")
+        raise InputError(f"{place}: says that it is shard {record.shard}; its folder was renamed, run that shard again")
     return record
 
 

@@ -241,7 +241,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         for name, samples in sample.get("processed", {}).items():
             counted[f"{PROCESSED}{name}"] = 0 if ignored else samples
         if not (ignored or sample.get("lost")):
-            counted["flops"] = self._totals.flops(sample, self._model, getattr(self._criterion, "cfg", None))
+            counted["flops"] = self._totals.flops(sample, self._model, self._criterion)
             if str(self.cfg.views) != "both":
                 # fairseq's criterion does not count the audio, as ours does.
                 counted["audio_samples"] = sample["net_input"]["source"].numel()

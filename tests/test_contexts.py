@@ -70,6 +70,7 @@ def test_what_no_term_needs_is_not_computed_and_changes_nothing(settings, transf
     rows = encoder_rows(model)
     loss, _, logged = ours(model, batch)
     assert rows == {"transformer": transformer, "features": features}
+    assert ours.encoded_views(model) == (sum(features) / 3, sum(transformer) / 3)
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
     for name, gradient in gradients(model, loss).items():
         torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-4, atol=1e-3, msg=name)

@@ -16,6 +16,7 @@ from pathlib import Path
 from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.run_folder import Output, add_overwrite_option, beside, claim, content_of, keep_record
+from ccc_w2v.sharding import add_shard_option
 
 
 def arguments() -> argparse.Namespace:
@@ -27,6 +28,7 @@ def arguments() -> argparse.Namespace:
     add("--labels", default="ltr", help="suffix of the labels beside the manifest (default ltr)")
     add("--labels-dir", help="folder of dict.LABELS.txt, where the checkpoint holds no dictionary")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
+    add_shard_option(parser)
     add_overwrite_option(parser)
     return parser.parse_args()
 
@@ -34,6 +36,15 @@ def arguments() -> argparse.Namespace:
 @exit_on_input_error
 def main() -> None:
     options = arguments()
+    from ccc_w2v.cli.shares import lines_of_shard
+
+    if options.out.suffix != ".tsv":
+        raise InputError(f"--out {options.out}: expected a name that ends in .tsv")
+    with lines_of_shard(options, "align", [f".{options.labels}"]) as own:
+        align(own)
+
+
+def align(options: argparse.Namespace) -> None:
     import logging
 
     from ccc_w2v.capacity import refuse_missing_gpu
@@ -44,8 +55,6 @@ def main() -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     refuse_missing_gpu(options.device)
-    if options.out.suffix != ".tsv":
-        raise InputError(f"--out {options.out}: expected a name that ends in .tsv")
     manifest = read_manifest(options.manifest)
     labels = options.manifest.with_suffix(f".{options.labels}")
     settings = {"command": "align", "checkpoint": content_of(options.checkpoint), "labels": options.labels}

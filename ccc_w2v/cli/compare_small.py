@@ -42,7 +42,11 @@ def arguments() -> argparse.Namespace:
     add("--from", dest="source", help="folder of unpacked repositories to prepare the data from; else they are fetched")
     add("--out", type=Path, help="folder for everything that is made (default exp/small/SCALE)")
     add("--results", type=Path, help="file for the results (default recipes/small/results.json)")
-    add("--lm", help="n-gram model of words (ARPA, KenLM binary): decode with it too; needs flashlight-text")
+    add(
+        "--lm",
+        help="n-gram model of words (ARPA, KenLM binary) to decode with too, or none (default: the recipe's words.arpa "
+        "where flashlight-text is installed)",
+    )
     add("--lexicon", help="words of the n-gram model, one a line")
     add("--recipe", type=Path, help="folder of config/ and conditions/ (default recipes/small)")
     add("--render", action="store_true", help="write RESULTS.md beside the results, from them alone")
@@ -85,7 +89,7 @@ def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
         seeds=read_seeds(options.seeds),
         labels=tuple(labels),
         device=options.device,
-        language_model=language_model(options),
+        language_model=language_model(options, recipe),
     )
     refuse_missing_gpu(options.device)
     if options.data is None or options.source:
@@ -93,8 +97,8 @@ def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
 
         prepare(settings.data, source=options.source)
     side_by_side = 1 if options.device == "cuda" else len(os.sched_getaffinity(0))
-    run_comparison(settings, side_by_side if options.jobs is None else options.jobs)
-    write_results(settings, results)
+    jobs = side_by_side if options.jobs is None else options.jobs
+    run_comparison(settings, jobs, lambda: write_results(settings, results))
 
 
 def split(text: str) -> list[str]:
@@ -109,17 +113,26 @@ def read_seeds(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts)) if len(parts) > 1 or text.endswith(",") else tuple(range(1, int(parts[0]) + 1))
 
 
-def language_model(options: argparse.Namespace) -> SearchedLanguageModel | None:
+def language_model(options: argparse.Namespace, recipe: Path) -> SearchedLanguageModel | None:
+    """Return the n-gram model to decode with too: the one named, else the recipe's own where it can be searched."""
     from ccc_w2v.comparison.settings import SearchedLanguageModel
-
-    if (options.lm is None) != (options.lexicon is None):
-        raise InputError("--lm and --lexicon: expected both or neither")
-    if options.lm is None:
-        return None
-    for path in (options.lm, options.lexicon):
-        if not Path(path).is_file():
-            raise InputError(f"{path}: no such file; write an n-gram model with ccc-w2v train-lm")
     from ccc_w2v.compat import flashlight_text
 
-    flashlight_text()
-    return SearchedLanguageModel(str(Path(options.lm).resolve()), str(Path(options.lexicon).resolve()))
+    if options.lm == "none":
+        return None
+    if (options.lm is None) != (options.lexicon is None):
+        raise InputError("--lm and --lexicon: expected both or neither")
+    model, lexicon = Path(options.lm or recipe / "words.arpa"), Path(options.lexicon or recipe / "words.txt")
+    if options.lm is None and not model.is_file():
+        return None
+    for path in (model, lexicon):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; write an n-gram model with ccc-w2v train-lm")
+    try:
+        flashlight_text()
+    except InputError as error:
+        if options.lm is not None:
+            raise
+        print(f"no decoding with a language model: {error}", flush=True)
+        return None
+    return SearchedLanguageModel(str(model.resolve()), str(lexicon.resolve()))

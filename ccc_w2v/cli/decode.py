@@ -19,6 +19,7 @@ from ccc_w2v.cli.options import command_parser
 def arguments() -> argparse.Namespace:
     from ccc_w2v.decode.options import add_beam_options, add_model_options
     from ccc_w2v.run_folder import add_overwrite_option
+    from ccc_w2v.sharding import add_shard_option
 
     parser = command_parser(__doc__)
     add_model_options(parser)
@@ -27,6 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--logits", action="store_true", help="also write OUT/logits/<id>.npy: log-probabilities (T, V)"
     )
+    add_shard_option(parser)
     add_overwrite_option(parser)
     beam = add_beam_options(parser)
     beam.add_argument("--nbest", type=int, help="also write the N best hypotheses with their scores to OUT/nbest.jsonl")
@@ -36,6 +38,13 @@ def arguments() -> argparse.Namespace:
 
 
 def decode(options: argparse.Namespace) -> None:
+    from ccc_w2v.cli.shares import lines_of_shard
+
+    with lines_of_shard(options, "decode") as own:
+        decode_lines(own)
+
+
+def decode_lines(options: argparse.Namespace) -> None:
     from ccc_w2v.decode.beam import beam_search, search_processes
     from ccc_w2v.decode.load import prepare_decoding
     from ccc_w2v.decode.transcribe import DecodingOptions, decode_into, decoding_identity

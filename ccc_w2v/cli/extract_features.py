@@ -15,6 +15,7 @@ from pathlib import Path
 from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import add_overwrite_option
+from ccc_w2v.sharding import add_shard_option
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -35,23 +36,30 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--half", action="store_true", help="store float16")
     parser.add_argument("--shard-utterances", type=int, default=500, help="utterances per shard (default 500)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
+    add_shard_option(parser)
     add_overwrite_option(parser)
     return parser.parse_args()
 
 
 @exit_on_input_error
 def main() -> int:
-    arguments = parse_arguments()
+    from ccc_w2v.cli.shares import lines_of_shard
+
+    with lines_of_shard(parse_arguments(), "features") as own:
+        return extract(own)
+
+
+def extract(arguments: argparse.Namespace) -> int:
     from ccc_w2v.capacity import refuse_missing_gpu
     from ccc_w2v.data.manifest import read_manifest
     from ccc_w2v.errors import InputError
     from ccc_w2v.files import sha256
-    from ccc_w2v.probe.features import Wanted, extract, load_encoder
+    from ccc_w2v.probe import features
 
     refuse_missing_gpu(arguments.device)
     if arguments.shard_utterances < 1:
         raise InputError(f"--shard-utterances {arguments.shard_utterances}: expected 1 or more")
-    wanted = Wanted(
+    wanted = features.Wanted(
         layers(arguments.layers),
         arguments.mean,
         arguments.codes,
@@ -60,9 +68,9 @@ def main() -> int:
         arguments.shard_utterances,
     )
     manifest = read_manifest(arguments.manifest)
-    encoder = load_encoder(arguments.checkpoint, arguments.device)
+    encoder = features.load_encoder(arguments.checkpoint, arguments.device)
     identity = sha256(arguments.checkpoint)
-    done = extract(encoder, manifest, arguments.out, wanted, identity, overwrite=arguments.overwrite)
+    done = features.extract(encoder, manifest, arguments.out, wanted, identity, overwrite=arguments.overwrite)
     print(f"{arguments.out / 'index.tsv'}: {len(manifest)} utterances, {done} of them from an earlier run")
     return 0
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ccc_w2v.cli.options import add_old_spelling, command_parser
 from ccc_w2v.run_folder import add_overwrite_option
+from ccc_w2v.sharding import add_shard_option
 
 
 def arguments() -> argparse.Namespace:
@@ -55,31 +56,32 @@ def arguments() -> argparse.Namespace:
     add("--leave-out-bad", action="store_true", help="skip recordings that cannot be read")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="threads (default: one per core)")
     add_old_spelling(parser, "--workers", "jobs")
+    add_shard_option(parser)
     add_overwrite_option(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     options = arguments()
-    from ccc_w2v.corpora.own.prepare import ManifestOptions, prepare
+    from ccc_w2v.cli.shares import keep_conversion
+    from ccc_w2v.corpora.own.prepare import ManifestOptions, convert_share, prepare
 
-    prepared = prepare(
-        options.folder,
-        options.out,
-        ManifestOptions(
-            options.transcripts,
-            options.sample_rate,
-            options.speakers,
-            options.dev,
-            options.test,
-            options.max_seconds,
-            options.text,
-            options.seed,
-        ),
-        leave_out_bad=options.leave_out_bad,
-        overwrite=options.overwrite,
-        workers=options.jobs,
+    wanted = ManifestOptions(
+        options.transcripts,
+        options.sample_rate,
+        options.speakers,
+        options.dev,
+        options.test,
+        options.max_seconds,
+        options.text,
+        options.seed,
     )
+    how = {"leave_out_bad": options.leave_out_bad, "overwrite": options.overwrite, "workers": options.jobs}
+    if options.shard:
+        items, of = convert_share(options.folder, options.out, wanted, options.shard, **how)
+        keep_conversion(options.out, options.shard, "manifest", items, of)
+        return
+    prepared = prepare(options.folder, options.out, wanted, **how)
     print(f"{'list':<10}{'utterances':>12}{'hours':>10}{'speakers':>10}")
     for name, size in prepared.lists.items():
         print(f"{name:<10}{size['utterances']:>12}{size['hours']:>10.3f}{size['speakers']:>10}")

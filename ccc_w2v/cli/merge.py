@@ -12,13 +12,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.run_folder import add_overwrite_option
 
+if TYPE_CHECKING:
+    from ccc_w2v.data.merging import Shards
+
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("out", type=Path, help="what the shards were given as --out")
     add_overwrite_option(parser)
     return parser.parse_args()
@@ -29,17 +34,41 @@ def main() -> None:
     options = arguments()
     from ccc_w2v.sharding import read_shards
 
-    command = read_shards(options.out)[0][1].command
-    if command not in MERGES:
+    shards = read_shards(options.out)
+    command = shards[0][1].command
+    if "words" in shards[0][1].options:
+        from ccc_w2v.cli.shares import run_again
+
+        run_again(shards[0][1])
+    elif command in MERGES:
+        print(MERGES[command](options.out, shards, options.overwrite))
+    else:
         raise InputError(f"{options.out}: its shards are of {command!r}, which this version does not merge")
-    print(MERGES[command](options.out, options.overwrite))
 
 
-def _segment(out: Path, overwrite: bool) -> str:
+def _segment(out: Path, shards: Shards, overwrite: bool) -> str:
     from ccc_w2v.cli.segment import table
     from ccc_w2v.corpora.long.prepare import merge
 
     return table(merge(out, overwrite=overwrite))
 
 
-MERGES = {"segment": _segment}
+def _decode(out: Path, shards: Shards, overwrite: bool) -> str:
+    from ccc_w2v.decode.merge import merge_decodings
+
+    return f"{out / 'hyp.trn'}: {merge_decodings(out, shards, overwrite=overwrite)} utterances"
+
+
+def _align(out: Path, shards: Shards, overwrite: bool) -> str:
+    from ccc_w2v.decode.merge import merge_alignments
+
+    return f"{out}: {merge_alignments(out, shards, overwrite=overwrite)} utterances"
+
+
+def _features(out: Path, shards: Shards, overwrite: bool) -> str:
+    from ccc_w2v.probe.merge import merge_features
+
+    return f"{out / 'index.tsv'}: {merge_features(out, shards, overwrite=overwrite)} utterances"
+
+
+MERGES = {"segment": _segment, "decode": _decode, "align": _align, "features": _features}

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from ccc_w2v.cli.options import add_old_spelling, command_parser
 from ccc_w2v.errors import InputError, exit_on_input_error
+from ccc_w2v.sharding import add_shard_option
 
 
 def arguments() -> argparse.Namespace:
@@ -40,6 +41,7 @@ def arguments() -> argparse.Namespace:
     add("--leave-out-bad", action="store_true", help="skip recordings that are damaged or have no transcript")
     add("--strict", action="store_true", help="exit with code 2 if anything differs from the published corpus")
     add("--jobs", type=int, help="threads that read recordings (default: one per core)")
+    add_shard_option(parser)
     add_old_spelling(parser, "--workers", "jobs")
     return parser.parse_args()
 
@@ -47,6 +49,7 @@ def arguments() -> argparse.Namespace:
 @exit_on_input_error
 def main() -> None:
     options = arguments()
+    from ccc_w2v.cli.shares import keep_conversion
     from ccc_w2v.corpora.librispeech import librilight
     from ccc_w2v.corpora.librispeech import prepare as librispeech
 
@@ -55,6 +58,11 @@ def main() -> None:
     parts: Sequence[str] = librispeech.PARTS if options.parts is None and not (limited and not options.source) else ()
     if options.parts:
         parts = [part for part in options.parts.replace(" ", "").split(",") if part]
+    if options.shard and (not parts or limited):
+        raise InputError("--shard shares the parts of LibriSpeech; leave out --limited, the merge cannot fetch it")
+    every = parts
+    if options.shard:
+        parts = options.shard.take(every, [librispeech.hours_of(part) for part in every])
     done = []
     if parts:
         mirrors = options.mirrors.replace(" ", "").split(",") if options.mirrors else librispeech.MIRRORS
@@ -72,3 +80,6 @@ def main() -> None:
         print(f"differs: {difference}", file=sys.stderr)
     if differences and options.strict:
         raise InputError(f"{len(differences)} differences from the published corpus; see above")
+    if options.shard:
+        of = {"parts": list(every), "from": options.source, "leave out bad": options.leave_out_bad}
+        keep_conversion(options.out, options.shard, "prepare librispeech", (len(parts), len(every)), of)

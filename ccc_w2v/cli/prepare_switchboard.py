@@ -13,6 +13,7 @@ import argparse
 
 from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import exit_on_input_error
+from ccc_w2v.sharding import add_shard_option
 
 
 def arguments() -> argparse.Namespace:
@@ -40,13 +41,15 @@ def arguments() -> argparse.Namespace:
         help="how many utterances train_100k_nodup is selected from (default: %(default)s)",
     )
     parser.add_argument("--url", help="URL of the transcripts (default: OpenSLR's)")
+    add_shard_option(parser)
     return parser.parse_args()
 
 
 @exit_on_input_error
 def main() -> None:
     options = arguments()
-    from ccc_w2v.corpora.switchboard.prepare import Options, prepare
+    from ccc_w2v.cli.shares import keep_conversion
+    from ccc_w2v.corpora.switchboard.prepare import Options, convert_share, prepare
 
     asked = Options(
         train=options.train,
@@ -60,4 +63,8 @@ def main() -> None:
         dev=options.dev,
         first=options.first,
     )
+    if options.shard:
+        items, of = convert_share(options.out, asked, options.shard)
+        keep_conversion(options.out, options.shard, "prepare switchboard", items, of)
+        return
     prepare(options.out, asked, url=options.url)

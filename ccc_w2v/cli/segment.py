@@ -16,6 +16,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ccc_w2v.cli.options import command_parser
 from ccc_w2v.errors import exit_on_input_error
 from ccc_w2v.run_folder import add_overwrite_option
 from ccc_w2v.sharding import add_shard_option
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("folder", type=Path, help="folder of long recordings, searched recursively")
     add("--out", required=True, type=Path, help="folder for the manifests")

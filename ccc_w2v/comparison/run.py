@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +23,10 @@ from ccc_w2v.run_folder import Output, claim, keep_record
 POLL_SECONDS = 2
 
 
-def run_comparison(settings: Settings, jobs: int) -> None:
+def run_comparison(settings: Settings, jobs: int, finished: Callable[[], object]) -> None:
     """Run every chain that is not done, ``jobs`` at a time, and show how far they are.
+
+    ``finished`` is called after each: a comparison takes days, and its results are wanted before all are there.
 
     Raises InputError where another comparison runs in the folder or made it with other settings, for data that is not
     there, and, after all the others have ended, for the chains that failed.
@@ -42,7 +44,7 @@ def run_comparison(settings: Settings, jobs: int) -> None:
         _conditions(settings)
         running = {pool.submit(_chain, settings, arm, seed, commit): (arm, seed) for arm, seed in chains}
         try:
-            failures = _follow(settings, running)
+            failures = _follow(settings, running, finished)
         except KeyboardInterrupt:
             # Else the workers, whose chains Ctrl-C ends too, would begin those that still wait.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -117,7 +119,9 @@ def _chain(settings: Settings, arm: Arm, seed: int, commit: str) -> None:
     run_chain(settings, arm, seed, commit, lambda done: write_whole(folder / "progress.json", json.dumps(done)))
 
 
-def _follow(settings: Settings, running: dict[Future[None], tuple[Arm, int]]) -> list[str]:
+def _follow(
+    settings: Settings, running: dict[Future[None], tuple[Arm, int]], finished: Callable[[], object]
+) -> list[str]:
     """Show the updates of all trainings until every chain has ended; returns what to say of those that failed."""
     total = sum(chain_updates(settings, arm) for arm, _ in running.values())
     failures, waiting = [], set(running)
@@ -132,6 +136,8 @@ def _follow(settings: Settings, running: dict[Future[None], tuple[Arm, int]]) ->
                 if (error := future.exception()) is not None:
                     failures.append(f"{arm.name} with seed {seed}: {error}")
                 bar.write(f"{arm.name}, seed {seed}: {'failed' if error else 'done'}")
+            if any(future.exception() is None for future in ended):
+                finished()
     return failures
 
 

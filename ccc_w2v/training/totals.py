@@ -34,13 +34,14 @@ class Totals:
         self.cfg = cfg
         self._limit: float | None = None  # FLOPs per second that the device reaches in a matrix product
 
-    def flops(self, sample: dict[str, Any], model: Any, criterion_cfg: Any) -> float:
-        """Return what a batch costs the network, forward and backward."""
+    def flops(self, sample: dict[str, Any], model: Any, criterion: Any) -> float:
+        """Return what a batch costs the network, forward and backward, and a teacher, forward."""
         waves_BS = sample["crops"].waves_BS if "crops" in sample else sample["net_input"]["source"]
-        both = str(self.cfg.views) == "both"
-        contexts = 2 if both and str(getattr(criterion_cfg, "contexts", "both")) == "both" else 1
+        # fairseq's own criterion has one view.
+        views, contexts = criterion.encoded_views(model) if hasattr(criterion, "encoded_views") else (1, 1)
         utterances, samples = waves_BS.shape
-        return float(training_flops(model, utterances, samples, 2 if both else 1, contexts))
+        teachers = int(getattr(criterion, "prediction", None) is not None)
+        return float(training_flops(model, utterances, samples, views, contexts, teachers=teachers))
 
     def log(self, logs: Sequence[dict[str, Any]], counts: dict[str, int], model: Any, update: int | None) -> float:
         """Log the batches of an update (from 0; None: of a validation); returns how long the update took [s]."""

@@ -50,14 +50,18 @@ def _convolution(layer: torch.nn.Conv1d, frames: int) -> int:
     return 2 * frames * layer.out_channels * (layer.in_channels // layer.groups) * layer.kernel_size[0]
 
 
-def training_flops(model: Any, utterances: int, samples: int, views: int, contexts: int) -> int:
-    """Return what forward and backward of a batch (B, S) cost, of some views and Transformer passes; 0 if unknown."""
+def training_flops(model: Any, utterances: int, samples: int, views: int, contexts: int, *, teachers: int = 0) -> int:
+    """Return what a batch (B, S) costs, forward and backward, of some views and Transformer passes; 0 if unknown.
+
+    A teacher of the same architecture goes forward alone, once.
+    """
     flops = forward_flops(model, samples)
     if flops is None:
         return 0
     # A feature encoder without gradient goes forward only.
     encoder = flops.feature_encoder * (3 if model.feature_grad_mult > 0 else 1)
-    return utterances * (views * encoder + contexts * 3 * flops.transformer)
+    forward = teachers * (flops.feature_encoder + flops.transformer)
+    return utterances * (views * encoder + contexts * 3 * flops.transformer + forward)
 
 
 def matmul_flops_per_second(dtype: torch.dtype, device: torch.device, width: int | None = None) -> float:

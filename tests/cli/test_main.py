@@ -18,7 +18,7 @@ from ccc_w2v.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
 # Modules of ccc_w2v/cli that several subcommands share.
-SHARED = {"__init__", "main", "options", "training_options"}
+SHARED = {"__init__", "main", "options", "training_options", "shares"}
 
 
 def test_page_names_every_subcommand_and_the_road(capsys):

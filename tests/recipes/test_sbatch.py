@@ -72,3 +72,36 @@ def test_outside_of_slurm_it_says_how_to_start_it():
     ended = subprocess.run(["bash", SCRIPT, "x"], env=environment, capture_output=True, text=True, timeout=3600)
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith("error: expected to be started by sbatch")
+
+
+SHARDS = SCRIPT.with_name("shards.sbatch")
+
+
+def array_task(*command, **slurm):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
+    environment |= {f"SLURM_ARRAY_TASK_{name}": value for name, value in slurm.items() if name != "SHARDS"}
+    environment |= {"SHARDS": slurm["SHARDS"]} if "SHARDS" in slurm else {}
+    return subprocess.run(["bash", SHARDS, *command], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_an_array_task_does_its_share():
+    task = array_task("echo", "decode", "--out", "a b", ID="3", COUNT="8", MIN="1", MAX="8")
+    assert (task.returncode, task.stdout) == (0, "decode --out a b --shard 3/8\n")
+    again = array_task("echo", ID="7", COUNT="1", MIN="7", MAX="7", SHARDS="64")
+    assert again.stdout == "--shard 7/64\n"
+    assert array_task("false", ID="1", COUNT="1", MIN="1", MAX="1").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("slurm", "message"),
+    [
+        ({"ID": "7", "COUNT": "1", "MIN": "7", "MAX": "7"}, "set SHARDS=N"),
+        ({"ID": "1", "COUNT": "4", "MIN": "1", "MAX": "7"}, "set SHARDS=N"),
+        ({}, "expected to be started by sbatch --array=1-N"),
+    ],
+)
+def test_an_array_that_would_do_other_shares_is_refused(slurm, message):
+    task = array_task("echo", **slurm)
+    assert task.returncode == 2
+    assert task.stdout == ""
+    assert message in task.stderr

@@ -11,12 +11,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from fairseq import tasks
 
+from ccc_w2v import compat
 from ccc_w2v.checkpoint.read import load_checkpoint
+from ccc_w2v.cli.compare_small import language_model
 from ccc_w2v.comparison.chain import claim_chain, finetuning_overrides, pretraining_overrides, write_warm_start
 from ccc_w2v.comparison.settings import Settings, check_data, choose_arms, key_overrides, load_arms, load_scale
 from ccc_w2v.corpora.small import prepare as small
@@ -124,7 +127,7 @@ def test_a_subset_of_ones_own_is_fine_tuned_on_as_long_as_others_of_its_size(tmp
         check_data(settings(["ccc_weight"], labels=("10m_chosen",), data=data))
 
 
-def test_fine_tunings_differ_in_the_feature_encoder_of_arms_without_pre_training_alone():
+def test_fine_tunings_differ_in_what_arms_without_pre_training_need_alone():
     base = RECIPE / "config/finetune.yaml"
     config = {
         arm.name: compose_config(base, finetuning_overrides(settings(), arm, Path("/plain.pt"), "10m", 1))
@@ -132,7 +135,9 @@ def test_fine_tunings_differ_in_the_feature_encoder_of_arms_without_pre_training
     }
     for arm in ("none", "spectra"):
         assert config[arm].model.feature_grad_mult == 1.0
+        assert config[arm].optimization.lr == [0.003]
         config[arm].model.feature_grad_mult = 0.0
+        config[arm].optimization.lr = [0.001]
     assert all(other == config["none"] for other in config.values())
 
 
@@ -172,7 +177,7 @@ def place(tmp_path_factory):
         patch.setattr(small, "pinned_list", lists.__getitem__)
         small.prepare(folder / "data", source=repositories)
     shutil.copytree(
-        RECIPE, folder / "recipe", ignore=shutil.ignore_patterns("noise0*", "noise20*", "rooms*", "results*")
+        RECIPE, folder / "recipe", ignore=shutil.ignore_patterns("noise0*", "noise20*", "rooms*", "results*", "words*")
     )
     return folder
 
@@ -354,6 +359,8 @@ def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
     assert "1 of 2 runs failed: cross with seed 1" in printed
     assert "criterion.scale_factor=7.0" in printed
     assert (tmp_path / "run/out/none/seed1/chain.json").is_file()
+    rows = json.loads((tmp_path / "run/results.json").read_text())["rows"]
+    assert {row["arm"] for row in rows} == {"none"}
 
 
 @pytest.mark.parametrize(
@@ -387,6 +394,29 @@ def test_another_scale_does_not_take_the_folder(place, finished, capsys):
     options[options.index("tiny")] = "small"
     assert run_with("compare_small", *options) == 2
     assert "made with other settings (scale)" in one_line_error(capsys)
+
+
+def test_the_recipes_language_model_is_used_unless_told_not_to(monkeypatch, capsys):
+    options = SimpleNamespace(lm=None, lexicon=None)
+    monkeypatch.setattr(compat, "flashlight_text", lambda: None)
+    chosen = language_model(options, RECIPE)
+    assert (chosen.lm, chosen.lexicon) == (str(RECIPE / "words.arpa"), str(RECIPE / "words.txt"))
+    assert language_model(SimpleNamespace(lm="none", lexicon=None), RECIPE) is None
+
+    def missing():
+        raise InputError("beam search needs flashlight-text")
+
+    monkeypatch.setattr(compat, "flashlight_text", missing)
+    assert language_model(options, RECIPE) is None
+    assert "no decoding with a language model: beam search needs flashlight-text" in capsys.readouterr().out
+    with pytest.raises(InputError, match="flashlight-text"):
+        language_model(SimpleNamespace(lm=chosen.lm, lexicon=chosen.lexicon), RECIPE)
+
+
+def test_the_lexicon_is_the_words_of_the_language_model():
+    unigrams = (RECIPE / "words.arpa").read_text().split("\\1-grams:\n")[1].split("\n\n")[0]
+    words = {line.split("\t")[1] for line in unigrams.splitlines()}
+    assert words - {"<s>", "</s>", "<unk>"} == set((RECIPE / "words.txt").read_text().split())
 
 
 def test_compare_sh_is_the_tool():

@@ -1,11 +1,22 @@
 """Model FLOPs against torch's own counter of the operations that really run."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ccc_w2v.criterion import CccCriterion
+from ccc_w2v.settings.criterion import CccCriterionConfig
+from ccc_w2v.training.totals import Totals
 from ccc_w2v.training.utilisation import forward_flops, matmul_flops_per_second, training_flops
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
+
+
+def ccc(**settings):
+    cfg = SimpleNamespace(seed=1, max_update=10, store_ema=True, ema_fp32=True, fp16=False, bf16=False)
+    task = SimpleNamespace(cfg=cfg, encoder_width=48, encoder_layers=2)
+    return CccCriterion(CccCriterionConfig(**settings), task)
 
 
 @pytest.mark.parametrize("settings", [{}, {"encoder_layers": 3, "encoder_ffn_embed_dim": 64, "conv_pos_groups": 2}])
@@ -34,6 +45,22 @@ def test_passes_and_a_frozen_feature_encoder():
     model = tiny_ccc(feature_grad_mult=0.0)
     once = forward_flops(model, 16000)
     assert training_flops(model, 3, 16000, 2, 1) == 3 * (2 * once.feature_encoder + 3 * once.transformer)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "wave"),
+    [
+        (SimpleNamespace(), lambda once: 3 * once.feature_encoder + 3 * once.transformer),
+        (ccc(), lambda once: 6 * once.feature_encoder + 6 * once.transformer),
+        (ccc(gamma=0.0), lambda once: 6 * once.feature_encoder + 3 * once.transformer),
+        (ccc(contexts="original"), lambda once: 6 * once.feature_encoder + 3 * once.transformer),
+        (ccc(delta=1.0), lambda once: 7 * once.feature_encoder + 7 * once.transformer),
+    ],
+)
+def test_a_batch_costs_what_its_criterion_computes(criterion, wave):
+    model = tiny_ccc(feature_grad_mult=1.0).train()
+    batch = {"net_input": {"source": torch.zeros(2, 16000)}}
+    assert Totals(None).flops(batch, model, criterion) == 2 * wave(forward_flops(model, 16000))
 
 
 def test_the_limit_is_positive_and_takes_no_random_number():

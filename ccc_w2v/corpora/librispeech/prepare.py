@@ -58,6 +58,12 @@ def published() -> dict[str, Published]:
     return {row[0]: Published(*map(int, row[1:4]), *map(float, row[4:])) for row in rows}
 
 
+def hours_of(part: str) -> int:
+    """Return the published hours of a part, rounded; 1 for what is none, which ``prepare`` refuses."""
+    parts = published()
+    return round(parts[part].hours) if part in parts else 1
+
+
 def published_md5() -> dict[str, str]:
     """Return the MD5 of each archive by its name, from manifests/librispeech.md5."""
     lines = (shared_folder("manifests") / "librispeech.md5").read_text(encoding="utf-8").splitlines()

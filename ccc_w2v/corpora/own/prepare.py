@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,10 +28,13 @@ from ccc_w2v.data.manifest import write_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import sha256, write_whole
 from ccc_w2v.run_folder import SETTINGS_KEY, Output, claim, keep_record
+from ccc_w2v.sharding import Shard, shard_folder, shards_folder
 
 # Shorter clips hold less than a frame of some networks, and nothing to learn from.
 SHORTEST_SECONDS = 0.2
+CUTS = "cuts.json"  # of a shard: where its long recordings were cut
 Item = TypeVar("Item")
+Edge = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -70,22 +73,13 @@ def prepare(
     Raises InputError for settings out of range, for what find_recordings, read_table and join refuse, and, without
     ``leave_out_bad``, for recordings that cannot be read.
     """
-    _check(options)
-    folder, out = Path(folder), Path(out)
-    recordings = [path for path in find_recordings(folder) if out.resolve() not in path.resolve().parents]
-    if not recordings:
-        raise InputError(f"{folder}: holds no audio but that of {out}; name the folder of your recordings")
-    segments = read_table(options.transcripts) if options.transcripts else beside(recordings, folder)
-    bad: list[str] = []
-    readable, clips = _joined(recordings, folder, segments, options, bad)
+    out, bad = Path(out), list[str]()
+    clips, output = _wanted(Path(folder), out, options, bad)
     notes = _notes(clips, options)
-    clips = [clip for clip in cut_long(clips, options.longest_seconds) if clip.seconds >= SHORTEST_SECONDS]
+    clips = _cut(clips, options, _edges_of_shards(out, output.settings))
     split_of = _splits(clips, any(clip.text for clip in clips), options)
-    output = Output(out, _settings(folder, readable, options), out / "manifest.json", [out / "audio"])
-    claim(output, overwrite=overwrite)
-    out.mkdir(parents=True, exist_ok=True)
-    keep_record(output)
-    samples = _converted(clips, out / "audio", options.sample_rate, bad, workers)
+    _begin(output, overwrite=overwrite)
+    samples = _converted(clips, target_names(clips), out / "audio", options.sample_rate, bad, workers)
     _refuse(bad, leave_out_bad)
     notes += [f"left out: {line}" for line in bad]
     lists = _write_lists(out, clips, samples, split_of, options)
@@ -93,6 +87,76 @@ def prepare(
     content = {SETTINGS_KEY: output.settings, "lists": lists, "notes": notes}
     write_whole(out / "manifest.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return prepared
+
+
+def convert_share(
+    folder: str | Path,
+    out: str | Path,
+    options: ManifestOptions,
+    shard: Shard,
+    *,
+    leave_out_bad: bool = False,
+    overwrite: bool = False,
+    workers: int = 1,
+) -> tuple[tuple[int, int], dict[str, Any]]:
+    """Convert one shard's recordings; ``prepare`` then finds them, and writes the lists.
+
+    Returns how many recordings of how many, and the settings that all shards have in common. Raises InputError as
+    prepare does, and where there are more shards than recordings.
+    """
+    out, bad = Path(out), list[str]()
+    clips, output = _wanted(Path(folder), out, options, bad)
+    seconds: dict[str, float] = defaultdict(float)
+    for clip in clips:
+        seconds[clip.name] += clip.seconds
+    names = set(shard.take(list(seconds), [round(1000 * length) for length in seconds.values()]))
+    own = [clip for clip in clips if clip.name in names]
+    cut = _cut(own, options, {})
+    _begin(output, overwrite=overwrite)
+    _converted(cut, target_names(cut, clips), out / "audio", options.sample_rate, bad, workers)
+    _refuse(bad, leave_out_bad)
+    edges: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    uncut = {clip.name for clip in own if clip.start is not None}
+    for clip in cut:
+        if clip.start is not None and clip.end is not None and clip.name not in uncut:
+            edges[clip.name].append((clip.start, clip.end))
+    place = shard_folder(out, shard)
+    place.mkdir(parents=True, exist_ok=True)
+    content = {SETTINGS_KEY: output.settings, "cut": edges}
+    write_whole(place / CUTS, json.dumps(content, ensure_ascii=False) + "\n")
+    return (len(names), len(seconds)), dict(output.settings)
+
+
+def _wanted(folder: Path, out: Path, options: ManifestOptions, bad: list[str]) -> tuple[list[Clip], Output]:
+    """Return the clips of a folder's readable recordings, uncut, and the output that they are for."""
+    _check(options)
+    recordings = [path for path in find_recordings(folder) if out.resolve() not in path.resolve().parents]
+    if not recordings:
+        raise InputError(f"{folder}: holds no audio but that of {out}; name the folder of your recordings")
+    segments = read_table(options.transcripts) if options.transcripts else beside(recordings, folder)
+    readable, clips = _joined(recordings, folder, segments, options, bad)
+    return clips, Output(out, _settings(folder, readable, options), out / "manifest.json", [out / "audio"])
+
+
+def _begin(output: Output, *, overwrite: bool) -> None:
+    claim(output, overwrite=overwrite)
+    output.name.mkdir(parents=True, exist_ok=True)
+    keep_record(output)
+
+
+def _cut(clips: Sequence[Clip], options: ManifestOptions, edges: Mapping[str, Sequence[Edge]]) -> list[Clip]:
+    cut = cut_long(clips, options.longest_seconds, edges)
+    return [clip for clip in cut if clip.seconds >= SHORTEST_SECONDS]
+
+
+def _edges_of_shards(out: Path, settings: Mapping[str, Any]) -> dict[str, list[Edge]]:
+    """Return where shards of the same settings have cut long recordings, which decoding all of them has told."""
+    edges: dict[str, list[Edge]] = {}
+    for path in shards_folder(out).glob(f"*/{CUTS}"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content[SETTINGS_KEY] == json.loads(json.dumps(dict(settings))):
+            edges |= {name: [(start, end) for start, end in pairs] for name, pairs in content["cut"].items()}
+    return edges
 
 
 def _check(options: ManifestOptions) -> None:
@@ -158,9 +222,9 @@ def _settings(folder: Path, recordings: Sequence[Path], options: ManifestOptions
     return {**asdict(options), "transcripts": content, "folder": str(folder.resolve()), "recordings": listing}
 
 
-def _converted(clips: Sequence[Clip], audio: Path, sample_rate: int, bad: list[str], workers: int) -> list[int | None]:
-    names = target_names(clips)
-
+def _converted(
+    clips: Sequence[Clip], names: Sequence[str], audio: Path, sample_rate: int, bad: list[str], workers: int
+) -> list[int | None]:
     def converted(position: int) -> int | None:
         return _tried(lambda: convert(clips[position], audio / names[position], sample_rate), bad)
 

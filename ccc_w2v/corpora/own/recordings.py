@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -135,28 +135,36 @@ def _opened(recording: Path, *, one_way: bool = False) -> soundfile.SoundFile:
     return audio
 
 
-def cut_long(clips: Sequence[Clip], longest_seconds: float) -> Iterator[Clip]:
+def cut_long(
+    clips: Sequence[Clip], longest_seconds: float, known: Mapping[str, Sequence[tuple[float, float]]] | None = None
+) -> Iterator[Clip]:
     """Yield clips of at most ``longest_seconds``: a longer one is cut at its pauses, and loses its transcript by it.
 
-    A transcript says nothing of when its words come; a part of known times stays as it is.
+    A transcript says nothing of when its words come; a part of known times stays as it is. ``known`` are the edges of
+    recordings that were cut before.
     """
     for clip in clips:
         if clip.seconds <= longest_seconds or clip.start is not None:
             yield clip
             continue
-        with _opened(clip.source, one_way=True) as audio:
-            edges = list(parts(audio, longest_seconds))
+        edges = list((known or {}).get(clip.name, ()))
+        if not edges:
+            with _opened(clip.source, one_way=True) as audio:
+                edges = list(parts(audio, longest_seconds))
         for start, end in edges:
             yield replace(clip, text=None, start=start, end=end, seconds=end - start)
 
 
-def target_names(clips: Sequence[Clip]) -> list[str]:
-    """Return the path of each clip's FLAC file: the recording's, and its times where it is a part of it."""
+def target_names(clips: Sequence[Clip], among: Sequence[Clip] = ()) -> list[str]:
+    """Return the path of each clip's FLAC file: the recording's, and its times where it is a part of it.
+
+    ``among`` are all clips, where ``clips`` are a share of them.
+    """
     stems = [clip.name.rsplit(".", 1)[0] for clip in clips]
     # Two recordings of one name but for the ending, as a.wav and a.mp3.
     endings_of: dict[str, set[str]] = defaultdict(set)
-    for clip, stem in zip(clips, stems, strict=True):
-        endings_of[stem].add(clip.name)
+    for clip in (*clips, *among):
+        endings_of[clip.name.rsplit(".", 1)[0]].add(clip.name)
     names = []
     for clip, stem in zip(clips, stems, strict=True):
         base = stem if len(endings_of[stem]) == 1 else clip.name.replace(".", "_")

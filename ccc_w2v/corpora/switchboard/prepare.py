@@ -29,10 +29,11 @@ from typing import Any
 from ccc_w2v.corpora.switchboard import hub5
 from ccc_w2v.corpora.switchboard.figures import differences, table
 from ccc_w2v.corpora.switchboard.lists import DEV, FIRST
-from ccc_w2v.corpora.switchboard.train import read_corpus, write_corpus
+from ccc_w2v.corpora.switchboard.train import read_corpus, write_corpus, write_share
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
+from ccc_w2v.sharding import Shard
 
 # Raised with every change of the rules, so that a folder of older rules is prepared again.
 RULES = 1
@@ -87,6 +88,29 @@ def prepare(out: str | Path, options: Options, *, url: str | None = None, worker
         done[part] = {"options": parts[part], "counts": counts, "differences": differing}
         write_whole(out / "done.json", json.dumps(done, indent=1) + "\n")
     return done
+
+
+def convert_share(
+    out: str | Path, options: Options, shard: Shard, workers: int | None = None
+) -> tuple[tuple[int, int], dict[str, Any]]:
+    """Cut one shard's calls of Switchboard-1; ``prepare`` then finds them, and does the rest.
+
+    Returns how many calls of how many, and what all shards have in common. Raises InputError as prepare does, and
+    without folders of the audio and its transcripts, which every shard would fetch.
+    """
+    if options.train is None or options.transcripts is None:
+        raise InputError("--shard shares the calls of Switchboard-1: give --train and --transcripts")
+    out = Path(out).resolve()
+    corpus = read_corpus(
+        Path(options.train),
+        options.transcripts,
+        (),
+        downloads=out / "download",
+        keep_noises=options.keep_noises,
+        dev=options.dev,
+        first=options.first,
+    )
+    return write_share(out, corpus, shard, zipped=options.zipped, workers=workers), _parts(options)
 
 
 def _parts(options: Options) -> dict[str, dict[str, Any]]:

@@ -24,6 +24,7 @@ from ccc_w2v.corpora.switchboard.text import label_words, unknown_characters
 from ccc_w2v.data.manifest import write_manifest
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
+from ccc_w2v.sharding import Shard
 
 # Shorter ones hold no masked span of wav2vec 2.0.
 MIN_PRETRAIN_SECONDS = 2.0
@@ -110,6 +111,16 @@ def write_corpus(
         write_manifest(out / f"{name}.tsv", out / "audio", entries)
     _write_text(out, corpus)
     return counts
+
+
+def write_share(
+    out: Path, corpus: SwitchboardCorpus, shard: Shard, *, zipped: bool, workers: int | None = None
+) -> tuple[int, int]:
+    """Write the audio of one shard's calls alone, about an n-th of the hours; returns how many calls of how many."""
+    excerpts = _excerpts(corpus.utterances)
+    own = shard.take(list(excerpts), [corpus.calls[name].samples for name in excerpts])
+    write_calls(out / "audio", corpus.calls, {name: excerpts[name] for name in own}, zipped=zipped, workers=workers)
+    return len(own), len(excerpts)
 
 
 def _write_text(out: Path, corpus: SwitchboardCorpus) -> None:

@@ -12,6 +12,7 @@ import torchaudio
 from fairseq.tasks.audio_finetuning import AudioFinetuningConfig, AudioFinetuningTask
 from omegaconf import OmegaConf
 
+from ccc_w2v.cli.main import main
 from ccc_w2v.corpora.librispeech import librilight
 from ccc_w2v.corpora.librispeech import prepare as librispeech
 from ccc_w2v.corpora.librispeech.splits import letter_dictionary
@@ -126,6 +127,18 @@ def test_a_second_call_writes_nothing(trees, prepared, capsys):
     librispeech.prepare(prepared, DEV, source=trees["librispeech"])
     librilight.prepare(prepared, source=trees["limited"])
     assert stamps(prepared) == before
+
+
+def test_shards_of_the_parts_merge_to_the_whole(trees, prepared, tmp_path, capsys):
+    words = ["--out", tmp_path, "--from", trees["librispeech"]]
+    for number in (2, 1):
+        assert run_with("prepare_librispeech", *words, "--shard", f"{number}/2") == 0
+    assert f"ccc-w2v merge {tmp_path}" in capsys.readouterr().out
+    assert main(["merge", str(tmp_path)]) == 0
+    for path in (prepared / "manifests").glob("train_960.*"):
+        assert (tmp_path / "manifests" / path.name).read_bytes() == path.read_bytes()
+    assert run_with("prepare_librispeech", *words, "--limited", "--shard", "1/2") == 2
+    assert "leave out --limited" in capsys.readouterr().err
 
 
 def test_parts_come_one_after_the_other_and_the_largest_split_waits_for_all(trees, tmp_path, capsys):

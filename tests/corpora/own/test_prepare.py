@@ -84,6 +84,29 @@ def test_long_mp3_has_no_seams(tmp_path, capfd):
     assert "libmpg123" not in capfd.readouterr().err
 
 
+def test_shards_merge_to_what_one_call_writes(tmp_path, monkeypatch, capsys):
+    folder = write_recordings(tmp_path / "in")
+    soundfile.write(folder / "s0" / "long.wav", speech_like(16000 * 7, 3), 16000)
+    # One name but for the ending, at the two ends of the list: both shards must know.
+    soundfile.write(folder / "s3" / "rec 0.flac", speech_like(16000, 4), 16000)
+    words = ["manifest", str(folder), "--dev", "0.2", "--test", "0.2", "--max-seconds", "3", "--jobs", "1"]
+    assert main([*words, "--out", str(tmp_path / "straight")]) == 0
+    for number in (1, 2, 3):
+        assert main([*words, "--out", str(tmp_path / "out"), "--shard", f"{number}/3"]) == 0
+        assert not (tmp_path / "out" / "train.tsv").exists()
+
+    def heard_again(*arguments):
+        raise AssertionError("a recording was cut before, and is decoded again")
+
+    monkeypatch.setattr("ccc_w2v.corpora.own.recordings.parts", heard_again)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "audio").rglob("*.flac")}
+    assert main(["merge", str(tmp_path / "out")]) == 0
+    assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "audio").rglob("*.flac")}
+    for path in (tmp_path / "straight").glob("*.*"):
+        expected = path.read_text().replace(str(tmp_path / "straight"), str(tmp_path / "out"))
+        assert (tmp_path / "out" / path.name).read_text() == expected, path.name
+
+
 def test_channels_are_averaged(tmp_path):
     folder = write_recordings(tmp_path / "in", text=False)
     left, right = speech_like(16000, 1), speech_like(16000, 2)

@@ -14,6 +14,7 @@ import scipy.signal
 import soundfile
 from fairseq.data import Dictionary
 
+from ccc_w2v.cli.main import main
 from ccc_w2v.corpora.switchboard import audio as switchboard_audio
 from ccc_w2v.corpora.switchboard import source as switchboard_source
 from ccc_w2v.corpora.switchboard.audio import Excerpt
@@ -281,3 +282,23 @@ def test_sphere_is_decoded_as_sox_does(tmp_path):
 def test_the_first_releases_count_of_both_channels_is_no_truncation(tmp_path):
     write_sphere(tmp_path / "old.sph", call_audio(1, 5), samples=2 * RATE)
     assert open_call(tmp_path / "old.sph").samples == RATE
+
+
+def test_shards_of_the_calls_merge_to_the_whole(ldc, prepared, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["prepare", "switchboard", "--out", str(out), "--train", ldc["train"], "--dev", str(DEV)]
+    assert main([*words, "--shard", "1/2"]) == 2
+    assert "give --train and --transcripts" in capsys.readouterr().err
+    words += ["--transcripts", ldc["transcripts"]]
+    calls = []
+    for number in (1, 2):
+        assert main([*words, "--shard", f"{number}/2"]) == 0
+        calls.append(len(list((out / "audio").glob("*.zip"))))
+    assert 0 < calls[0] < calls[1] == len(CALLS)
+    assert not (out / "done.json").exists()
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "audio").glob("*.zip")}
+    assert main(["merge", str(out)]) == 0
+    assert stamps == {path: path.stat().st_mtime_ns for path in (out / "audio").glob("*.zip")}
+    expected, merged = tree(prepared[0]), tree(out)
+    for name in (name for name in expected if name.endswith((".zip", ".wrd", ".ltr"))):
+        assert merged[name] == expected[name], name
