@@ -51,7 +51,7 @@ GROUPS = {
         Command("check", "check_manifest", "read every recording of a manifest and name what is wrong"),
         Command("select", "select_speech", "choose hours of a manifest: by sensitivity, diverse, longest, random"),
         Command("speed", "perturb_speed", "copies of a corpus at other speeds"),
-        Command("pack", "pack_zip", "a corpus in a few uncompressed zips"),
+        Command("pack", "pack", "a corpus in a few uncompressed zips, or in tar shards for streaming"),
         Command("sentencepiece", "train_sentencepiece", "train pieces and write them as labels"),
         Command("preview", "preview_augment", "hear and see what a pipeline makes of a recording"),
     ],

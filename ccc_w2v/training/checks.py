@@ -18,7 +18,8 @@ import torch
 from ccc_w2v.data.audio import audio_rate
 from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Manifest, read_manifest
-from ccc_w2v.data.slices import segment_of
+from ccc_w2v.data.slices import segment_of, slice_of
+from ccc_w2v.data.streams import is_stream_source
 from ccc_w2v.errors import InputError
 from ccc_w2v.text_files import text_lines
 
@@ -113,7 +114,7 @@ def check_sharded_memory(launch: Any) -> None:
 def check_paths(cfg: Any) -> None:
     """Raise InputError for a folder or checkpoint of the configuration that does not exist."""
     data = _value(cfg.task, "data")
-    if data and "://" not in data and not os.path.isdir(data):
+    if data and not is_stream_source(data) and not os.path.isdir(data):
         problem = "is a file" if os.path.exists(data) else "there is no such folder"
         raise InputError(f"task.data={data}: {problem}; expected the folder of {cfg.dataset.train_subset}.tsv")
     restore = cfg.checkpoint.restore_file
@@ -194,13 +195,18 @@ def check_label_count(manifest: Manifest, labels: str) -> None:
 
 
 def check_whole_files(manifest: Manifest) -> None:
-    """Raise InputError for a segment of a long recording: fairseq's own audio tasks would take it for a zip."""
+    """Raise InputError for a segment of a long recording or a slice of a tar: fairseq would take both for a zip."""
     for entry in manifest.entries:
         if segment_of(entry.path):
             raise InputError(
                 f"{manifest.where(entry)}: {entry.path}: a segment of a long recording, which pre-training reads and "
                 "fairseq's fine-tuning does not; cut the transcribed ones into files with ccc-w2v manifest "
                 "--transcripts (columns start and end)"
+            )
+        if (part := slice_of(entry.path)) and not part.file.endswith(".zip"):
+            raise InputError(
+                f"{manifest.where(entry)}: {entry.path}: is in a tar, which pre-training reads and fairseq's "
+                "fine-tuning does not; train on the files, or pack them with ccc-w2v pack --format zip"
             )
 
 

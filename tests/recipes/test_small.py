@@ -127,7 +127,7 @@ def test_a_subset_of_ones_own_is_fine_tuned_on_as_long_as_others_of_its_size(tmp
         check_data(settings(["ccc_weight"], labels=("10m_chosen",), data=data))
 
 
-def test_fine_tunings_differ_in_the_feature_encoder_of_arms_without_pre_training_alone():
+def test_fine_tunings_differ_in_what_arms_without_pre_training_need_alone():
     base = RECIPE / "config/finetune.yaml"
     config = {
         arm.name: compose_config(base, finetuning_overrides(settings(), arm, Path("/plain.pt"), "10m", 1))
@@ -135,7 +135,9 @@ def test_fine_tunings_differ_in_the_feature_encoder_of_arms_without_pre_training
     }
     for arm in ("none", "spectra"):
         assert config[arm].model.feature_grad_mult == 1.0
+        assert config[arm].optimization.lr == [0.003]
         config[arm].model.feature_grad_mult = 0.0
+        config[arm].optimization.lr = [0.001]
     assert all(other == config["none"] for other in config.values())
 
 

@@ -5,7 +5,7 @@ import sys
 
 from ccc_w2v.cli.main import launcher
 
-main = launcher("pack_zip")
+main = launcher("pack")
 
 if __name__ == "__main__":
     sys.exit(main())
