@@ -100,9 +100,9 @@ def check_sharded_memory(launch: Any) -> None:
     """Raise InputError for FSDP, which fairseq takes from a package that no longer fits, and for ZeRO without it."""
     if launch.ddp_backend == "fully_sharded":
         raise InputError(
-            "distributed_training.ddp_backend=fully_sharded: fairseq takes FSDP from fairscale, whose 0.4.13 "
-            "does not run here; use legacy_ddp, with distributed_training.zero_sharding=os to share the "
-            "optimiser's memory (docs/scale.md)"
+            "distributed_training.ddp_backend=fully_sharded: fairseq takes FSDP from fairscale, whose last release "
+            "fails without a GPU and has not been tried on one; use legacy_ddp, with "
+            "distributed_training.zero_sharding=os to share the optimiser's memory (docs/scale.md)"
         )
     if launch.zero_sharding == "os" and importlib.util.find_spec("fairscale") is None:
         raise InputError(
