@@ -57,6 +57,7 @@ GROUPS = {
     ],
     "Training": [
         Command("plan", "plan", "spread a recipe over GPUs: batch, time, memory, disk"),
+        Command("plan-data", "plan_data", "what a long pre-training asks of disk, cores, memory and money"),
         Command("warm-start", "warm_start", "fit the feature encoder to spectra before a short pre-training"),
         Command("pretrain", "pretrain", "train wav2vec 2.0 with two views on audio"),
         Command("finetune", "finetune", "train a pre-trained model to transcribe"),

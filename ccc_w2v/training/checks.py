@@ -5,6 +5,7 @@ Each mistake is one InputError; without these checks it would show as an asserti
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import tempfile
@@ -32,6 +33,7 @@ def check_run(cfg: Any) -> None:
     """Raise InputError for a setting or file that this training cannot start with."""
     check_complete(cfg)
     check_devices(cfg)
+    check_sharded_memory(cfg.distributed_training)
     check_paths(cfg)
     check_save_dir(cfg.checkpoint.save_dir)
     if cfg.task._name in MANIFEST_TASKS and not _value(cfg.task, "multi_corpus_keys"):
@@ -91,6 +93,21 @@ def check_devices(cfg: Any) -> None:
             f"distributed_training.distributed_world_size={launch.distributed_world_size}, but this machine has {gpus} "
             "GPUs; lower it (ccc-w2v plan keeps the audio per update), or start processes on CPU cores with "
             "recipes/launch/one_node.sh"
+        )
+
+
+def check_sharded_memory(launch: Any) -> None:
+    """Raise InputError for FSDP, which fairseq takes from a package that no longer fits, and for ZeRO without it."""
+    if launch.ddp_backend == "fully_sharded":
+        raise InputError(
+            "distributed_training.ddp_backend=fully_sharded: fairseq takes FSDP from fairscale, whose 0.4.13 "
+            "does not run here; use legacy_ddp, with distributed_training.zero_sharding=os to share the "
+            "optimiser's memory (docs/scale.md)"
+        )
+    if launch.zero_sharding == "os" and importlib.util.find_spec("fairscale") is None:
+        raise InputError(
+            "distributed_training.zero_sharding=os needs fairscale, which is not installed; pip install "
+            "--no-build-isolation fairscale==0.4.13"
         )
 
 
