@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import io
 import os
+import tarfile
 
 from ccc_w2v.data import hub, remote
 from ccc_w2v.data.remote import PATIENCE, Patience
-from ccc_w2v.data.slices import member_of
+from ccc_w2v.data.slices import Slice, member_of
 from ccc_w2v.errors import InputError
 
 
@@ -57,6 +58,19 @@ def audio_bytes(path: str, patience: Patience = PATIENCE) -> bytes:
         return stored
     with open(stored, "rb") as file:
         return file.read()
+
+
+def with_member(error: InputError, path: str, patience: Patience = PATIENCE) -> InputError:
+    """Return an error about a recording with the name that it has in its tar, where its header can be read."""
+    part = member_of(path)
+    if part is None or not part.file.endswith(".tar") or part.start < tarfile.BLOCKSIZE:
+        return error
+    try:
+        header = audio_bytes(str(Slice(part.file, part.start - tarfile.BLOCKSIZE, tarfile.BLOCKSIZE)), patience)
+        name = tarfile.TarInfo.frombuf(header, "utf-8", "replace").name
+    except (InputError, OSError, tarfile.TarError):
+        return error
+    return type(error)(f"{error} (member {name})")
 
 
 def as_source(stored: str | bytes) -> tuple[str | io.BytesIO, int]:

@@ -15,6 +15,7 @@ from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Entry, Manifest
 from ccc_w2v.data.rates import sample_rates
 from ccc_w2v.data.remote import PATIENCE, Patience, UnreachableError, is_address
+from ccc_w2v.data.stored_audio import with_member
 from ccc_w2v.dataset.frame_labels import FrameLabels
 from ccc_w2v.dataset.two_view_batches import TwoViewBatches
 from ccc_w2v.dataset.utterances import Utterances
@@ -145,7 +146,8 @@ class TwoViewDataset(TwoViewBatches):
             self._unreachable += 1
             return {"id": index, "source": None, **self._gone(error, index)}
         except InputError as error:
-            return {"id": index, "source": None, **self._bad(error, index)}
+            named = with_member(error, self.manifest.audio_path(entry), self.patience)
+            return {"id": index, "source": None, **self._bad(named, index)}
         self._unreachable = 0
         return {"id": index, "source": wave_S}
 

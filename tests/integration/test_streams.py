@@ -1,6 +1,7 @@
 """Whole trainings on shards of a local server: equal to that on the files, resumed exactly, ended in one sentence."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +84,18 @@ def test_shards_that_are_not_there_end_a_run_in_one_sentence(warm, corpus, tmp_p
     assert code == 2
     assert "gone-0.tar: no such file on its server" in output
     assert "Traceback" not in output
+
+
+def test_a_training_on_a_hub_data_set_is_that_on_the_files(warm, corpus, tmp_path):
+    datasets = pytest.importorskip("datasets", reason="extra hub")
+    raw = read_manifest(corpus / "pretrain.tsv")
+    rows = [{"bytes": Path(raw.audio_path(entry)).read_bytes(), "path": entry.path} for entry in raw.entries]
+    (tmp_path / "set").mkdir()
+    made = datasets.Dataset.from_dict({"audio": rows}).cast_column("audio", datasets.Audio())
+    made.to_parquet(str(tmp_path / "set/train.parquet"))
+    done(warm.run(arguments(corpus, tmp_path / "files", *SETTINGS), tmp_path / "log"))
+    names = ["dataset.train_subset=train", "dataset.valid_subset=train", "dataset.num_workers=1"]
+    settings = arguments(f"hub:{tmp_path / 'set'}/default", tmp_path / "hub", *SETTINGS, *names)
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    done(warm.run(settings, tmp_path / "log", environment=offline))
+    equal(state(tmp_path / "files"), state(tmp_path / "hub"))
