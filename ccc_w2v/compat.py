@@ -13,6 +13,7 @@ import difflib
 import functools
 import importlib
 import logging
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,7 @@ def prepare() -> None:
     name_unknown_settings()
     check_half_convolutions()
     keep_task_state()
+    look_for_validation_sets_in_folders()
 
 
 def allow_fairseq_checkpoints() -> None:
@@ -182,6 +184,24 @@ def keep_task_state() -> None:
         return extra_state, epoch_iterator
 
     Trainer.save_checkpoint, checkpoint_utils.load_checkpoint = save_checkpoint, load_checkpoint
+
+
+def look_for_validation_sets_in_folders() -> None:
+    """Let fairseq look for forgotten validation sets, valid1.tsv, where task.data is a folder of this machine alone.
+
+    It lists task.data, and ends with a traceback where that names shards, an address or a Hub data set.
+    """
+    from fairseq.data import data_utils
+
+    find = data_utils._find_extra_valid_paths
+    if hasattr(find, "__wrapped__"):
+        return
+
+    @functools.wraps(find)
+    def find_extra_valid_paths(dataset_path: str) -> set:
+        return find(dataset_path) if os.path.isdir(dataset_path) else set()
+
+    data_utils._find_extra_valid_paths = find_extra_valid_paths
 
 
 def name_unknown_settings() -> None:

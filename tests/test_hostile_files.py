@@ -43,7 +43,7 @@ BAD = ("silent.wav", "speech.wav", "folder", "empty", "utf16", "gone", "zip")
 # Where "{bad}" stands comes the bad file; "{good}" is a manifest, "{trn}" a transcript.
 TOOLS = {
     "check_manifest": ["{bad}", "--out", "{out}.tsv"],
-    "pack_zip": ["{bad}", "--out", "{out}.tsv"],
+    "pack": ["{bad}", "--out", "{out}.tsv"],
     "perturb_speed": ["--manifest", "{bad}", "--out", "{out}.tsv"],
     "score": ["--ref", "{bad}", "--hyp", "{trn}", "--json", "{out}.json"],
     "score of a hypothesis": ["--ref", "{trn}", "--hyp", "{bad}", "--json", "{out}.json"],
@@ -118,7 +118,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         read_lines(tmp_path / "a", "text", "lines")
 
 
-@pytest.mark.parametrize(("tool", "option"), [("pack_zip", []), ("perturb_speed", ["--manifest"])])
+@pytest.mark.parametrize(("tool", "option"), [("pack", []), ("perturb_speed", ["--manifest"])])
 def test_a_full_disk_leaves_no_half(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], tool: str, option: list[str]
 ) -> None:

@@ -10,6 +10,7 @@ interrupted run resumes with the same command, or `ccc-w2v resume`.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ccc_w2v.cli.options import command_parser
 from ccc_w2v.cli.training_options import add_training_options, gpus_here, train
@@ -24,7 +25,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    from ccc_w2v.training.launch import PRETRAINED, Run, claim_run, newest_checkpoint
+    from ccc_w2v.training.launch import PRETRAINED, Run, claim_run, data_of, newest_checkpoint
 
     source, out = newest_checkpoint(options.source), options.out.resolve()
     from ccc_w2v.checkpoint.plain import export_plain
@@ -35,11 +36,13 @@ def main() -> int:
         "finetuning",
         str(out),
         options.recipe,
-        str(options.data.resolve()),
+        data_of(options.data),
         gpus_here() if options.gpus is None else options.gpus,
         (f"model.w2v_path={out / PRETRAINED}", f"task.normalize={str(normalize).lower()}", *options.overrides),
     )
-    claim_run(run, [source, options.data / "train.tsv", options.data / "train.ltr"], overwrite=options.overwrite)
+    claim_run(
+        run, [source, Path(options.data, "train.tsv"), Path(options.data, "train.ltr")], overwrite=options.overwrite
+    )
     if not (out / PRETRAINED).is_file():
         export_plain(source, out / PRETRAINED)
     return train(run, "fine-tuning")

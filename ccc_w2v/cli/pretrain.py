@@ -26,16 +26,16 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    from ccc_w2v.training.launch import Run, claim_run
+    from ccc_w2v.training.launch import Run, claim_run, data_of
 
     noise = ["task.augment=paper", f"task.noise_manifest={options.noise.resolve()}"] if options.noise else []
     run = Run(
         "pretraining",
         str(options.out.resolve()),
         options.recipe,
-        str(options.data.resolve()),
+        data_of(options.data),
         gpus_here() if options.gpus is None else options.gpus,
         (*noise, *options.overrides),
     )
-    claim_run(run, [options.data / "pretrain.tsv"], overwrite=options.overwrite)
+    claim_run(run, [Path(options.data, "pretrain.tsv")], overwrite=options.overwrite)
     return train(run, "pre-training")

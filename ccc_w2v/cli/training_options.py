@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def add_training_options(parser: argparse.ArgumentParser, recipes: str) -> None:
     """Add where the data is, where the run goes, and how it is trained."""
     add = parser.add_argument
-    add("--data", required=True, type=Path, help="folder of manifests, as `ccc-w2v manifest` writes it")
+    add(
+        "--data", required=True, help="folder of manifests, as `ccc-w2v manifest` writes it; or a stream: docs/scale.md"
+    )
     add("--out", required=True, type=Path, help="the run's folder: checkpoints, train.log, tensorboard")
     add("--recipe", default="tiny", metavar="NAME", help=f"{recipes}, or a YAML file (default: %(default)s)")
     add("--gpus", type=int, metavar="N", help="processes, one per GPU (default: all GPUs; 0: the CPU)")

@@ -11,10 +11,11 @@ import numpy as np
 import soundfile
 import torch
 
+from ccc_w2v.data.remote import PATIENCE, Patience
 from ccc_w2v.data.resample import check_resampling
 from ccc_w2v.data.resample import resample as resample_wave
 from ccc_w2v.data.slices import segment_of
-from ccc_w2v.data.sound_file import DAMAGED, open_sound, read_frames
+from ccc_w2v.data.sound_file import DAMAGED, open_sound, open_stored, read_frames
 from ccc_w2v.errors import InputError
 
 Samples = TypeVar("Samples", int, np.ndarray)
@@ -36,19 +37,22 @@ def read_audio(
     start: int = 0,
     frames: int = -1,
     resample: bool = False,
+    patience: Patience = PATIENCE,
 ) -> torch.Tensor:
     """Read one recording or segment, or ``frames`` samples of it from ``start``, as a float32 wave (S,).
 
     Of a long recording only what is asked for is decoded, where its format allows. ``where`` ("manifest:line") heads
     every message. With ``declared_samples`` the length must be exactly that. With ``resample`` a recording of another
-    rate is resampled and channels are averaged, all other numbers being in the file's own samples.
+    rate is resampled and channels are averaged, all other numbers being in the file's own samples. ``patience`` is for
+    one on a network.
 
-    Raises InputError for a file that is missing, unreadable, of another rate or not mono (without ``resample``),
-    shorter or longer than declared, shorter than ``min_samples``, silent, or holding a sample that is not finite.
+    Raises InputError for a file that is missing, unreachable, unreadable, of another rate or not mono (without
+    ``resample``), shorter or longer than declared, shorter than ``min_samples``, silent, or holding a sample that is
+    not finite.
     """
     name = _name(path, where)
     expected_rate = None if resample else sample_rate
-    wave, rate = _read(str(path), name, expected_rate, declared_samples, min_samples, start, frames)
+    wave, rate = _read(str(path), name, expected_rate, declared_samples, min_samples, start, frames, patience)
     check_wave(wave, name)
     wave_S = torch.from_numpy(wave)
     if rate == sample_rate:
@@ -77,22 +81,28 @@ def _read(
     min_samples: int,
     start: int,
     frames: int,
+    patience: Patience = PATIENCE,
 ) -> tuple[np.ndarray, int]:
-    with _opened(path, name, sample_rate, declared_samples, min_samples) as (recording, first, samples):
+    with _opened(path, name, sample_rate, declared_samples, min_samples, patience) as (recording, first, samples):
         wanted = samples - start if frames < 0 else frames
         return read_part(recording, name, first + start, wanted), recording.samplerate
 
 
 @contextmanager
 def _opened(
-    path: str, name: str, sample_rate: int | None, declared: int | None, min_samples: int
+    path: str,
+    name: str,
+    sample_rate: int | None,
+    declared: int | None,
+    min_samples: int,
+    patience: Patience = PATIENCE,
 ) -> Iterator[tuple[soundfile.SoundFile, int, int]]:
     """Open a recording, or that of a segment: gives it, where the utterance begins in it, and its number of samples.
 
     A ``sample_rate`` of None is any, with any number of channels.
     """
     segment = segment_of(path)
-    with open_sound(segment.file if segment else path, name) as recording:
+    with open_sound(segment.file if segment else path, name, patience=patience) as recording:
         first, samples = (segment.start, segment.length) if segment else (0, recording.frames)
         _check_header(recording, samples, name, sample_rate, declared, min_samples)
         if first + samples > recording.frames:
@@ -157,13 +167,20 @@ def check_wave(wave: np.ndarray, name: str) -> None:
         raise InputError(f"{name}: digital silence, every sample is zero; remove the line from the manifest")
 
 
-def audio_samples(path: str | Path, sample_rate: int | None, *, where: str = "") -> int:
+def audio_samples(path: str | Path, sample_rate: int | None, *, where: str = "", patience: Patience = PATIENCE) -> int:
     """Return a recording's length in its own samples from its header alone; raises InputError as read_audio does.
 
     A ``sample_rate`` of None is any, with any number of channels.
     """
-    with _opened(str(path), _name(path, where), sample_rate, None, 1) as (_, _, samples):
+    with _opened(str(path), _name(path, where), sample_rate, None, 1, patience) as (_, _, samples):
         return samples
+
+
+def stored_samples(stored: str | bytes, sample_rate: int | None, name: str) -> int:
+    """Do as audio_samples does for a file, or the bytes of one, that was read already."""
+    with open_stored(stored, name) as recording:
+        _check_header(recording, recording.frames, name, sample_rate, None, 1)
+        return recording.frames
 
 
 def audio_rate(path: str | Path, *, where: str = "") -> int:

@@ -5,9 +5,9 @@
       read:      {manifest: libri.tsv}
       telephone: {manifest: fisher.tsv, weight: 2, augment: telephone, on_bad_audio: skip}
 
-A relative manifest is relative to the file's folder. With ``hours`` every corpus is processed once in an epoch; with a
-temperature T its share of the hours is its hours' to the power of 1/T (1: hours; large: all alike); with ``given``
-the weights are shares of the hours, up to a common factor.
+A manifest may be a stream (data/streams.py). A relative one is relative to the file's folder. With ``hours`` every
+corpus is processed once in an epoch; with a temperature T its share of the hours is its hours' to the power of 1/T (1:
+hours; large: all alike); with ``given`` the weights are shares of the hours, up to a common factor.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ccc_w2v.data.sources import join_source, source_of
 from ccc_w2v.errors import InputError
 from ccc_w2v.text_files import read_yaml
 
@@ -31,7 +32,7 @@ class MixedCorpus:
     """A part of a mixture; ``augment`` and ``on_bad_audio`` are the task's where they are None."""
 
     name: str
-    manifest: Path
+    manifest: str | Path
     weight: float | None = None
     augment: str | None = None
     on_bad_audio: str | None = None
@@ -88,7 +89,8 @@ def _corpus(path: Path, name: str, entry: Any, weights: str) -> MixedCorpus:
         )
     if entry.get("on_bad_audio") not in (None, "raise", "skip"):
         raise InputError(f"{path}: corpus {name}: on_bad_audio: {entry['on_bad_audio']}: expected raise or skip")
-    return MixedCorpus(name, path.parent / str(entry["manifest"]), **{k: entry[k] for k in entry if k != "manifest"})
+    manifest = join_source(path.parent, str(entry["manifest"]))
+    return MixedCorpus(name, manifest, **{k: entry[k] for k in entry if k != "manifest"})
 
 
 def fairseq_mixture(data: str | Path, split: str, keys: str, weights: str | None) -> Mixture:
@@ -106,7 +108,7 @@ def fairseq_mixture(data: str | Path, split: str, keys: str, weights: str | None
                 f"dataset.train_subset={split}: {part.strip()!r}: with task.multi_corpus_keys={keys}, expected "
                 "key:manifest for each corpus, joined by commas"
             )
-        corpora.append(MixedCorpus(name, Path(data) / f"{manifest}.tsv", numbers[name]))
+        corpora.append(MixedCorpus(name, source_of(data, manifest), numbers[name]))
     source = f"task.multi_corpus_keys={keys}"
     return _checked(Mixture(source, tuple(corpora), GIVEN, of_utterances=True))
 

@@ -20,7 +20,8 @@ from tqdm import tqdm
 from ccc_w2v.data.audio import audio_samples
 from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, write_all_labels
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
-from ccc_w2v.data.slices import segment_of
+from ccc_w2v.data.slices import member_of, segment_of
+from ccc_w2v.data.stored_audio import is_stream
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing
 from ccc_w2v.run_folder import Output, beside, check, claim, keep_record
@@ -54,8 +55,11 @@ def pack(
         slices = []
         for entry in tqdm(manifest.entries, desc=f"packing {Path(manifest.source).name}", unit="file"):
             where, path = manifest.where(entry), manifest.audio_path(entry)
-            if not os.path.isfile(path) and ".zip:" in path:
-                raise InputError(f"{where}: {path}: is in a zip already; pack the manifest of the files")
+            if not os.path.isfile(path) and (member_of(path) or is_stream(path)):
+                raise InputError(
+                    f"{where}: {path}: is in an archive or elsewhere already; pack the manifest of the files, or give "
+                    "--format tar"
+                )
             if segment_of(path):
                 raise InputError(
                     f"{where}: {path}: is a segment of a long recording, which is read where it is; only whole files "

@@ -1,5 +1,7 @@
 """Paths that name a part of a file: ``file.zip:offset:length`` (bytes), ``talk.mp3:start:samples`` (a segment).
 
+An archive is an uncompressed zip or tar.
+
 A segment's numbers are samples of its recording, at the recording's own rate.
 """
 
@@ -9,13 +11,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+ARCHIVES = (".zip", ".tar")
 # 18 digits fit 64 bits. A file without an ending may have a name that looks like a segment.
 _SLICE = re.compile(r"(?P<file>.*\.[^:/.]+):(?P<start>\d{1,18}):(?P<length>\d{1,18})", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of a file, in bytes of a zip or in samples of a recording."""
+    """A part of a file, in bytes of an archive or in samples of a recording."""
 
     file: str
     start: int
@@ -32,9 +35,15 @@ def slice_of(path: str) -> Slice | None:
 
 
 def segment_of(path: str) -> Slice | None:
-    """Return the segment of a recording that a path names; None for a whole file and for a slice of a zip."""
+    """Return the segment of a recording that a path names; None for a whole file and for a slice of an archive."""
     part = slice_of(path)
-    return None if part is None or part.file.endswith(".zip") else part
+    return None if part is None or part.file.endswith(ARCHIVES) else part
+
+
+def member_of(path: str) -> Slice | None:
+    """Return the slice of an archive that a path names; None for any other path."""
+    part = slice_of(path)
+    return part if part is not None and part.file.endswith(ARCHIVES) else None
 
 
 def file_of(path: str) -> str:

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from ccc_w2v.data.remote import PATIENCE, Patience
+from ccc_w2v.data.stored_audio import as_source, stored_audio
 from ccc_w2v.errors import InputError
 
 # Bytes of a sample; of other codings the most samples that a byte can hold.
@@ -33,7 +35,6 @@ _BYTES = {
 _SAMPLES_A_BYTE = {"MP3": 128}
 _MOST_SAMPLES_A_BYTE = 8192
 _BLOCK = 1 << 20  # samples read at once: a file that ends early has cost no more
-_MOST_DIGITS = 18  # of an offset or length in a zip: 2**63 has 19
 
 MIN_RATE, MAX_RATE = 1000, 768_000  # Hz
 
@@ -64,25 +65,6 @@ def _realize_types() -> None:
 _realize_types()
 
 
-def open_slice(path: str) -> str | io.BytesIO:
-    """Resolve ``file.zip:offset:length`` to its bytes in memory; any other path comes back as it is.
-
-    Raises InputError for a slice that is not inside its zip.
-    """
-    base, *slice_ = path.rsplit(":", 2)
-    if len(slice_) != 2 or not all(part.isdecimal() for part in slice_) or not base.endswith(".zip"):
-        return path
-    with open(base, "rb") as archive:
-        size = os.fstat(archive.fileno()).st_size
-        within = max(map(len, slice_)) <= _MOST_DIGITS and sum(map(int, slice_)) <= size
-        if not within:
-            raise InputError(
-                f"the slice {':'.join(slice_):.60} ends after the zip's {size} bytes; pack the corpus again"
-            )
-        archive.seek(int(slice_[0]))
-        return io.BytesIO(archive.read(int(slice_[1])))
-
-
 class _OneWay(soundfile.SoundFile):
     """A recording that soundfile takes for a pipe: else it jumps after every read, which damages MP3 at each seam."""
 
@@ -90,21 +72,30 @@ class _OneWay(soundfile.SoundFile):
         return False
 
 
-def open_sound(path: str | Path, name: str, *, one_way: bool = False) -> soundfile.SoundFile:
-    """Open a recording, or a slice of a zip; ``name`` heads every message. ``one_way``: for ``blocks`` alone.
+def open_sound(
+    path: str | Path, name: str, *, one_way: bool = False, patience: Patience = PATIENCE
+) -> soundfile.SoundFile:
+    """Open a recording, wherever it is stored (data/stored_audio.py); ``name`` heads every message.
 
-    Raises InputError for a file that is missing, that libsndfile does not read, or too small for what its header says.
+    ``one_way``: for ``blocks`` alone. Raises InputError for one that is missing or unreachable, that libsndfile does
+    not read, or too small for what its header says.
     """
-    path = str(path)
-    base = path.rsplit(":", 2)[0] if ".zip:" in path else path
-    if not os.path.isfile(base):
-        raise InputError(f"{name}: no such file; check the manifest's root line or prepare the corpus again")
     try:
-        source = open_slice(path)
-        size = os.path.getsize(path) if isinstance(source, str) else len(source.getbuffer())
-        recording = (_OneWay if one_way else soundfile.SoundFile)(source)
+        stored = stored_audio(str(path), patience)
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: no such file; check the manifest's root line or prepare the corpus again") from error
     except InputError as error:
-        raise InputError(f"{name}: {error}") from error
+        raise type(error)(f"{name}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror or error}); replace the file") from error
+    return open_stored(stored, name, one_way=one_way)
+
+
+def open_stored(stored: str | bytes, name: str, *, one_way: bool = False) -> soundfile.SoundFile:
+    """Open a file, or the bytes of one; raises InputError as open_sound does."""
+    try:
+        source, size = as_source(stored)
+        recording = (_OneWay if one_way else soundfile.SoundFile)(source)
     except DAMAGED as error:
         raise InputError(f"{name}: not audio that libsndfile reads ({error}); replace or convert the file") from error
     try:

@@ -8,8 +8,11 @@ from typing import Any
 
 from ccc_w2v.augment.pipeline import Pipeline, load_pipeline, manifest_settings
 from ccc_w2v.capacity import check_lengths
-from ccc_w2v.data.manifest import Manifest, read_manifest
+from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.data.mixture import Mixture, fairseq_mixture, read_mixture
+from ccc_w2v.data.remote import Patience
+from ccc_w2v.data.sources import source_of
+from ccc_w2v.data.streams import is_stream_source, read_source
 from ccc_w2v.dataset.frame_labels import FrameLabels, frame_labels, layout_of
 from ccc_w2v.dataset.mixture import MixtureDataset
 from ccc_w2v.dataset.two_view import TwoViewDataset
@@ -33,22 +36,43 @@ def mixture_of(cfg: Any, split: str) -> Mixture | None:
     return fairseq_mixture(cfg.data, split, keys, getattr(cfg, "multi_corpus_sampling_weights", None))
 
 
-def pipeline_of(cfg: Any, augment: str | None = None, speech: Path | None = None) -> Pipeline:
+def manifest_of(cfg: Any, source: str | Path, on_bad_audio: str | None = None) -> Manifest:
+    """Read a manifest or a stream with a task's settings; raises InputError as read_source does."""
+    return read_source(source, on_bad_audio or str(cfg.on_bad_audio), _patience(cfg))
+
+
+def _patience(cfg: Any) -> Patience:
+    if cfg.stream_timeout <= 0 or cfg.stream_attempts < 1 or cfg.stream_requests < 1:
+        raise InputError(
+            f"task.stream_timeout={cfg.stream_timeout}, stream_attempts={cfg.stream_attempts}, stream_requests="
+            f"{cfg.stream_requests}: expected a time above 0 and numbers of at least 1"
+        )
+    return Patience(cfg.stream_timeout, cfg.stream_attempts)
+
+
+def pipeline_of(cfg: Any, augment: str | None = None, speech: str | Path | None = None) -> Pipeline:
     """Return the augmentation of a task's settings, or another preset with the same recordings.
 
     Voices to mix in are those of ``speech``, the training set's, where no manifest of them is named.
     """
-    manifests = {name: getattr(cfg, name) for name in manifest_settings()}
+    manifests = {name: _on_this_machine(cfg, getattr(cfg, name)) for name in manifest_settings()}
     if speech is None:
         mixture = mixture_of(cfg, cfg.train_subset)
-        speech = mixture.corpora[0].manifest if mixture else Path(cfg.data) / f"{cfg.train_subset}.tsv"
-    return load_pipeline(augment or cfg.augment, cfg.sample_rate, fallbacks={"babble_manifest": speech}, **manifests)
+        speech = mixture.corpora[0].manifest if mixture else source_of(cfg.data, cfg.train_subset, cfg.train_subset)
+    fallbacks = {"babble_manifest": _on_this_machine(cfg, speech)}
+    return load_pipeline(augment or cfg.augment, cfg.sample_rate, fallbacks=fallbacks, **manifests)
+
+
+def _on_this_machine(cfg: Any, source: str | Path | None) -> Any:
+    """Return the manifest that a stream becomes; any other value as it is."""
+    return manifest_of(cfg, source).source if source and is_stream_source(source) else source
 
 
 def load_split(cfg: Any, split: str, pipeline: Pipeline, model: Any) -> TwoViewDataset | MixtureDataset:
-    """Read <data>/<split>.tsv, or all corpora of a mixture; raises InputError for what cannot be trained on.
+    """Read <data>/<split>.tsv, a stream that stands in its place, or all corpora of a mixture.
 
-    ``model`` says how long crops must and can be; None where there is only data.
+    ``model`` says how long crops must and can be; None where there is only data. Raises InputError for what cannot be
+    trained on.
     """
     mixture = mixture_of(cfg, split)
     annotations = cfg.annotations if model is not None and split == cfg.train_subset else None
@@ -59,7 +83,7 @@ def load_split(cfg: Any, split: str, pipeline: Pipeline, model: Any) -> TwoViewD
     if mixture:
         dataset: TwoViewDataset | MixtureDataset = _mixed(cfg, mixture, pipeline)
     else:
-        manifest = read_manifest(Path(cfg.data) / f"{split}.tsv")
+        manifest = manifest_of(cfg, source_of(cfg.data, split, cfg.train_subset))
         labels = frame_labels(annotations, manifest, layout_of(model), cfg.sample_rate) if annotations else None
         dataset = _listed(cfg, manifest, pipeline, labels=labels)
     if model is not None:
@@ -90,14 +114,17 @@ def _listed(
         accept_left_out=cfg.accept_left_out,
         crop_step=cfg.crop_step,
         frame_labels=labels,
+        patience=_patience(cfg),
+        requests=cfg.stream_requests,
     )
 
 
 def _mixed(cfg: Any, mixture: Mixture, other: Pipeline) -> MixtureDataset:
     parts = {}
     for corpus in mixture.corpora:
-        own = pipeline_of(cfg, corpus.augment, corpus.manifest)
-        parts[corpus.name] = _listed(cfg, read_manifest(corpus.manifest), own, corpus.on_bad_audio)
+        manifest = manifest_of(cfg, corpus.manifest, corpus.on_bad_audio)
+        own = pipeline_of(cfg, corpus.augment, manifest.source)
+        parts[corpus.name] = _listed(cfg, manifest, own, corpus.on_bad_audio)
     dataset = MixtureDataset(mixture, parts, other)
     for name, part in parts.items():
         hours = int(part.sizes.sum()) / cfg.sample_rate / 3600

@@ -142,6 +142,7 @@ class MixtureDataset(TwoViewBatches):
             augment_device=first.augment_device,
             crop_step=first.crop_step,
         )
+        self.at_once = max(part.at_once for part in self.parts)
 
     def set_epoch(self, epoch: int) -> None:
         """Let utterances, crops, masks and augmentation of this epoch differ from those of the last."""

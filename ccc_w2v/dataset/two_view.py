@@ -14,6 +14,8 @@ from ccc_w2v.data.audio import audio_samples, read_audio, resampled_length
 from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Entry, Manifest
 from ccc_w2v.data.rates import sample_rates
+from ccc_w2v.data.remote import PATIENCE, Patience, UnreachableError, is_address
+from ccc_w2v.data.stored_audio import with_member
 from ccc_w2v.dataset.frame_labels import FrameLabels
 from ccc_w2v.dataset.two_view_batches import TwoViewBatches
 from ccc_w2v.dataset.utterances import Utterances
@@ -22,6 +24,8 @@ from ccc_w2v.errors import InputError
 logger = logging.getLogger(__name__)
 
 BAD_AUDIO_POLICIES = ("raise", "skip")
+REMOTE_HEADERS = 32  # compared at start of recordings on a network, each of which is fetched whole for it
+MOST_UNREACHABLE = 32  # recordings in a row: the server is gone, and not an utterance bad
 
 
 class TwoViewDataset(TwoViewBatches):
@@ -29,7 +33,9 @@ class TwoViewDataset(TwoViewBatches):
 
     An utterance that is missing, damaged or otherwise unusable follows ``on_bad_audio``, as does one whose noise is:
     "raise" hands the message on in its batch, for the task to end the run with; "skip" leaves the utterance out of its
-    batch, logs it and counts it; a batch that is lost whole becomes noise, marked as "lost". With ``resample``
+    batch, logs it and counts it; a batch that is lost whole becomes noise, marked as "lost". A server that is gone for
+    good ends the run in both. ``patience`` is for recordings on a network, ``requests`` of which are read at once. With
+    ``resample``
     recordings of another rate are resampled as they are read, else refused. With ``frame_labels`` a batch has "classes"
     (B, T), the aligned label of each frame of the crops, -1 for none.
     """
@@ -52,6 +58,8 @@ class TwoViewDataset(TwoViewBatches):
         accept_left_out: bool = False,
         crop_step: int = 1,
         frame_labels: FrameLabels | None = None,
+        patience: Patience = PATIENCE,
+        requests: int = 8,
     ):
         lengths = manifest.samples
         if resample:
@@ -83,6 +91,9 @@ class TwoViewDataset(TwoViewBatches):
         self.resample = resample
         self.frame_labels = frame_labels
         self.on_bad_audio = on_bad_audio
+        self.patience = patience
+        self.at_once = requests if is_address(manifest.root) else 1
+        self._unreachable = 0
 
     def check_headers(self, most: int) -> None:
         """Open up to ``most`` files, evenly spread over the manifest, and compare their headers with it.
@@ -90,6 +101,8 @@ class TwoViewDataset(TwoViewBatches):
         Raises InputError for the first that is missing, unreadable, of another rate, not mono or of another length.
         With ``on_bad_audio`` "skip" a warning counts them; it raises where they are all of the files looked at.
         """
+        if is_address(self.manifest.root):
+            most = min(most, REMOTE_HEADERS)
         step = max(1, len(self.entries) // max(most, 1))
         looked_at = self.entries[::step] if most > 0 else []
         bad: list[str] = []
@@ -110,7 +123,8 @@ class TwoViewDataset(TwoViewBatches):
 
     def _check_header(self, entry: Entry) -> None:
         path, where = self.manifest.audio_path(entry), self.manifest.where(entry)
-        samples = audio_samples(path, None if self.resample else self.sample_rate, where=where)
+        rate = None if self.resample else self.sample_rate
+        samples = audio_samples(path, rate, where=where, patience=self.patience)
         if samples != entry.samples:
             raise InputError(
                 f"{where}: {path}: {samples} samples, the manifest declares {entry.samples}; "
@@ -126,9 +140,15 @@ class TwoViewDataset(TwoViewBatches):
                 where=self.manifest.where(entry),
                 declared_samples=entry.samples,
                 resample=self.resample,
+                patience=self.patience,
             )
+        except UnreachableError as error:
+            self._unreachable += 1
+            return {"id": index, "source": None, **self._gone(error, index)}
         except InputError as error:
-            return {"id": index, "source": None, **self._bad(error, index)}
+            named = with_member(error, self.manifest.audio_path(entry), self.patience)
+            return {"id": index, "source": None, **self._bad(named, index)}
+        self._unreachable = 0
         return {"id": index, "source": wave_S}
 
     def _classes(self, crops: Sequence[tuple[int, int]], samples: int) -> dict[str, torch.Tensor]:
@@ -136,6 +156,12 @@ class TwoViewDataset(TwoViewBatches):
             return {}
         rows = [self.frame_labels.of(self.entries[index].path, start, samples) for index, start in crops]
         return {"classes": torch.stack(rows)}
+
+    def _gone(self, error: UnreachableError, index: int) -> dict[str, str]:
+        """Follow the policy, until so many recordings in a row were unreachable that there is nothing to train on."""
+        if self._unreachable < MOST_UNREACHABLE:
+            return self._bad(error, index)
+        return {"error": f"{error}; {self._unreachable} recordings in a row were unreachable"}
 
     def _bad(self, error: InputError, index: int) -> dict[str, str]:
         """Follow the policy: a message that ends the run, or a line in the log."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -54,6 +55,7 @@ class TwoViewBatches(ListedAudio):
         self.pipeline = pipeline
         self.seed = seed
         self.epoch = 1
+        self.at_once = 1  # utterances of a batch that are read side by side, where reading is waiting
         self.set_bucket_info(0)
         # Without data workers, fairseq reads ahead in a daemon thread. An interpreter that ends while that thread is
         # inside torch aborts ("terminate called without an active exception"), so at its end no batch may be begun.
@@ -97,6 +99,13 @@ class TwoViewBatches(ListedAudio):
         """Read one utterance: {"id": its index, "source": wave (S,)}; unreadable ones have None and perhaps "error"."""
         with self._at_work:
             return self._read(index)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Read the utterances of a batch, as torch's data loader asks for them, in this order."""
+        if self.at_once == 1:
+            return [self[index] for index in indices]
+        with self._at_work, ThreadPoolExecutor(self.at_once) as pool:
+            return list(pool.map(self._read, indices))
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """Crop or pad to one length, augment, normalise: a fairseq batch whose net_input holds both views.

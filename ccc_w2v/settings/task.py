@@ -81,6 +81,16 @@ class CccPretrainingConfig(AudioPretrainingConfig):
     check_headers: int = field(
         default=2000, metadata={"help": "how many files' headers are compared with the manifest at start, >= 0"}
     )
+    stream_timeout: float = field(
+        default=30.0,
+        metadata={"help": "seconds that a request of up to 8 MiB to a server of shards may take, > 0"},
+    )
+    stream_attempts: int = field(
+        default=5, metadata={"help": "how often such a request is made, with longer pauses, before it counts as bad"}
+    )
+    stream_requests: int = field(
+        default=8, metadata={"help": "requests that a data worker makes at once, >= 1; a batch's utterances"}
+    )
     # fairseq-fixed would keep its data workers, and with them the first epoch's crops and augmentation, for all epochs.
     reuse_dataloader: bool = field(default=False, metadata={"help": "must stay false: workers learn the epoch anew"})
     persistent_workers: bool = field(default=False, metadata={"help": "must stay false: workers learn the epoch anew"})

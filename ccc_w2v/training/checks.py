@@ -5,6 +5,7 @@ Each mistake is one InputError; without these checks it would show as an asserti
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import tempfile
@@ -17,7 +18,8 @@ import torch
 from ccc_w2v.data.audio import audio_rate
 from ccc_w2v.data.left_out import name_left_out
 from ccc_w2v.data.manifest import Manifest, read_manifest
-from ccc_w2v.data.slices import segment_of
+from ccc_w2v.data.slices import segment_of, slice_of
+from ccc_w2v.data.streams import is_stream_source
 from ccc_w2v.errors import InputError
 from ccc_w2v.text_files import text_lines
 
@@ -31,6 +33,7 @@ def check_run(cfg: Any) -> None:
     """Raise InputError for a setting or file that this training cannot start with."""
     check_complete(cfg)
     check_devices(cfg)
+    check_sharded_memory(cfg.distributed_training)
     check_paths(cfg)
     check_save_dir(cfg.checkpoint.save_dir)
     if cfg.task._name in MANIFEST_TASKS and not _value(cfg.task, "multi_corpus_keys"):
@@ -93,10 +96,25 @@ def check_devices(cfg: Any) -> None:
         )
 
 
+def check_sharded_memory(launch: Any) -> None:
+    """Raise InputError for FSDP, which fairseq takes from a package that no longer fits, and for ZeRO without it."""
+    if launch.ddp_backend == "fully_sharded":
+        raise InputError(
+            "distributed_training.ddp_backend=fully_sharded: fairseq takes FSDP from fairscale, whose last release "
+            "fails without a GPU and has not been tried on one; use legacy_ddp, with "
+            "distributed_training.zero_sharding=os to share the optimiser's memory (docs/scale.md)"
+        )
+    if launch.zero_sharding == "os" and importlib.util.find_spec("fairscale") is None:
+        raise InputError(
+            "distributed_training.zero_sharding=os needs fairscale, which is not installed; pip install "
+            "--no-build-isolation fairscale==0.4.13"
+        )
+
+
 def check_paths(cfg: Any) -> None:
     """Raise InputError for a folder or checkpoint of the configuration that does not exist."""
     data = _value(cfg.task, "data")
-    if data and "://" not in data and not os.path.isdir(data):
+    if data and not is_stream_source(data) and not os.path.isdir(data):
         problem = "is a file" if os.path.exists(data) else "there is no such folder"
         raise InputError(f"task.data={data}: {problem}; expected the folder of {cfg.dataset.train_subset}.tsv")
     restore = cfg.checkpoint.restore_file
@@ -177,13 +195,18 @@ def check_label_count(manifest: Manifest, labels: str) -> None:
 
 
 def check_whole_files(manifest: Manifest) -> None:
-    """Raise InputError for a segment of a long recording: fairseq's own audio tasks would take it for a zip."""
+    """Raise InputError for a segment of a long recording or a slice of a tar: fairseq would take both for a zip."""
     for entry in manifest.entries:
         if segment_of(entry.path):
             raise InputError(
                 f"{manifest.where(entry)}: {entry.path}: a segment of a long recording, which pre-training reads and "
                 "fairseq's fine-tuning does not; cut the transcribed ones into files with ccc-w2v manifest "
                 "--transcripts (columns start and end)"
+            )
+        if (part := slice_of(entry.path)) and not part.file.endswith(".zip"):
+            raise InputError(
+                f"{manifest.where(entry)}: {entry.path}: is in a tar, which pre-training reads and fairseq's "
+                "fine-tuning does not; train on the files, or pack them with ccc-w2v pack --format zip"
             )
 
 

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import ccc_w2v
+from ccc_w2v.data.sources import source_of
+from ccc_w2v.data.streams import is_stream_source
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import sha256
 from ccc_w2v.run_folder import Output, claim, keep_record
@@ -46,6 +48,11 @@ class Run:
         ]
 
 
+def data_of(data: str) -> str:
+    """Return task.data of what --data names: the whole path of a folder, an address as it is."""
+    return data if is_stream_source(data) else str(Path(data).resolve())
+
+
 def find_recipe(kind: str, name: str) -> Path:
     """Return the YAML of a shipped recipe's name ("tiny", "base") or the path itself; InputError for neither."""
     folder = shared_folder("recipes/own/config") / kind
@@ -80,7 +87,8 @@ def claim_run(run: Run, inputs: Sequence[str | Path], *, overwrite: bool = False
     """Make a run's folder its own; raises InputError where another run is there, or what is to be trained on is not."""
     for name in ("train_subset", "valid_subset"):
         for subset in (_setting(run, "dataset", name) or "").split(","):
-            if subset and not (Path(run.data) / f"{subset}.tsv").is_file():
+            source = source_of(run.data, subset, _setting(run, "dataset", "train_subset"))
+            if subset and not is_stream_source(source) and not Path(source).is_file():
                 raise InputError(
                     f"{run.data}: holds no {subset}.tsv; write one with ccc-w2v manifest, or set dataset.{name}"
                 )

@@ -24,6 +24,9 @@ from omegaconf import OmegaConf
 import ccc_w2v
 from ccc_w2v.data.manifest import manifest_digest
 from ccc_w2v.data.mixture import read_mixture
+from ccc_w2v.data.sources import source_of
+from ccc_w2v.data.streams import is_stream_source, stream_place
+from ccc_w2v.errors import InputError
 from ccc_w2v.files import sha256, write_whole
 from ccc_w2v.training.health.history import folder_of_run, read_verdicts
 
@@ -150,18 +153,30 @@ def manifests(settings: dict[str, Any]) -> dict[str, str]:
     task, dataset = settings["task"], settings["dataset"]
     folder, labels = task.get("data"), task.get("labels")
     splits = [split for split in (dataset["train_subset"], *(dataset.get("valid_subset") or "").split(",")) if split]
-    paths = [Path(folder) / f"{split}.tsv" for split in splits] if isinstance(folder, str) else []
+    paths = [_listing(folder, split, dataset["train_subset"]) for split in splits] if isinstance(folder, str) else []
     if paths and isinstance(labels, str):
         paths += [path.with_suffix(f".{labels}") for path in paths] + [Path(folder) / f"dict.{labels}.txt"]
     paths += [Path(task[name]) for name in (*MANIFEST_SETTINGS, "augment", "mixture") if task.get(name)]
     if task.get("mixture") and Path(task["mixture"]).is_file():
-        paths += [corpus.manifest for corpus in read_mixture(task["mixture"]).corpora]
+        paths += [_local(corpus.manifest) for corpus in read_mixture(task["mixture"]).corpora]
     if task.get("multi_corpus_keys") and isinstance(folder, str):
         paths += [Path(folder) / f"{part.partition(':')[2].strip()}.tsv" for part in dataset["train_subset"].split(",")]
     if (settings.get("model") or {}).get("w2v_path"):
         paths.append(Path(settings["model"]["w2v_path"]))
     files = [path for path in dict.fromkeys(paths) if path.is_file()]
     return {str(path): manifest_digest(path) if path.suffix == ".tsv" else sha256(path) for path in files}
+
+
+def _listing(folder: str, split: str, training_subset: str) -> Path:
+    """Return the manifest that a split of task.data is, or that its stream became."""
+    try:
+        return _local(source_of(folder, split, training_subset))
+    except InputError:  # said where the split is read
+        return Path(folder) / f"{split}.tsv"
+
+
+def _local(source: str | Path) -> Path:
+    return stream_place(str(source)) if is_stream_source(source) else Path(source)
 
 
 def summary(folder: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ import torch
 from omegaconf.errors import OmegaConfBaseException
 
 import ccc_w2v
+from ccc_w2v.data.stored_audio import is_stream
 from ccc_w2v.errors import end_training, explain, is_out_of_memory
 from ccc_w2v.training.checkpoint_files import LAST
 from ccc_w2v.training.checks import check_run
@@ -70,7 +71,7 @@ def resolve_paths(cfg: Any, folder: str | Path) -> None:
     for part, names in INPUT_PATHS.items():
         for name in names:
             value = cfg[part].get(name) if cfg.get(part) and name in cfg[part] else None
-            if not isinstance(value, str) or os.path.isabs(value) or value == LAST or "://" in value:
+            if not isinstance(value, str) or os.path.isabs(value) or value == LAST or is_stream(value):
                 continue
             preset = name == "augment" and not re.search(r"[/.]", value)
             here, there = os.path.exists(value), os.path.normpath(os.path.join(folder, value))

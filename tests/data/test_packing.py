@@ -88,13 +88,13 @@ def test_what_cannot_be_packed_is_named_and_nothing_is_left(corpus, tmp_path):
     with pytest.raises(InputError, match=r"train.tsv:5: .*train3.wav: not audio"):
         pack(read_manifest(corpus), tmp_path / "packed/train.tsv", RATE, max_bytes=25_000)
     assert list((tmp_path / "packed").iterdir()) == []
-    assert run_tool("pack_zip", corpus, out=corpus) == 2
-    assert run_tool("pack_zip", corpus, out=tmp_path / "x.tsv", sample_rate=8000) == 2
+    assert run_tool("pack", corpus, out=corpus) == 2
+    assert run_tool("pack", corpus, out=tmp_path / "x.tsv", sample_rate=8000) == 2
 
 
 def test_a_packed_corpus_is_not_packed_again(corpus, tmp_path):
     pack(read_manifest(corpus), tmp_path / "train.tsv", RATE)
-    with pytest.raises(InputError, match="in a zip already"):
+    with pytest.raises(InputError, match="in an archive or elsewhere already"):
         pack(read_manifest(tmp_path / "train.tsv"), tmp_path / "again.tsv", RATE)
 
 

@@ -20,7 +20,8 @@ from ccc_w2v.corpora.switchboard.sphere import open_call, read_sides
 from ccc_w2v.data import sound_file
 from ccc_w2v.data.audio import audio_rate, audio_samples, open_parts, read_audio
 from ccc_w2v.data.packing import write_zip, zip_slices
-from ccc_w2v.data.sound_file import open_slice, read_sound
+from ccc_w2v.data.sound_file import read_sound
+from ccc_w2v.data.stored_audio import stored_audio
 from ccc_w2v.errors import InputError
 from tests.fake_corpora import RATE, speech_like
 
@@ -235,7 +236,10 @@ def test_a_slice_in_the_zip_is_read(tmp_path):
     write_zip(tmp_path / "a.zip", [("a.wav", encoded("wav"))])
     (where,) = zip_slices(tmp_path / "a.zip").values()
     assert len(read_audio(tmp_path / where, RATE)) == 2000
-    assert open_slice("plain.wav") == "plain.wav"
+    plain = tmp_path / "plain.wav"
+    plain.write_bytes(encoded("wav"))
+    assert stored_audio(str(plain)) == str(plain)
+    assert stored_audio(str(tmp_path / where)) == encoded("wav")
 
 
 def test_damaged_zips_end_in_one_sentence(tmp_path):

@@ -158,7 +158,7 @@ def test_checking_a_manifest_does_not_destroy_it(
     ("tool", "arguments", "other"),
     [
         ("perturb_speed", ["--manifest"], ["--factors", "0.8"]),
-        ("pack_zip", [], ["--max-gib", "1"]),
+        ("pack", [], ["--max-gib", "1"]),
     ],
 )
 def test_copies_of_a_corpus_are_their_commands_own(

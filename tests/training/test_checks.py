@@ -6,7 +6,7 @@ import pytest
 
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.errors import InputError
-from ccc_w2v.training.checks import check_lengths
+from ccc_w2v.training.checks import check_lengths, check_sharded_memory
 
 HOUR = 57_600_000
 
@@ -47,3 +47,17 @@ def test_what_is_cropped_or_fits_is_not_left_out(manifest, settings, caplog):
 def test_nothing_left_to_train_on_is_an_error(manifest, settings, said):
     with pytest.raises(InputError, match=f"all 4 utterances are {said}.*: change that setting"):
         check_lengths(manifest, config(**settings))
+
+
+def test_fsdp_is_refused_and_zero_needs_fairscale(monkeypatch):
+    plain = SimpleNamespace(ddp_backend="legacy_ddp", zero_sharding="none")
+    zero = SimpleNamespace(ddp_backend="legacy_ddp", zero_sharding="os")
+    check_sharded_memory(plain)
+    with pytest.raises(InputError, match="ddp_backend=fully_sharded: .*; use legacy_ddp"):
+        check_sharded_memory(SimpleNamespace(ddp_backend="fully_sharded", zero_sharding="none"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    check_sharded_memory(plain)
+    with pytest.raises(InputError, match="needs fairscale, which is not installed"):
+        check_sharded_memory(zero)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    check_sharded_memory(zero)

@@ -12,7 +12,7 @@ from ccc_w2v.cli import follow
 from ccc_w2v.cli.main import main
 from ccc_w2v.errors import InputError
 from ccc_w2v.planning.recipe import build_model, compose_config
-from ccc_w2v.training.launch import Run, claim_run, find_recipe, newest_checkpoint, read_run, spread
+from ccc_w2v.training.launch import Run, claim_run, data_of, find_recipe, newest_checkpoint, read_run, spread
 from tests.fake_corpora import write_corpus, write_labels
 
 RECIPES = [(kind, name) for kind in ("pretraining", "finetuning") for name in ("tiny", "base")]
@@ -110,3 +110,11 @@ def test_commands_start_and_resume_the_same_run(run, monkeypatch, capsys):
 def test_failed_training_keeps_its_exit_code(run, monkeypatch):
     monkeypatch.setattr(follow, "follow", lambda command, log, title: 3)
     assert main(["pretrain", "--data", run.data, "--out", run.out, "--gpus", "0"]) == 3
+
+
+def test_data_may_be_a_stream_which_the_run_itself_looks_for(run, tmp_path):
+    assert data_of("s3://bucket/corpus") == "s3://bucket/corpus"
+    assert data_of("hub:name/config") == "hub:name/config"
+    assert data_of(f"{tmp_path}/./data") == str(tmp_path / "data")
+    claim_run(replace(run, data="s3://bucket/corpus"), [])
+    assert "task.data=s3://bucket/corpus" in read_run(run.out).command()

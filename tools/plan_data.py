@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The same as `ccc-w2v pack`, from a checkout."""
+"""The same as `ccc-w2v plan-data`, from a checkout."""
 
 import sys
 
 from ccc_w2v.cli.main import launcher
 
-main = launcher("pack_zip")
+main = launcher("plan_data")
 
 if __name__ == "__main__":
     sys.exit(main())
