@@ -26,6 +26,7 @@ def appearing(
     parents: bool = True,
     neighbour: Path | None = None,
     resumable: bool = False,
+    keep_equal: bool = False,
 ) -> Iterator[Path]:
     """Give a neighbour of ``path`` to write a file or a folder at; it takes the place of ``path`` as the block ends.
 
@@ -34,6 +35,7 @@ def appearing(
     not leave an empty file either; needless where there are very many files that can be made again. ``parents``: the
     folders above it are made. ``neighbour`` is where to write, if not at a name of this process's own. ``resumable``:
     the neighbour has one name for all processes and stays after an error, for the next call to continue.
+    ``keep_equal``: a file at ``path`` with the same content is left as it is, its time too.
     """
     path = Path(path)
     name = f".{path.name}.partial" if resumable else f".{path.name}.{os.getpid()}.partial"
@@ -43,9 +45,10 @@ def appearing(
             path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         _open_to_others(partial)
-        if durable:
-            _flush(partial)
-        _publish(partial, path)
+        if not (keep_equal and path.is_file() and sha256(path) == sha256(partial)):
+            if durable:
+                _flush(partial)
+            _publish(partial, path)
     except OSError as error:
         # A failed write names no file, and the neighbour says nothing to a user.
         if error.filename is None or os.fspath(error.filename) == str(partial):

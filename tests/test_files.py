@@ -73,6 +73,18 @@ def test_the_data_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
     assert seen == [False]
 
 
+@pytest.mark.parametrize(("content", "kept"), [("same", True), ("other", False)])
+def test_an_equal_file_is_left_as_it_is(content, kept, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("same")
+    before = path.stat()
+    with appearing(path, keep_equal=True) as partial:
+        partial.write_text(content)
+    assert path.read_text() == content
+    assert (path.stat().st_ino == before.st_ino) == kept
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_mistyped_folder_is_not_made(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         write_whole(tmp_path / "no" / "out", "text")

@@ -33,7 +33,7 @@ from ccc_w2v.data.remote import PATIENCE, Patience, is_address
 from ccc_w2v.data.shard_scan import Scanned
 from ccc_w2v.data.stream_parts import StreamPart, Version, read_json, row_parts, shard_part
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import appearing, sha256, write_whole
+from ccc_w2v.files import appearing, write_whole
 from ccc_w2v.user_cache import cache_folder
 
 logger = logging.getLogger(__name__)
@@ -180,14 +180,11 @@ def _read_all(
             continue
         good.append((part, version_of[part.name]))  # type: ignore[arg-type]
         lines, bad = lines + result[0], bad + result[1]
-    with appearing(new := place.with_suffix(".new")) as partial, open(partial, "w", encoding="utf-8") as out:
+    # An index of the manifest is good as long as the manifest stands as it is.
+    with appearing(place, keep_equal=True) as partial, open(partial, "w", encoding="utf-8") as out:
         out.write(f"{root}\n")
         for part, version in good:
             out.writelines(_lines(root, part, part.read(version, folder)))
-    if place.is_file() and sha256(place) == sha256(new):
-        new.unlink()
-    else:
-        os.replace(new, place)
     return {"parts": [[part.name, version] for part, version in good], "lines": lines, "bad": bad, "lost": lost}
 
 
