@@ -32,6 +32,9 @@ def main() -> int:
             # Only the module that is asked for: each loads torch.
             module = importlib.import_module(f"ccc_w2v.benchmark.{name}")
             module.add_arguments(subparser)
+            from ccc_w2v.compat import silence_debugging
+
+            silence_debugging()
     arguments = parser.parse_args()
     print(json.dumps(module.run(arguments)))
     return 0
