@@ -60,7 +60,7 @@ class CccCriterion(FairseqCriterion):
         the draws from the batch's seed.
         """
         weights = self.term_weights(model)
-        contexts, targets = {TERMS[name].context for name in weights}, self._target_views(weights)
+        contexts, targets = self._needed_views(weights)
         output: TwoViewOutput = model(
             **sample["net_input"], contexts=contexts, targets=targets, penalties=self._extra_views()
         )
@@ -194,16 +194,18 @@ class CccCriterion(FairseqCriterion):
 
     def encoded_views(self, model: Any) -> tuple[int, int]:
         """Return how many views this batch's feature encoder has, and how many of them the Transformer."""
-        weights = self.term_weights(model)
-        contexts = {TERMS[name].context for name in weights}
-        return len(contexts | self._target_views(weights)), len(contexts)
+        contexts, targets = self._needed_views(self.term_weights(model))
+        return len(contexts | targets), len(contexts)
 
-    def _target_views(self, weights: dict[str, float]) -> set[str]:
-        """Return the views whose targets the loss depends on: as positives, in the clustering, in the extra losses."""
+    def _needed_views(self, weights: dict[str, float]) -> tuple[set[str], set[str]]:
+        """Return the views whose contexts, and whose targets, the loss depends on.
+
+        Targets as positives, in the clustering, in the extra losses.
+        """
         clustered = str(self.cfg.near_positives) == "remove" or self.cfg.scale_factor < 1
         clustered = clustered or self.cfg.block_weight > 0
         other = clustered or "cross" in weights or str(self.cfg.extra_losses_on) == "both"
-        return set(VIEWS) if other else {ORIGINAL}
+        return {TERMS[name].context for name in weights}, set(VIEWS) if other else {ORIGINAL}
 
     def objective(
         self, model: Any, output: TwoViewOutput, sample: dict[str, Any], weights: dict[str, float] | None = None

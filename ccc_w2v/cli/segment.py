@@ -22,7 +22,7 @@ from ccc_w2v.run_folder import add_overwrite_option
 from ccc_w2v.sharding import add_shard_option
 
 if TYPE_CHECKING:
-    from ccc_w2v.corpora.long.prepare import Segmented
+    from ccc_w2v.corpora.own.splits import PreparedLists
 
 
 def arguments() -> argparse.Namespace:
@@ -69,6 +69,7 @@ def arguments() -> argparse.Namespace:
 @exit_on_input_error
 def main() -> None:
     options = arguments()
+    from ccc_w2v.cli.shares import say_done
     from ccc_w2v.corpora.long.prepare import SegmentOptions, segment_folder
     from ccc_w2v.corpora.long.segments import SegmentLimits
 
@@ -89,12 +90,12 @@ def main() -> None:
         shard=options.shard,
     )
     if segmented is None:
-        print(f"shard {options.shard} is done; when all are: ccc-w2v merge {options.out}")
+        say_done(options.out, options.shard)
         return
     print(table(segmented))
 
 
-def table(segmented: Segmented) -> str:
+def table(segmented: PreparedLists) -> str:
     """Return what the lists hold, and the notes."""
     lines = [f"{'list':<10}{'recordings':>12}{'segments':>10}{'hours':>10}"]
     lines += [

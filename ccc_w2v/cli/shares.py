@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ccc_w2v.errors import InputError
-from ccc_w2v.sharding import Shard, ShardRecord, keep_shard, read_record, shard_folder
+from ccc_w2v.sharding import RECORD, Shard, ShardRecord, keep_shard, read_record, shard_folder
 
 # Options that decide nothing of what comes out, or that are told otherwise.
 IGNORED = {"shard", "out", "manifest", "overwrite", "jobs", "device", "search_processes", "old_spelling"}
@@ -70,7 +70,7 @@ def begin_shard(out: Path, record: ShardRecord, *, overwrite: bool = False) -> P
                 "another output, or give --overwrite"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "shard.json").unlink(missing_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
     return folder
 
 
@@ -82,6 +82,11 @@ def keep_conversion(out: str | Path, shard: Shard, command: str, items: tuple[in
     words = {"words": words_without_shard(sys.argv[1:]), "folder": os.getcwd()}
     record = ShardRecord(command, shard.number, shard.count, *items, of, words)
     keep_shard(begin_shard(Path(out), record, overwrite=True), record)
+    say_done(out, shard)
+
+
+def say_done(out: str | Path, shard: Shard) -> None:
+    """Tell that a share is done, and what comes after all of them."""
     print(f"shard {shard} is done; when all are: ccc-w2v merge {out}")
 
 

@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from ccc_w2v.corpora.long.segments import SegmentLimits, segments
 from ccc_w2v.corpora.long.speech import detector_of, listen
-from ccc_w2v.corpora.own.recordings import find_recordings, speaker_of
-from ccc_w2v.corpora.own.splits import split_by_speaker
+from ccc_w2v.corpora.own.recordings import find_recordings, refuse_unreadable, speaker_of
+from ccc_w2v.corpora.own.splits import PreparedLists, split_by_speaker
 from ccc_w2v.data.audio import MP3_JUMPS_FROM
 from ccc_w2v.data.manifest import write_manifest
 from ccc_w2v.data.slices import Slice, slice_of
@@ -61,14 +61,6 @@ class HeardRecording:
     problem: str = ""
 
 
-@dataclass(frozen=True)
-class Segmented:
-    """The lists with their numbers, and what a user should know of the rest."""
-
-    lists: dict[str, dict[str, float]]
-    notes: list[str]
-
-
 def segment_folder(
     folder: str | Path,
     out: str | Path,
@@ -78,7 +70,7 @@ def segment_folder(
     overwrite: bool = False,
     workers: int = 1,
     shard: Shard | None = None,
-) -> Segmented | None:
+) -> PreparedLists | None:
     """Find the segments of all recordings below a folder, and write the lists; a stopped call continues.
 
     With a ``shard`` only its share is heard and nothing is listed: returns None, and ``merge`` writes the lists. Raises
@@ -98,15 +90,15 @@ def segment_folder(
         place.mkdir(parents=True, exist_ok=True)
         keep_record(Output(place, settings, place / SUMMARY, written))
     heard = _heard(folder, share, place / HEARD, settings["detector"], options.limits, workers)
-    _refuse(heard, leave_out_bad)
+    refuse_unreadable([recording.problem for recording in heard if recording.problem], leave_out_bad)
     if shard is None:
         return _write(out, folder, heard, options, settings)
-    record = ShardRecord(COMMAND, shard.number, shard.count, len(share), len(recordings), settings, _as_dict(options))
+    record = ShardRecord(COMMAND, shard.number, shard.count, len(share), len(recordings), settings, asdict(options))
     keep_shard(place, record)
     return None
 
 
-def merge(out: Path, *, overwrite: bool = False) -> Segmented:
+def merge(out: Path, *, overwrite: bool = False) -> PreparedLists:
     """Write the lists from what all shards have heard; raises InputError as read_shards and claim do."""
     shards = read_shards(out)
     record = shards[0][1]
@@ -123,10 +115,6 @@ def merge(out: Path, *, overwrite: bool = False) -> Segmented:
     return _write(out, Path(settings["folder"]), heard, options, settings)
 
 
-def _as_dict(options: SegmentOptions) -> dict[str, Any]:
-    return asdict(options)
-
-
 def _check(options: SegmentOptions) -> None:
     limits = options.limits
     if not 0 < limits.shortest < limits.longest or limits.longest < 1:
@@ -140,7 +128,7 @@ def _check(options: SegmentOptions) -> None:
 def _settings(folder: Path, recordings: Sequence[Path], options: SegmentOptions, leave_out_bad: bool) -> dict[str, Any]:
     listing = "".join(f"{path.relative_to(folder).as_posix()}\t{path.stat().st_size}\n" for path in recordings)
     return {
-        **_as_dict(options),
+        **asdict(options),
         "detector": detector_of(options.detector),
         "leave_out_bad": leave_out_bad,
         "folder": str(folder),
@@ -202,16 +190,9 @@ def _line(recording: HeardRecording) -> str:
     return json.dumps(asdict(recording), ensure_ascii=True) + "\n"
 
 
-def _refuse(heard: Sequence[HeardRecording], leave_out_bad: bool) -> None:
-    bad = [recording.problem for recording in heard if recording.problem]
-    if bad and not leave_out_bad:
-        more = f"; and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise InputError(f"{bad[0]}{more}; --leave-out-bad skips them")
-
-
 def _write(
     out: Path, folder: Path, heard: Sequence[HeardRecording], options: SegmentOptions, settings: Mapping[str, Any]
-) -> Segmented:
+) -> PreparedLists:
     split_of = _splits(heard, options)
     chosen: dict[str, list[HeardRecording]] = {name: [] for name in LISTS}
     for recording in heard:
@@ -229,7 +210,7 @@ def _write(
                 "segments": sum(len(recording.segments) for recording in recordings),
                 "hours": round(sum(map(_speech_hours, recordings)), 4),
             }
-    segmented = Segmented(lists, list(_notes(heard, options)))
+    segmented = PreparedLists(lists, list(_notes(heard, options)))
     content = {SETTINGS_KEY: settings, "lists": lists, "notes": segmented.notes}
     write_whole(out / SUMMARY, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return segmented

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ccc_w2v.corpora.long.speech import Region
+from ccc_w2v.corpora.long.speech import Region, joined
 from ccc_w2v.corpora.own.pauses import FRAME_SECONDS, cut_points
 
 PAD_SECONDS = 0.1  # kept before and after speech, within the pause: onsets are soft
@@ -30,8 +30,16 @@ def segments(speech: Sequence[Region], level_T: np.ndarray, seconds: float, limi
     to ``silence`` stay inside a segment, longer ones and speech of less than ``shortest`` are left out.
     """
     cut = [piece for region in speech for piece in _cut(region, level_T, limits.longest)]
-    joined = list(_joined(cut, limits))
-    padded = _padded(joined, seconds, limits)
+    # Neighbours stay together while they fit and no silence is between them.
+    whole = list(
+        joined(
+            cut,
+            lambda current, region: (
+                region[0] - current[1] <= limits.silence and region[1] - current[0] <= limits.longest
+            ),
+        )
+    )
+    padded = _padded(whole, seconds, limits)
     return [(start, end) for start, end in padded if end - start >= limits.shortest]
 
 
@@ -45,20 +53,6 @@ def _cut(region: Region, level_T: np.ndarray, longest: float) -> Iterator[Region
     frames = cut_points(level_T[first : round(end / FRAME_SECONDS)], longest - FRAME_SECONDS)
     edges = [start, *((first + frame) * FRAME_SECONDS for frame in frames), end]
     yield from zip(edges[:-1], edges[1:], strict=True)
-
-
-def _joined(regions: Iterable[Region], limits: SegmentLimits) -> Iterator[Region]:
-    """Join neighbours while they fit together and no silence is between them."""
-    current: Region | None = None
-    for start, end in regions:
-        if current is not None and start - current[1] <= limits.silence and end - current[0] <= limits.longest:
-            current = (current[0], end)
-            continue
-        if current is not None:
-            yield current
-        current = (start, end)
-    if current is not None:
-        yield current
 
 
 def _padded(regions: Sequence[Region], seconds: float, limits: SegmentLimits) -> Iterator[Region]:

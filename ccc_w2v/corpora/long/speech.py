@@ -6,10 +6,10 @@ Either is one pass over the recording in blocks of a minute: ten hours take no m
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ RANGE_DB = 35.0
 SHORTEST_SPEECH = 0.25  # seconds; Silero's own default
 
 Region = tuple[float, float]
+Time = TypeVar("Time", int, float)  # frames, or seconds
 
 
 @dataclass(frozen=True)
@@ -149,20 +150,23 @@ def loud_regions(level_T: np.ndarray, pause_seconds: float) -> list[Region]:
         return []
     loud_T = level_T > np.percentile(level_T, 95) * 10 ** (-RANGE_DB / 10)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], loud_T, [False]])))
-    regions = list(_joined(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True), pause_seconds / FRAME_SECONDS))
-    frames = SHORTEST_SPEECH / FRAME_SECONDS
+    loud = zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+    pause, frames = pause_seconds / FRAME_SECONDS, SHORTEST_SPEECH / FRAME_SECONDS
+    regions = joined(loud, lambda current, region: region[0] - current[1] < pause)
     return [(start * FRAME_SECONDS, end * FRAME_SECONDS) for start, end in regions if end - start >= frames]
 
 
-def _joined(regions: Iterable[tuple[int, int]], pause: float) -> Iterator[tuple[int, int]]:
-    """Join regions with less than a pause between them."""
-    current: tuple[int, int] | None = None
-    for start, end in regions:
-        if current is not None and start - current[1] < pause:
-            current = (current[0], end)
+def joined(
+    regions: Iterable[tuple[Time, Time]], together: Callable[[tuple[Time, Time], tuple[Time, Time]], bool]
+) -> Iterator[tuple[Time, Time]]:
+    """Join neighbours for as long as ``together`` says so of what is joined so far and the next."""
+    current: tuple[Time, Time] | None = None
+    for region in regions:
+        if current is not None and together(current, region):
+            current = (current[0], region[1])
             continue
         if current is not None:
             yield current
-        current = (start, end)
+        current = region
     if current is not None:
         yield current

@@ -21,8 +21,17 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from ccc_w2v.corpora.labels import ranked_letters, write_dictionary, write_labels
-from ccc_w2v.corpora.own.recordings import Clip, convert, cut_long, duration, find_recordings, join, target_names
-from ccc_w2v.corpora.own.splits import split_by_speaker
+from ccc_w2v.corpora.own.recordings import (
+    Clip,
+    convert,
+    cut_long,
+    duration,
+    find_recordings,
+    join,
+    refuse_unreadable,
+    target_names,
+)
+from ccc_w2v.corpora.own.splits import PreparedLists, split_by_speaker
 from ccc_w2v.corpora.own.transcripts import RULES, beside, normalized, read_table
 from ccc_w2v.data.manifest import write_manifest
 from ccc_w2v.errors import InputError
@@ -51,14 +60,6 @@ class ManifestOptions:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class PreparedRecording:
-    """The lists with their numbers, and what a user should know of the rest."""
-
-    lists: dict[str, dict[str, float]]
-    notes: list[str]
-
-
 def prepare(
     folder: str | Path,
     out: str | Path,
@@ -67,7 +68,7 @@ def prepare(
     leave_out_bad: bool = False,
     overwrite: bool = False,
     workers: int = 1,
-) -> PreparedRecording:
+) -> PreparedLists:
     """Convert a folder's recordings and write the lists; a call that was stopped continues with the same settings.
 
     Raises InputError for settings out of range, for what find_recordings, read_table and join refuse, and, without
@@ -80,10 +81,10 @@ def prepare(
     split_of = _splits(clips, any(clip.text for clip in clips), options)
     _begin(output, overwrite=overwrite)
     samples = _converted(clips, target_names(clips), out / "audio", options.sample_rate, bad, workers)
-    _refuse(bad, leave_out_bad)
+    refuse_unreadable(bad, leave_out_bad)
     notes += [f"left out: {line}" for line in bad]
     lists = _write_lists(out, clips, samples, split_of, options)
-    prepared = PreparedRecording(lists, notes)
+    prepared = PreparedLists(lists, notes)
     content = {SETTINGS_KEY: output.settings, "lists": lists, "notes": notes}
     write_whole(out / "manifest.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return prepared
@@ -114,7 +115,7 @@ def convert_share(
     cut = _cut(own, options, {})
     _begin(output, overwrite=overwrite)
     _converted(cut, target_names(cut, clips), out / "audio", options.sample_rate, bad, workers)
-    _refuse(bad, leave_out_bad)
+    refuse_unreadable(bad, leave_out_bad)
     edges: dict[str, list[tuple[float, float]]] = defaultdict(list)
     uncut = {clip.name for clip in own if clip.start is not None}
     for clip in cut:
@@ -186,12 +187,6 @@ def _tried(attempt: Callable[[], Item], bad: list[str]) -> Item | None:
     except InputError as error:
         bad.append(str(error))
         return None
-
-
-def _refuse(bad: Sequence[str], leave_out_bad: bool) -> None:
-    if bad and not leave_out_bad:
-        more = f"; and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise InputError(f"{bad[0]}{more}; --leave-out-bad skips them")
 
 
 def _notes(clips: Sequence[Clip], options: ManifestOptions) -> list[str]:

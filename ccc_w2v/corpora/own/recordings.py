@@ -197,3 +197,10 @@ def convert(clip: Clip, target: Path, sample_rate: int) -> int:
     with whole(target, overwrite=True) as partial:
         soundfile.write(partial, pcm, sample_rate, format="FLAC", subtype="PCM_16")
     return len(pcm)
+
+
+def refuse_unreadable(bad: Sequence[str], leave_out_bad: bool) -> None:
+    """Raise InputError, with the first of what is said of recordings that cannot be read, unless they are left out."""
+    if bad and not leave_out_bad:
+        more = f"; and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise InputError(f"{bad[0]}{more}; --leave-out-bad skips them")

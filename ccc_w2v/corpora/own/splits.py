@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -10,6 +11,14 @@ from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
 
 HELD_OUT = ("dev", "test")
+
+
+@dataclass(frozen=True)
+class PreparedLists:
+    """The lists with their numbers, and what a user should know of the rest."""
+
+    lists: dict[str, dict[str, float]]
+    notes: list[str]
 
 
 def split_by_speaker(
