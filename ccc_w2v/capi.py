@@ -14,7 +14,7 @@ from torch.profiler import record_function
 
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.losses.batch_signals import SLOW_EVERY
-from ccc_w2v.losses.signals import vector_signals
+from ccc_w2v.losses.signals import joined, vector_signals
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, HiddenViews
 from ccc_w2v.masked_prediction import MaskedPrediction
 from ccc_w2v.settings.masked_prediction import MaskedPredictionConfig
@@ -58,7 +58,7 @@ class CapiCriterion(FairseqCriterion):
         with torch.no_grad():
             for view, hidden_BME in hidden.items():
                 signals = vector_signals("context" + SUFFIX[view], hidden_BME, ranks=slow)
-                logged |= {SIGNAL + name: value for name, value in signals.items()}
+                logged |= {SIGNAL + name: value for name, value in joined(signals).items()}
         return predicted.loss, sample_size, logged | predicted.signals
 
     def encoded_views(self, model: Any) -> tuple[int, int]:

@@ -73,8 +73,12 @@ def _stride_and_span(layers: list[Any]) -> tuple[int, int]:
 def _joined_blocks(signal_BCL: Tensor, needed_BT: Tensor, stride: int) -> Tensor:
     """Return the blocks of ``stride`` outputs that are needed, of all utterances one after the other: (1, C, n stride).
 
-    Split and joined, not indexed: the backward pass is then a copy, and its order is fixed.
+    Split and joined, not indexed: the backward pass is then a copy, and its order is fixed. On a GPU, which would start
+    a kernel for each part, they are picked in one.
     """
+    if signal_BCL.is_cuda:
+        picked: Tensor = _PickedBlocks.apply(signal_BCL, block_places(needed_BT, signal_BCL.size(2), stride))
+        return picked.unsqueeze(0)
     blocks = []
     for signal_CL, needed_T in zip(signal_BCL.unbind(), needed_BT.tolist(), strict=True):
         position, sizes, wanted = 0, [], []
@@ -86,5 +90,38 @@ def _joined_blocks(signal_BCL: Tensor, needed_BT: Tensor, stride: int) -> Tensor
             position = end
         sizes.append(signal_CL.size(1) - position)
         parts = signal_CL.split(sizes, dim=1)
-        blocks += [F.pad(part, (0, -part.size(1) % stride)) for part, flag in zip(parts, wanted, strict=False) if flag]
+        for part in itertools.compress(parts, wanted):
+            missing = -part.size(1) % stride
+            blocks.append(F.pad(part, (0, missing)) if missing else part)
     return torch.cat(blocks, dim=1).unsqueeze(0)
+
+
+def block_places(needed_BT: Tensor, outputs: int, stride: int) -> Tensor:
+    """Return where the needed blocks' outputs lie among all B x L ``outputs``, (N,); B x L for those beyond the end."""
+    utterance_K, block_K = needed_BT.nonzero().unbind(dim=1)
+    place_KS = (block_K * stride).unsqueeze(1) + torch.arange(stride)
+    return torch.where(
+        place_KS < outputs, utterance_K.unsqueeze(1) * outputs + place_KS, len(needed_BT) * outputs
+    ).flatten()
+
+
+class _PickedBlocks(torch.autograd.Function):
+    """Outputs (C, N) picked by place out of (B, C, L); a place is picked once, so that the backward pass is a copy."""
+
+    @staticmethod
+    def forward(ctx: Any, signal_BCL: Tensor, place_N: Tensor) -> Tensor:
+        """Pick them; the place behind the last is zero."""
+        utterances, channels, outputs = ctx.shape = signal_BCL.shape
+        place_N = place_N.to(signal_BCL.device, non_blocking=True)
+        ctx.save_for_backward(place_N)
+        all_CP = signal_BCL.new_zeros(channels, utterances * outputs + 1)
+        all_CP[:, :-1].unflatten(1, (utterances, outputs)).copy_(signal_BCL.transpose(0, 1))
+        return all_CP.index_select(1, place_N)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_CN: Tensor) -> tuple[Tensor, None]:
+        """Copy the gradients back."""
+        (place_N,) = ctx.saved_tensors
+        utterances, channels, outputs = ctx.shape
+        all_CP = gradient_CN.new_zeros(channels, utterances * outputs + 1).index_copy_(1, place_N, gradient_CN)
+        return all_CP[:, :-1].unflatten(1, (utterances, outputs)).transpose(0, 1), None

@@ -15,7 +15,7 @@ from ccc_w2v.data.masking import frames_of_mask
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.losses.cluster_head import Balance, ClusterHead, PredictionHead, soft_cross_entropy
 from ccc_w2v.losses.schedule import warmup_then_cosine
-from ccc_w2v.losses.signals import mean_signal
+from ccc_w2v.losses.signals import Signals, joined, mean_signal
 from ccc_w2v.settings.masked_prediction import MaskedPredictionConfig, check_prediction
 from ccc_w2v.training.signal_log import SIGNAL
 
@@ -49,7 +49,7 @@ class MaskedPrediction(torch.nn.Module):
         utterance are no padding (None: all). With ``learn`` the online clustering keeps its gradient for step(). A
         batch that is ``ignored`` has no points.
         """
-        targets_BTK, signals = self._targets(sample, learn=learn)
+        targets_BTK, measured = self._targets(sample, learn=learn)
         places_BM = frames_of_mask(mask_BT, next(iter(hidden.values())).size(1))
         targets_BMK = targets_BTK.take_along_dim(places_BM.unsqueeze(-1), dim=1)
         losses, right, counted = [], [], not sample.get("ignored", False)
@@ -57,15 +57,16 @@ class MaskedPrediction(torch.nn.Module):
             scores_BMK = self.student(hidden_BME)
             losses.append(soft_cross_entropy(scores_BMK / self.cfg.student_temperature, targets_BMK))
             right.append(scores_BMK.detach().argmax(dim=-1) == targets_BMK.argmax(dim=-1))
-        signals["loss_prediction"] = mean_signal(torch.stack(losses) / math.log(2))
-        signals["accuracy_prediction"] = mean_signal(torch.stack(right))
+        measured["loss_prediction"] = mean_signal(torch.stack(losses) / math.log(2))
+        measured["accuracy_prediction"] = mean_signal(torch.stack(right))
+        signals = joined(measured)
         if not counted:
             # Of the same names: fairseq adds the values of all processes one by one.
             signals = {name: torch.zeros_like(value) for name, value in signals.items()}
         loss = torch.stack([loss_BM.sum() for loss_BM in losses]).mean()
         return Predicted(loss, {SIGNAL + name: value for name, value in signals.items()})
 
-    def _targets(self, sample: Mapping[str, Any], *, learn: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _targets(self, sample: Mapping[str, Any], *, learn: bool) -> tuple[torch.Tensor, Signals]:
         """Return the soft clusters (B, T, K) of all frames, zeros where there is padding, and signals of them."""
         teacher_BTE = sample["teacher"]
         lengths = [0] * len(teacher_BTE) if sample.get("ignored", False) else sample.get("teacher_lengths")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ccc_w2v.criterion import CccCriterion
-from ccc_w2v.feature_encoder import masked_features
+from ccc_w2v.feature_encoder import _joined_blocks, _PickedBlocks, block_places, masked_features
 from ccc_w2v.settings.criterion import CccCriterionConfig
 from tests.test_criterion import sample
 from tests.tiny_models import NO_DROPOUT, tiny_ccc
@@ -39,6 +39,18 @@ def test_masked_frames_alone_are_those_of_the_whole(encoder, rest):
     again = masked_features(model.feature_extractor, source, mask, recompute=True)
     assert torch.equal(again, actual)
     assert all(map(torch.equal, torch.autograd.grad(again, parameters, upstream), gradients[0]))
+
+
+@pytest.mark.parametrize(("outputs", "stride"), [(40, 4), (41, 4), (47, 4), (12, 1)])
+def test_blocks_picked_as_on_a_gpu_are_those_split_on_a_cpu_bit_for_bit(outputs, stride):
+    generator = torch.Generator().manual_seed(1)
+    signal = torch.randn(3, 5, outputs, generator=generator, requires_grad=True)
+    needed = torch.rand(3, -(-outputs // stride), generator=generator) < 0.5
+    split = _joined_blocks(signal, needed, stride)
+    picked = _PickedBlocks.apply(signal, block_places(needed, outputs, stride)).unsqueeze(0)
+    assert torch.equal(picked, split)
+    upstream = torch.randn(split.shape, generator=generator)
+    assert torch.equal(*(torch.autograd.grad(blocks, signal, upstream)[0] for blocks in (picked, split)))
 
 
 def test_masked_frames_alone_take_less():

@@ -39,8 +39,8 @@ from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.data.synthetic import RATE, voice
 from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.decode.beam import BeamSettings, beam_search
-from ccc_w2v.decode.cpu.network import fold
 from ccc_w2v.decode.ctc_model import CtcModel, load_ctc
+from ccc_w2v.decode.load import made_faster
 from ccc_w2v.decode.transcribe import DecodingOptions, transcribe
 from ccc_w2v.errors import InputError
 from ccc_w2v.export.huggingface import export_huggingface
@@ -78,9 +78,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if (model.sample_rate, model.post_process) != (RATE, "letter"):
             raise InputError(f"{checkpoint}: expected a model of letters at {RATE} Hz, which all three can decode")
         device = torch.device(args.device)
-        if device.type == "cpu":
-            fold(model)
         model.network.to(device)
+        model = made_faster(model)
         recordings = [manifest.audio_path(entry) for entry in manifest.entries[:1]]
         export_huggingface(checkpoint, folder / "transformers", recordings)
         seconds = sum(entry.samples for entry in manifest.entries) / RATE

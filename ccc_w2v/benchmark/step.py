@@ -166,7 +166,8 @@ class Bench:
 
     def backward(self, model: Any, loss: torch.Tensor) -> None:
         """Run the backward pass of a loss and drop the gradients."""
-        loss.backward()
+        with torch.profiler.record_function("backward"):
+            loss.backward()
         model.zero_grad()
 
     def wav2vec2(self) -> None:
@@ -257,8 +258,7 @@ class Bench:
             with torch.profiler.record_function("step"):
                 with torch.profiler.record_function("forward"):
                     loss = self.criterion(self.model, self.sample)[0]
-                with torch.profiler.record_function("backward"):
-                    self.backward(self.model, loss)
+                self.backward(self.model, loss)
 
         with self.ranges():
             seconds_of = measure.range_seconds(step, [*names, "backward", "forward"], self.device)

@@ -38,7 +38,8 @@ class CtcModel:
     """A CTC network in eval mode, its dictionary's symbols by index, and what its audio must look like.
 
     ``frame_samples`` lie between the starts of two frames. ``pads``: padding leaves an utterance's frames as they are;
-    it does not where the feature encoder normalises each channel over time (group norm, the base models).
+    it does not where the feature encoder normalises each channel over time (group norm, the base models), unless
+    padded_norm.py has changed that. ``whole_norm``: it normalises over the whole recording.
     """
 
     network: BaseFairseqModel
@@ -50,6 +51,7 @@ class CtcModel:
     min_samples: int
     frame_samples: int
     pads: bool
+    whole_norm: bool = False
 
     @property
     def boundary(self) -> str:
@@ -111,6 +113,7 @@ def load_ctc(
         min_samples=receptive_field(layers),
         frame_samples=math.prod(stride for _, _, stride in layers),
         pads=setting(base, "extractor_mode") == "layer_norm",
+        whole_norm=setting(base, "extractor_mode") != "layer_norm",
     )
 
 

@@ -15,6 +15,7 @@ from ccc_w2v.decode.beam import BeamSettings, settings_from
 from ccc_w2v.decode.cpu.network import fold
 from ccc_w2v.decode.ctc_model import CtcModel, checkpoint_files, load_ctc
 from ccc_w2v.decode.long_windows import Windows, windows_of
+from ccc_w2v.decode.padded_norm import with_padded_batches
 from ccc_w2v.errors import InputError
 
 
@@ -44,9 +45,17 @@ def prepare_decoding(options: argparse.Namespace) -> Prepared:
         sample_audio=first_recordings(options.manifest),
     )
     model.network.to(options.device, _precision(options.device, options.dtype))
-    fold(model)
+    model = made_faster(model)
     windows = windows_of(model, options.window, options.overlap)
     return Prepared(model, files, manifest, settings, windows, int(options.batch_seconds * model.sample_rate))
+
+
+def made_faster(model: CtcModel) -> CtcModel:
+    """Return a model on its device that decodes alike in less time: folded on a CPU, in padded batches on a GPU."""
+    if next(model.network.parameters()).device.type != "cpu":
+        return with_padded_batches(model)
+    fold(model)
+    return model
 
 
 def _precision(device: str, name: str) -> torch.dtype:

@@ -97,7 +97,7 @@ def emit_long(
         length = (window.end - window.first - 1) * model.frame_samples + model.min_samples
         return prepared(window.first * model.frame_samples, length)
 
-    with nullcontext() if model.pads else _whole_group_norm(model, prepared, samples):
+    with nullcontext() if not model.whole_norm else _whole_group_norm(model, prepared, samples):
         for batch in _batches(placed_windows(frame_count(model, samples), windows), max_samples // model.frame_samples):
             emissions = emit_batch(model, [wave_of(window) for window in batch], [name] * len(batch))
             for window, log_probs_TV in zip(batch, emissions, strict=True):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from ccc_w2v.decode.batching import MAX_BATCH_SAMPLES, batches_for
 from ccc_w2v.decode.ctc_model import CtcModel
+from ccc_w2v.decode.padded_norm import utterances_of
 from ccc_w2v.errors import InputError
 
 
@@ -43,7 +44,7 @@ def emit_batch(model: CtcModel, waves: Sequence[torch.Tensor], names: Sequence[s
     samples_B = torch.tensor([len(wave_S) for wave_S in waves])
     source_BS = torch.nn.utils.rnn.pad_sequence(list(waves), batch_first=True)
     padding_BS = torch.arange(source_BS.shape[1]) >= samples_B[:, None]
-    with torch.inference_mode():
+    with torch.inference_mode(), utterances_of(samples_B.tolist()):
         output = model.network(
             source=source_BS.to(parameter),
             padding_mask=padding_BS.to(parameter.device) if padding_BS.any() else None,

@@ -16,7 +16,7 @@ from ccc_w2v.gpu_report.failures import last_lines, reason_of
 from ccc_w2v.gpu_report.machine import attention, machine, matmul_rates
 from ccc_w2v.gpu_report.others import decoding, marked_tests, processes
 from ccc_w2v.gpu_report.section import Measure, ReportSection, ReportSettings
-from ccc_w2v.gpu_report.steps import determinism, published, steps
+from ccc_w2v.gpu_report.steps import determinism, published, started_kernels, steps
 from ccc_w2v.run_folder import Output, claim, keep_record
 
 # In this order: what is right before what is fast, and the steps that everyone asks for before the rest.
@@ -25,6 +25,7 @@ SECTIONS: dict[str, tuple[str, Measure]] = {
     "tests": ("Tests marked cuda", marked_tests),
     "matmul": ("The rate of a matrix product", matmul_rates),
     "attention": ("The attention kernel on full crops", attention),
+    "kernels": ("Kernels started in an update", started_kernels),
     **{
         f"steps_{precision}{'_compiled' if compiled else ''}": (
             f"Steps in {precision}{', our layers compiled' if compiled else ''}",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ccc_w2v.benchmark import measure
+from ccc_w2v.benchmark.launches import kernels
 from ccc_w2v.benchmark.step import ONE_CONTEXT, OURS, UNFUSED, WAV2VEC2, Bench
 from ccc_w2v.gpu_report.failures import reason_of
 from ccc_w2v.gpu_report.machine import matmul_rate, without_tf32
@@ -61,6 +62,20 @@ def _row(settings: ReportSettings, name: str, function: Callable[[], object], li
         "TFLOP/s": round(flops / seconds / 1e12, 3),
         "of the matmul rate": round(flops / seconds / limit, 3),
     }
+
+
+def started_kernels(settings: ReportSettings) -> ReportSection:
+    """Count the kernels that an update starts, by its parts: their number bounds a step in half precision."""
+    bench = Bench(settings.step(precision="bf16"))
+    functions = {WAV2VEC2: bench.wav2vec2, ONE_CONTEXT: bench.one_context, OURS: bench.ours, UNFUSED: bench.unfused}
+    assert bench.fairseq_model, bench.un_fused  # built when first asked for, which is no part of an update
+    rows: list[Row] = []
+    for name, function in functions.items():
+        with bench.ranges():
+            counts = kernels(function, settings.torch_device)
+        parts = {part.removeprefix("ccc.").replace("_", " "): count for part, count in sorted(counts.items())}
+        rows.append({"step": name, "kernels": sum(counts.values()), **parts})
+    return ReportSection(rows, ["Forward, criterion and backward; one for each operation that computes or copies."])
 
 
 def published(settings: ReportSettings) -> ReportSection:

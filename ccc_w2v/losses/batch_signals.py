@@ -13,10 +13,12 @@ import torch
 from ccc_w2v.losses.objective import Objective
 from ccc_w2v.losses.signals import (
     Signals,
+    added,
     cluster_signals,
     code_signals,
     codebook_signals,
     frame_energies,
+    joined,
     logit_signals,
     loudness_signals,
     masked_values,
@@ -41,8 +43,8 @@ def batch_signals(
     temperature: float,
     near_weight: float,
     slow: bool,
-) -> Signals:
-    """Return {name: (sum, count)} of what the batch has; a view that was not computed has no signals.
+) -> dict[str, torch.Tensor]:
+    """Return {name: (sum, count)}, tensors (2,), of what the batch has; a view that was not computed has no signals.
 
     ``waves`` is the model's input. ``slow`` adds what is too slow for every update.
     """
@@ -71,7 +73,7 @@ def batch_signals(
         )
         for signal, value in measured.items():
             # Sums and counts of what the terms share, such as the negatives that are left, add up.
-            signals[signal] = signals[signal] + value if signal in signals else value
+            signals[signal] = added(signals[signal], value) if signal in signals else value
     labels = [objective.negatives(name).labels_BM for name in views]
     clustered = [labels_BM for labels_BM in labels if labels_BM is not None]
     if clustered:
@@ -87,4 +89,4 @@ def batch_signals(
         signals |= shift_signals(waves["source"], waves["source_aug"], mask_BT.size(1))
         energy_BT = frame_energies(waves["source"], mask_BT.size(1))
         signals |= loudness_signals(masked_values(energy_BT, mask_BT, codes_BMG.size(1)), codes_BMG, codes)
-    return signals
+    return joined(signals)

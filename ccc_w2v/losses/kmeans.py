@@ -34,7 +34,8 @@ def draw_starts(points_UPD: torch.Tensor, clusters: int, restarts: int, generato
     # Nothing is near yet: the first minimum is the distance from the first point.
     distance_URP = points_UPD.new_full((), torch.inf)
     for uniform_UR in uniform_URK.unbind(-1)[1:]:
-        latest_URD = torch.take_along_dim(points_UPD, latest_UR.unsqueeze(-1), dim=1)
+        # gather, not take_along_dim, which starts a kernel more for indices below 0.
+        latest_URD = points_UPD.gather(1, latest_UR.unsqueeze(-1).expand(-1, -1, points_UPD.size(-1)))
         # Rounding leaves a point at about -1e-7 from itself.
         to_latest_URP = (1 - torch.bmm(latest_URD, points_UPD.transpose(1, 2))).clamp_min(0)
         distance_URP = torch.minimum(distance_URP, to_latest_URP)
@@ -60,26 +61,28 @@ def cosine_kmeans(points_UPD: torch.Tensor, starts_URK: torch.Tensor, iterations
     restarts, clusters = starts_URK.shape[1:]
     starts_UC = starts_URK.flatten(1).to(points_UPD.device)
     centroids_URKD = torch.take_along_dim(points_UPD, starts_UC.unsqueeze(-1), dim=1).unflatten(1, (restarts, clusters))
+    clusters_K1 = torch.arange(clusters, device=points_UPD.device).unsqueeze(-1)
     if restarts > 1:
         first, iterations = iterations // 3, iterations - iterations // 3
         for _ in range(first):
-            centroids_URKD = _lloyd(points_UPD, centroids_URKD)
+            centroids_URKD = _lloyd(points_UPD, centroids_URKD, clusters_K1)
         # (U, R, K, P) -> each point's best cluster (U, R, P) -> its sum (U, R) -> the best start.
         best_U = _similarity(points_UPD, centroids_URKD).amax(dim=2).sum(dim=-1).argmax(dim=1)
         centroids_URKD = torch.take_along_dim(centroids_URKD, best_U.view(-1, 1, 1, 1), dim=1)
     for _ in range(iterations):
-        centroids_URKD = _lloyd(points_UPD, centroids_URKD)
+        centroids_URKD = _lloyd(points_UPD, centroids_URKD, clusters_K1)
     return nearest(points_UPD, centroids_URKD.squeeze(1))
 
 
 def running_sum(values_URP: torch.Tensor) -> torch.Tensor:
-    """Return the cumulative sums of values of 0 to 2 over the last dimension, the same at each call.
+    """Return the cumulative sums of values of 0 to 2 over the last dimension, up to one factor, the same at each call.
 
     A GPU adds numbers in the order in which its threads come; whole numbers have one sum in any order.
     """
     if not values_URP.is_cuda:
         return values_URP.cumsum(dim=-1)
-    return (values_URP.double() * FIXED_POINT).long().cumsum(dim=-1).double() / FIXED_POINT
+    # In float32, too, a product with a power of two is exact.
+    return (values_URP * FIXED_POINT).long().cumsum(dim=-1).double()
 
 
 def nearest(points_UPD: torch.Tensor, centroids_UKD: torch.Tensor) -> torch.Tensor:
@@ -102,12 +105,11 @@ def _labels(similarity_URKP: torch.Tensor) -> torch.Tensor:
     return similarity_URKP.max(dim=2).indices
 
 
-def _lloyd(points_UPD: torch.Tensor, centroids_URKD: torch.Tensor) -> torch.Tensor:
-    similarity_URKP = _similarity(points_UPD, centroids_URKD)
-    restarts, clusters = similarity_URKP.shape[1:3]
-    labels_URP = _labels(similarity_URKP)
+def _lloyd(points_UPD: torch.Tensor, centroids_URKD: torch.Tensor, clusters_K1: torch.Tensor) -> torch.Tensor:
+    """Return the centroids of the points that are nearest to each of some centroids; ``clusters_K1`` is 0 to K - 1."""
+    labels_URP = _labels(_similarity(points_UPD, centroids_URKD))
     # A product with the one-hot labels, not index_add: its order of summation is fixed on a GPU too.
-    members_URKP = torch.arange(clusters, device=labels_URP.device)[:, None] == labels_URP.unsqueeze(2)
+    members_URKP = clusters_K1 == labels_URP.unsqueeze(2)
     sums_UCD = torch.bmm(members_URKP.flatten(1, 2).to(points_UPD.dtype), points_UPD)
     # The mean and the sum have one direction, and only the direction of a centroid counts.
-    return F.normalize(sums_UCD, dim=-1).unflatten(1, (restarts, clusters))
+    return F.normalize(sums_UCD, dim=-1).unflatten(1, members_URKP.shape[1:3])

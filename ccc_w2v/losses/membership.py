@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from ccc_w2v.data.masking import frames_of_mask
 from ccc_w2v.errors import InputError
 from ccc_w2v.losses.pairs import draw_pairs, link_probability, log_volume, pair_loss
-from ccc_w2v.losses.signals import mean_signal
+from ccc_w2v.losses.signals import Signal, joined, mean_signal
 from ccc_w2v.losses.sinkhorn import all_reduced
 from ccc_w2v.losses.trained_apart import TrainedApart
 
@@ -101,13 +101,14 @@ class Membership(TrainedApart):
             self.learn(loss_P.sum() / number.clamp_min(1) - self.settings.volume * volume)
         member_PK, link_P = member_PK.detach(), link_P.detach()
         mean_K = member_PK.mean(dim=0)
-        signals = {
+        measured = {
             "loss_pairs": _mean_of(loss_P / math.log(2), pairs.counts_N),
             "link_same": _mean_of(link_P, pairs.counts_N & pairs.same_N),
             "link_other": _mean_of(link_P, pairs.counts_N & ~pairs.same_N),
             "pairs_same": _mean_of(pairs.same_N.float(), pairs.counts_N),
             "membership_perplexity": mean_signal(torch.special.entr(mean_K).sum().exp()),
         }
+        signals = joined(measured)
         return signals if counts else {name: torch.zeros_like(value) for name, value in signals.items()}
 
     def step(self, lr: float | None = None) -> None:
@@ -159,9 +160,9 @@ def _mean_outer(member_PK: torch.Tensor, *, counts: bool) -> torch.Tensor:
     return everywhere_KK / total.clamp_min(1)
 
 
-def _mean_of(values_P: torch.Tensor, counts_P: torch.Tensor) -> torch.Tensor:
+def _mean_of(values_P: torch.Tensor, counts_P: torch.Tensor) -> Signal:
     """Return the sum and the number of the values that count, as mean_signal does of all."""
-    return torch.stack([(values_P.detach() * counts_P).sum(), counts_P.sum()]).float()
+    return Signal((values_P.detach() * counts_P).sum(), counts_P.sum())
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> torch.Tensor:

@@ -57,7 +57,7 @@ def draw_by_bins(
 def draw_by_running_sum(weight_RM: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     """Draw N columns of each row in proportion to its weights (R, M), never one of weight 0: (R, N), on any device."""
     uniform_RN = torch.rand(len(weight_RM), count, generator=generator, device=weight_RM.device)
-    summed_RM = running_sum(weight_RM / weight_RM.amax(dim=-1, keepdim=True)).double()
+    summed_RM = running_sum(weight_RM / weight_RM.amax(dim=-1, keepdim=True)).double()  # on a CPU float32
     # The first column whose sum exceeds u x total, u < 1: where nothing was added, the sum is that of the one before.
     return torch.searchsorted(summed_RM, uniform_RN * summed_RM[:, -1:], right=True)
 

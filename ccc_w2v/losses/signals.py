@@ -1,19 +1,29 @@
 """Signals of health: what a batch's vectors, codes, clusters, logits and waves look like.
 
-A signal is a tensor (2,) of a sum and of the count that it is over, so that batches and workers add theirs; its value
-is sum / count. Nothing here draws, waits for the device or keeps a gradient graph, and what would be large is read in a
-few hundred evenly spaced rows. Letters: B utterances, M masked frames of each, T frames, S samples, D width, N
-negatives, G codebook groups, V codes in each, R sampled rows, L lags.
+A signal is a sum and the count that it is over, so that batches and workers add theirs; its value is sum / count.
+`joined` makes a tensor (2,) of each, all at once. Nothing here draws, waits for the device or keeps a gradient graph,
+and what would be large is read in a few hundred evenly spaced rows. Letters: B utterances, M masked frames of each, T
+frames, S samples, D width, N negatives, G codebook groups, V codes in each, R sampled rows, L lags.
 """
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from ccc_w2v.losses.views import TwoViewOutput
 
-Signals = dict[str, torch.Tensor]
+
+class Signal(NamedTuple):
+    """A sum, a tensor of one value, and what it is over: a number, or a tensor where only the device knows it."""
+
+    total: torch.Tensor
+    number: torch.Tensor | float
+
+
+Signals = dict[str, Signal]
 
 ROWS = 256
 MAX_LAG = 10  # frames to either side in which a shift between the views is looked for
@@ -21,10 +31,30 @@ MAX_LAG = 10  # frames to either side in which a shift between the views is look
 LAG_MARGIN = 0.1
 
 
-def mean_signal(values: torch.Tensor) -> torch.Tensor:
-    """Return the sum and the number of a tensor's values, (2,) in fp32."""
-    total = values.detach().float().sum()
-    return torch.stack([total, torch.full_like(total, values.numel())])
+def mean_signal(values: torch.Tensor) -> Signal:
+    """Return the sum in fp32 and the number of a tensor's values."""
+    values = values.detach().float()
+    return Signal(values.view(()) if values.numel() == 1 else values.sum(), values.numel())
+
+
+def added(first: Signal, second: Signal) -> Signal:
+    """Return the signal over what both are over."""
+    return Signal(first.total + second.total, first.number + second.number)
+
+
+def joined(signals: Signals) -> dict[str, torch.Tensor]:
+    """Return each signal's sum and count as one tensor (2,), fp32, on its device, in three kernels for all of them."""
+    if not signals:
+        return {}
+    known = [name for name, signal in signals.items() if not torch.is_tensor(signal.number)]
+    asked = [name for name in signals if name not in known]
+    values: list[Any] = [signals[name].total for name in known]
+    values += [value for name in asked for value in signals[name]]
+    values_V = torch.stack([value.float() for value in values])
+    counts_K = torch.tensor([float(signals[name].number) for name in known]).to(values_V.device, non_blocking=True)
+    pairs = [*torch.stack([values_V[: len(known)], counts_K], dim=1).unbind(), *values_V[len(known) :].view(-1, 2)]
+    tensors = dict(zip((*known, *asked), pairs, strict=True))
+    return {name: tensors[name] for name in signals}
 
 
 def rows_of(vectors: torch.Tensor, rows: int = ROWS) -> torch.Tensor:
@@ -137,14 +167,11 @@ def logit_signals(
     return {
         f"positive_cosine_{term}": mean_signal(raw_R[:, 0] * temperature),
         f"negative_cosine_{term}": mean_signal(raw_R[:, 1:] * temperature),
-        f"below_chance_{term}": torch.stack(
-            [
-                chance * frames - loss.detach().float() / torch.log(torch.full_like(chance, 2.0)),
-                torch.full_like(chance, frames),
-            ]
+        f"below_chance_{term}": Signal(
+            chance * frames - loss.detach().float() / torch.log(torch.full_like(chance, 2.0)), frames
         ),
         "negatives_left_share": mean_signal(present_R),
-        "negative_near_logit_share": torch.stack([raised_R.float().sum(), near]),
+        "negative_near_logit_share": Signal(raised_R.float().sum(), near),
     }
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ccc_w2v.benchmark.random_ctc import trainer_state
 from ccc_w2v.data.manifest import read_manifest
-from ccc_w2v.decode.batching import MAX_PADDING, equal_length_batches, padded_batches
+from ccc_w2v.decode.batching import equal_length_batches, padded_batches
 from ccc_w2v.decode.ctc_model import CtcModel, load_ctc
 from ccc_w2v.decode.greedy import best_path, greedy, timed_words, to_words
 from ccc_w2v.decode.network import emit
@@ -78,14 +78,16 @@ def test_batches_hold_each_utterance_once_and_one_length(lengths: list[int], mos
         assert len(batch) == 1 or sum(lengths[position] for position in batch) <= most
 
 
-@given(st.lists(st.integers(1, 300), max_size=40), st.integers(1, 2000))
-def test_padded_batches_hold_each_utterance_once_and_little_padding(lengths: list[int], most: int) -> None:
-    batches = padded_batches(lengths, most)
+@given(st.lists(st.integers(1, 300), max_size=40), st.integers(1, 2000), st.sampled_from([0.2, 0.5]))
+def test_padded_batches_hold_each_utterance_once_and_little_padding(
+    lengths: list[int], most: int, most_padding: float
+) -> None:
+    batches = padded_batches(lengths, most, most_padding)
     assert sorted(itertools.chain(*batches)) == list(range(len(lengths)))
     for batch in batches:
         longest = max(lengths[position] for position in batch)
         assert len(batch) == 1 or len(batch) * longest <= most
-        assert min(lengths[position] for position in batch) >= (1 - MAX_PADDING) * longest
+        assert min(lengths[position] for position in batch) >= (1 - most_padding) * longest
 
 
 @pytest.mark.parametrize(("normalize", "extractor_mode"), [(False, "default"), (True, "layer_norm")])

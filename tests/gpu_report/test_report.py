@@ -42,6 +42,8 @@ def test_steps_have_all_that_is_asked_for(out):
     assert rows["ours, one context"]["peak memory [GiB]"] < rows["ours, two views"]["peak memory [GiB]"]
     assert [row["gradients repeat bit for bit"] for row in sections["determinism"]["rows"]] == [True, True]
     assert {row["kernel"] for row in sections["attention"]["rows"]} <= {"flash", "math", "memory-efficient", "cuDNN"}
+    started = {row["step"]: row["kernels"] for row in sections["kernels"]["rows"]}
+    assert 0 < started["ours, one context"] < started["ours, two views"] * 1.05 < started["un-fused, two views"] * 1.05
     assert {row["processes"] for row in sections["processes"]["rows"]} == {1, 2}
 
 

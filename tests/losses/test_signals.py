@@ -7,15 +7,19 @@ import torch
 
 from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.losses.signals import (
+    Signal,
+    added,
     cluster_signals,
     code_signals,
     codebook_signals,
     effective_rank,
     explained_share,
     frame_energies,
+    joined,
     lag,
     logit_signals,
     masked_values,
+    mean_signal,
     rows_of,
     vector_signals,
 )
@@ -25,8 +29,23 @@ from tests.tiny_models import NO_DROPOUT, tiny_ccc
 
 
 def value(signal):
-    total, count = signal.tolist()
-    return total / count
+    total, count = signal
+    return float(total) / float(count)
+
+
+def test_signals_are_joined_as_they_are():
+    values = torch.arange(6.0).view(2, 3)
+    signals = {
+        "first": mean_signal(values),
+        "asked": Signal(values.sum(), values.amax()),
+        "one": mean_signal(values[1, 1]),
+    }
+    signals["both"] = added(signals["first"], signals["one"])
+    expected = {"first": [15.0, 6.0], "asked": [15.0, 5.0], "one": [4.0, 1.0], "both": [19.0, 7.0]}
+    made = joined(signals)
+    assert {name: tensor.tolist() for name, tensor in made.items()} == expected
+    assert list(made) == list(signals)
+    assert joined({}) == {}
 
 
 def test_variance_is_0_for_one_direction_and_1_for_opposite_ones():
