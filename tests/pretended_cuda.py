@@ -1,7 +1,7 @@
 """A CUDA device that computes nothing, on any machine: what is on the CPU is real, what is on the GPU has only a shape.
 
 Whatever would wait for the device to tell a value (.item(), nonzero, a shape that depends on data, a copy to the CPU)
-raises, since there is none.
+raises, since there is none. So does what has no deterministic form there, which task.deterministic would meet.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from tests.no_deterministic_form import refuse
 
 CUDA = torch.device("cuda", 0)
 
@@ -34,11 +37,25 @@ class PretendedCuda(TorchDispatchMode):
         if on_device and target is not None and not to_device and function is torch.ops.aten._to_copy.default:
             raise RuntimeError("a copy from the device to the CPU waits for the device")
         if on_device or to_device:
+            refuse(function, args, kwargs)
             # Its generator is not the device's, which there is none of; a shape does not depend on it.
             kwargs = {name: None if name == "generator" else value for name, value in kwargs.items()}
             with self.fake:
                 return function(*args, **kwargs)
         return function(*args, **kwargs)
+
+
+class MadeOnTheCpu(TorchFunctionMode):
+    """Make tensors of Python's numbers on the CPU, and move them: torch does as much inside, but asks for a driver."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if function is torch.Tensor.new_tensor:
+            kwargs = {"dtype": args[0].dtype, "device": args[0].device, **kwargs}
+            function, args = torch.tensor, args[1:]
+        device = kwargs.pop("device", "cpu") if function is torch.tensor else "cpu"
+        made = function(*args, **kwargs)
+        return made.to(device) if torch.device(device).type != "cpu" else made
 
 
 class DeviceGenerator(torch.Generator):
@@ -62,7 +79,7 @@ def pretended_cuda(monkeypatch: Any) -> Iterator[PretendedCuda]:
         monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     for module in (criterion, model):
         monkeypatch.setattr(module, "generator_for", pretended)
-    with PretendedCuda() as mode:
+    with MadeOnTheCpu(), PretendedCuda() as mode:
         yield mode
 
 

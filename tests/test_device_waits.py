@@ -1,14 +1,18 @@
-"""Nothing in a step waits for the device: forward, criterion and backward on a pretended CUDA device."""
+"""A step on a pretended CUDA device: forward, criterion and backward neither wait for it nor add in a random order."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
+from fairseq.optim.adam import Adam
 from fairseq.tasks.fairseq_task import StatefulContainer
+from fairseq.utils import clip_grad_norm_
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from ccc_w2v.capi import CapiCriterion, CapiCriterionConfig
 from ccc_w2v.criterion import CccCriterion
+from ccc_w2v.losses.batch_signals import SLOW_EVERY
 from ccc_w2v.losses.negative_sampling import empty_policy
 from ccc_w2v.settings.criterion import CccCriterionConfig
 from ccc_w2v.training.teacher import teacher_frames
@@ -64,9 +68,9 @@ def taught_step(monkeypatch, batch, build, **model_settings):
     return logged
 
 
-def step(monkeypatch, batch, criterion_settings, **model_settings):
+def step(monkeypatch, batch, criterion_settings, update=7, **model_settings):
     model = tiny_ccc(**model_settings).train()
-    model.set_num_updates(7)
+    model.set_num_updates(update)
     with pretended_cuda(monkeypatch):
         model.to(CUDA)
         criterion = CccCriterion(CccCriterionConfig(**criterion_settings), task=None)
@@ -105,6 +109,43 @@ def test_the_graph_walked_node_by_node_is_the_backward_pass():
     loss.backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(gradients[id(parameter)], parameter.grad, rtol=1e-4, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("what", "call"),
+    [
+        ("cumsum", lambda x: x.cumsum(0)),
+        ("multinomial", lambda x: torch.multinomial(x, 2, replacement=True)),
+        ("histc", lambda x: x.histc()),
+        ("bincount", lambda x: x.long().bincount(x, minlength=4)),
+        ("median", lambda x: x.median(0)),
+        ("kthvalue", lambda x: x.kthvalue(1)),
+        ("put_", lambda x: x.put_(x.long(), x, accumulate=True)),
+        ("scatter_reduce", lambda x: x.scatter_reduce(0, x.long(), x, "prod")),
+        (
+            "reflection_pad1d_backward",
+            lambda x: backward(F.pad(x.view(1, -1).requires_grad_(), (1, 1), "reflect").sum()),
+        ),
+    ],
+)
+def test_the_pretended_device_refuses_what_adds_in_a_random_order(monkeypatch, what, call):
+    with pretended_cuda(monkeypatch):
+        values = torch.ones(4, device=CUDA)
+        with pytest.raises(RuntimeError, match=f"aten::{what} has no deterministic form"):
+            call(values)
+
+
+def test_the_pretended_device_takes_what_has_a_deterministic_form(monkeypatch):
+    with pretended_cuda(monkeypatch):
+        values, places = torch.ones(4, device=CUDA), torch.zeros(4, dtype=torch.long).to(CUDA)
+        for taken in (
+            places.cumsum(0),
+            values.median(),
+            values.index_put_((places,), values, accumulate=True),
+            values.scatter_add(0, places, values),
+            values.scatter_reduce(0, places, values, "amax"),
+        ):
+            assert taken.device == CUDA
 
 
 @pytest.mark.parametrize(
@@ -147,6 +188,26 @@ def test_a_padded_step_does_not_wait(monkeypatch):
     lengths = (16000, 12000, 9000)
     batch["net_input"] |= {"lengths": lengths, "padding_mask": torch.arange(16000) >= torch.tensor(lengths)[:, None]}
     step(monkeypatch, batch, {})
+
+
+def test_an_update_with_slow_signals_has_deterministic_forms(monkeypatch):
+    assert "signal_target_effective_rank" in step(monkeypatch, sample(), {}, update=SLOW_EVERY)
+
+
+def test_a_validation_has_deterministic_forms(monkeypatch):
+    model = tiny_ccc().eval()
+    with pretended_cuda(monkeypatch), torch.no_grad():
+        loss, _, logged = CccCriterion(CccCriterionConfig(), task=None).eval()(model.to(CUDA), on_device(sample()))
+        assert loss.device == CUDA
+    assert "signal_target_effective_rank" in logged
+
+
+def test_fairseqs_optimiser_has_deterministic_forms(monkeypatch):
+    with pretended_cuda(monkeypatch):
+        weight = torch.nn.Parameter(torch.ones(3, 2, device=CUDA))
+        weight.grad = torch.ones(3, 2, device=CUDA)
+        assert clip_grad_norm_([weight], 1.0).device == CUDA
+        Adam([weight], weight_decay=0.01).step()
 
 
 FAMILY = {

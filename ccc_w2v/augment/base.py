@@ -100,7 +100,9 @@ class Transform(ABC):
             return self.change(waves_BS, drawn)
         changed_BS = waves_BS.clone()
         if drawn:
-            rows_R = torch.tensor([row is not None for row in parameters], device=waves_BS.device).nonzero().squeeze(1)
+            # Counted here: nonzero() would wait for a GPU.
+            rows = [number for number, row in enumerate(parameters) if row is not None]
+            rows_R = torch.tensor(rows).to(waves_BS.device)
             changed_BS[rows_R] = self.change(waves_BS[rows_R], drawn)
         return changed_BS
 

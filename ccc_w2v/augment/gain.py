@@ -42,7 +42,8 @@ class Clipping(Transform):
     def change(self, waves_RS: Tensor, parameters: list[Parameters]) -> Tensor:
         share_R1 = waves_RS.new_tensor([10 ** (-drawn["depth_db"] / 20) for drawn in parameters]).unsqueeze(1)
         limit_R1 = share_R1 * waves_RS.abs().amax(dim=1, keepdim=True)
-        return match_level(waves_RS.clamp(-limit_R1, limit_R1), waves_RS)
+        # In float64, whose sum is the same on every device but for the last bit: a codec behind it codes alike then.
+        return match_level(waves_RS.clamp(-limit_R1, limit_R1).double(), waves_RS.double()).to(waves_RS)
 
 
 @dataclass

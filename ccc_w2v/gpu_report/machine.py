@@ -12,7 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 import ccc_w2v
 from ccc_w2v.benchmark import measure
 from ccc_w2v.benchmark.step import DTYPES, Bench
-from ccc_w2v.gpu_report.section import ReportSection, ReportSettings, Row, reason_of
+from ccc_w2v.gpu_report.failures import reason_of
+from ccc_w2v.gpu_report.section import ReportSection, ReportSettings, Row
 from ccc_w2v.training.utilisation import matmul_flops_per_second
 
 # A kernel's name holds one of these; "math" is what is left: plain matrix products and a softmax.

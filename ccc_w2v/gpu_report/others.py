@@ -10,7 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ccc_w2v.benchmark.processes import step_seconds
-from ccc_w2v.gpu_report.section import ReportSection, ReportSettings, Row, reason_of
+from ccc_w2v.gpu_report.failures import in_short, last_lines, reason_of
+from ccc_w2v.gpu_report.section import ReportSection, ReportSettings, Row
 
 TESTS = Path(__file__).parents[2] / "tests"
 PATIENCE_S = 600
@@ -33,7 +34,9 @@ def marked_tests(settings: ReportSettings) -> ReportSection:
             timeout=PATIENCE_S,
         )
         if not report.is_file():
-            return ReportSection(remarks=[f"pytest ended with {run.returncode}: {run.stdout[-500:]}"], failed=True)
+            output = run.stdout + run.stderr
+            remark = f"pytest ended with {run.returncode}: {in_short(output)}"
+            return ReportSection(remarks=[remark], failed=True, details=last_lines(output))
         cases = list(ElementTree.parse(report).iter("testcase"))
     rows = [_outcome(case) for case in cases]
     counts = {name: sum(row["outcome"] == name for row in rows) for name in ("passed", "failed", "skipped")}
@@ -46,7 +49,9 @@ def _outcome(case: ElementTree.Element) -> Row:
     for kind, outcome in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
         element = case.find(kind)
         if element is not None:
-            row |= {"outcome": outcome, "message": (element.get("message") or "").splitlines()[0][:200]}
+            row |= {"outcome": outcome, "message": in_short(element.get("message") or element.text or "")}
+            if outcome == "failed":
+                row["details"] = last_lines(element.text or "")
     return row
 
 

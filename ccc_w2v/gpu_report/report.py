@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ccc_w2v.files import write_whole
 from ccc_w2v.gpu_report.augmentation import augmentation
+from ccc_w2v.gpu_report.failures import last_lines, reason_of
 from ccc_w2v.gpu_report.machine import attention, machine, matmul_rates
 from ccc_w2v.gpu_report.others import decoding, marked_tests, processes
-from ccc_w2v.gpu_report.section import Measure, ReportSection, ReportSettings, reason_of
+from ccc_w2v.gpu_report.section import Measure, ReportSection, ReportSettings
 from ccc_w2v.gpu_report.steps import determinism, published, steps
 from ccc_w2v.run_folder import Output, claim, keep_record
 
@@ -42,15 +44,15 @@ SECTIONS: dict[str, tuple[str, Measure]] = {
 def write_report(settings: ReportSettings, out: Path, minutes: float, names: list[str], *, overwrite: bool) -> bool:
     """Measure the sections that ``out`` does not hold yet, as long as there is time; returns whether all is well.
 
-    A section begun in time is finished. What was measured is kept whatever happens to the rest: the same command goes
-    on with what is missing.
+    A section begun in time is finished. The report is written after each, so that it is whole whenever the command is
+    killed; the same command goes on with what is missing.
     """
     record = out / "settings.json"
     output = Output(out, {"command": "gpu-report", **dataclasses.asdict(settings)}, record, [out])
     claim(output, overwrite=overwrite)
     (out / "sections").mkdir(parents=True, exist_ok=True)
     keep_record(output)
-    began = time.monotonic()
+    well, began = _write(settings, out), time.monotonic()
     for name in names:
         kept = out / "sections" / f"{name}.json"
         if kept.is_file():
@@ -62,7 +64,8 @@ def write_report(settings: ReportSettings, out: Path, minutes: float, names: lis
         print(f"{name} ...", flush=True)
         section, seconds = _measured(SECTIONS[name][1], settings)
         write_whole(kept, json.dumps({**dataclasses.asdict(section), "seconds": round(seconds, 1)}, indent=1) + "\n")
-    return _write(settings, out)
+        well = _write(settings, out)
+    return well
 
 
 def _measured(measure: Measure, settings: ReportSettings) -> tuple[ReportSection, float]:
@@ -70,7 +73,8 @@ def _measured(measure: Measure, settings: ReportSettings) -> tuple[ReportSection
     try:
         section = measure(settings)
     except Exception as error:  # one section's failure is a result too, and must not cost the others
-        section = ReportSection(remarks=[f"failed: {reason_of(error)}"], failed=True)
+        told = last_lines("".join(traceback.format_exception(error)))
+        section = ReportSection(remarks=[f"failed: {reason_of(error)}"], failed=True, details=told)
     return section, time.monotonic() - began
 
 
@@ -108,7 +112,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name != "details"]
     if not names:
         return []
     cells = [[str(row.get(name, "")).replace("|", "/").replace("\n", " ") for name in names] for row in rows]

@@ -46,12 +46,7 @@ class ReportSection:
     rows: list[Row] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     failed: bool = False  # it shows that something is wrong
+    details: list[str] = field(default_factory=list)  # the last lines of what went wrong, for the JSON alone
 
 
 Measure = Callable[[ReportSettings], ReportSection]
-
-
-def reason_of(error: BaseException) -> str:
-    """Return an error's first line, for a table."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"

@@ -10,8 +10,9 @@ import torch
 
 from ccc_w2v.benchmark import measure
 from ccc_w2v.benchmark.step import ONE_CONTEXT, OURS, UNFUSED, WAV2VEC2, Bench
+from ccc_w2v.gpu_report.failures import reason_of
 from ccc_w2v.gpu_report.machine import matmul_rate, without_tf32
-from ccc_w2v.gpu_report.section import ReportSection, ReportSettings, Row, reason_of
+from ccc_w2v.gpu_report.section import ReportSection, ReportSettings, Row
 
 # Hours of 400,000 updates of BASE, by their authors; ours would process 1.4M samples on each of 64 devices per update.
 UPDATES = 400_000

@@ -38,7 +38,7 @@ def draw_starts(points_UPD: torch.Tensor, clusters: int, restarts: int, generato
         # Rounding leaves a point at about -1e-7 from itself.
         to_latest_URP = (1 - torch.bmm(latest_URD, points_UPD.transpose(1, 2))).clamp_min(0)
         distance_URP = torch.minimum(distance_URP, to_latest_URP)
-        summed_URP = _running_sum(distance_URP)
+        summed_URP = running_sum(distance_URP)
         # Inverse transform sampling: u x total falls into the interval of the point that is drawn.
         latest_UR = torch.searchsorted(summed_URP, uniform_UR.unsqueeze(-1) * summed_URP[..., -1:]).squeeze(-1)
         latest_UR = latest_UR.clamp_max(points - 1)
@@ -72,7 +72,7 @@ def cosine_kmeans(points_UPD: torch.Tensor, starts_URK: torch.Tensor, iterations
     return nearest(points_UPD, centroids_URKD.squeeze(1))
 
 
-def _running_sum(values_URP: torch.Tensor) -> torch.Tensor:
+def running_sum(values_URP: torch.Tensor) -> torch.Tensor:
     """Return the cumulative sums of values of 0 to 2 over the last dimension, the same at each call.
 
     A GPU adds numbers in the order in which its threads come; whole numbers have one sum in any order.

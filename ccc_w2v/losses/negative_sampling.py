@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
+from ccc_w2v.losses.kmeans import running_sum
 
 NEGATIVES = ("uniform", "distance", "learned")
 BASELINE_SHARE = 0.05  # of a new reward in the average of the earlier ones
@@ -44,8 +45,21 @@ def draw_by_bins(
     itself_MM = torch.eye(frames, dtype=torch.bool, device=bins_BMM.device)
     weight_BMM = weight_BMM.masked_fill(itself_MM, 0)
     weight_BMM = torch.where(weight_BMM.sum(dim=-1, keepdim=True) > 0, weight_BMM, (~itself_MM).float())
-    drawn = torch.multinomial(weight_BMM.flatten(0, 1), count, replacement=True, generator=generator)
-    return drawn.unflatten(0, bins_BMM.shape[:2])
+    weight_RM = weight_BMM.flatten(0, 1)
+    if weight_RM.is_cuda:
+        # There multinomial adds up the weights in no fixed order, and refuses to with deterministic algorithms.
+        drawn_RN = draw_by_running_sum(weight_RM, count, generator)
+    else:
+        drawn_RN = torch.multinomial(weight_RM, count, replacement=True, generator=generator)
+    return drawn_RN.unflatten(0, bins_BMM.shape[:2])
+
+
+def draw_by_running_sum(weight_RM: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw N columns of each row in proportion to its weights (R, M), never one of weight 0: (R, N), on any device."""
+    uniform_RN = torch.rand(len(weight_RM), count, generator=generator, device=weight_RM.device)
+    summed_RM = running_sum(weight_RM / weight_RM.amax(dim=-1, keepdim=True)).double()
+    # The first column whose sum exceeds u x total, u < 1: where nothing was added, the sum is that of the one before.
+    return torch.searchsorted(summed_RM, uniform_RN * summed_RM[:, -1:], right=True)
 
 
 def reinforce(

@@ -219,5 +219,6 @@ def lag(first_BT: torch.Tensor, second_BT: torch.Tensor) -> torch.Tensor:
     scale = (first_BT.square().mean() * second_BT.square().mean()).sqrt().clamp_min(1e-6) * len(first_BT)
     correlation_L = products_L / scale
     best = correlation_L.argmax()
-    moved = correlation_L[best] > correlation_L[furthest] + LAG_MARGIN
+    # amax, not the element at ``best``, for which a GPU would have to tell the place.
+    moved = correlation_L.amax() > correlation_L[furthest] + LAG_MARGIN
     return ((best - furthest).abs() * moved).float()

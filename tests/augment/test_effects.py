@@ -39,6 +39,15 @@ def test_clipping_cuts_at_the_depth_and_keeps_the_level():
     assert clipped.square().mean() == pytest.approx(0.125, rel=1e-3)
 
 
+def test_clipping_does_not_depend_on_the_order_in_which_a_device_sums():
+    """Its level in float32 did, and G.711 behind it coded a sample one step apart on a GPU."""
+    waves = torch.randn(4, 50_000, generator=torch.Generator().manual_seed(1))
+    order = torch.randperm(50_000, generator=torch.Generator().manual_seed(2))
+    drawn = [{"depth_db": depth} for depth in (1.0, 3.0, 6.0, 12.0)]
+    clipped = Clipping(RATE).change(waves, drawn)
+    assert torch.equal(Clipping(RATE).change(waves[:, order], drawn), clipped[:, order])
+
+
 @pytest.mark.parametrize(("low", "high"), [(300.0, 3400.0), (0.0, 4000.0), (1000.0, 8000.0)])
 def test_the_filter_passes_its_band_alone(low, high):
     response = band_response(low, high, RATE)

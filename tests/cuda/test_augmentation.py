@@ -9,12 +9,10 @@ from ccc_w2v.dataset.two_view import TwoViewDataset
 from ccc_w2v.dataset.views import two_views
 from tests.fake_corpora import RATE, write_corpus
 
-pytestmark = pytest.mark.cuda
-
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in presets_folder().glob("*.yaml")))
 @pytest.mark.parametrize("pad", [False, True])
-def test_augmentation_is_the_cpus(tmp_path, preset, pad):
+def test_augmentation_is_the_cpus(tmp_path, device, preset, pad):
     speech = write_corpus(tmp_path / "speech", [24000, 20000, 28000])
     noise = write_corpus(tmp_path / "noise", [40000], seed=9)
     pipeline = load_pipeline(
@@ -26,6 +24,6 @@ def test_augmentation_is_the_cpus(tmp_path, preset, pad):
         dataset.set_epoch(epoch)
         crops = dataset.collater([dataset[index] for index in range(3)])["crops"]
         expected = two_views(crops, pipeline, True)
-        actual = two_views(crops.to(torch.device("cuda")), pipeline, True)
+        actual = two_views(crops.to(device), pipeline, True)
         for view in ("source", "source_aug"):
             torch.testing.assert_close(actual[view].cpu(), expected[view], rtol=0, atol=1e-4)

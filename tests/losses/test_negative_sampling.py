@@ -15,6 +15,7 @@ from ccc_w2v.errors import InputError
 from ccc_w2v.losses.negative_sampling import (
     NegativePolicy,
     draw_by_bins,
+    draw_by_running_sum,
     empty_policy,
     next_baseline,
     reinforce,
@@ -42,6 +43,16 @@ def test_bins_are_those_of_the_cosine():
     bins = similarity_bins(target, 10)[0]
     assert bins[0].tolist() == [9, 9, 5, 0]
     assert torch.equal(bins, bins.T)
+
+
+def test_a_draw_by_running_sums_follows_the_weights():
+    """As a GPU draws, where multinomial has no fixed order; chi-square at one in a million."""
+    weights = torch.tensor([[0.0, 3.0, 0.0, 1.0, 2.0, 0.0], [0.0, 0.0, 1e-3, 0.0, 0.0, 0.0]])
+    drawn = draw_by_running_sum(weights, 20000, generator())
+    counts = torch.bincount(drawn[0], minlength=6).double()
+    assert chisquare(counts[[1, 3, 4]].numpy(), (20000 * weights[0, [1, 3, 4]] / 6).double().numpy()).pvalue > 1e-6
+    assert counts[[0, 2, 5]].sum() == 0
+    assert set(drawn[1].tolist()) == {2}
 
 
 def test_equal_weights_draw_as_uniform_sampling_does():
