@@ -214,7 +214,8 @@ def test_the_plan_says_which_precision_was_chosen_and_why(monkeypatch):
     assert "products in float32" in without
     assert "this processor has no instructions for bfloat16" in without
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert "products in bfloat16 (model.autocast=auto: this processor has AVX512-BF16)" in precision_chosen("auto", cpu)
+    alone = "products in float32 (model.autocast=auto: this processor has AVX512-BF16 alone)"
+    assert alone in precision_chosen("auto", cpu)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    assert "this processor has AMX" in precision_chosen("auto", cpu)
+    assert "products in bfloat16 (model.autocast=auto: this processor has AMX)" in precision_chosen("auto", cpu)
     assert "products in float32 (model.autocast=auto: for CPUs alone" in precision_chosen("auto", cuda)

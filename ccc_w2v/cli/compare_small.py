@@ -30,7 +30,11 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--arms", default="", help="names of arms.yaml, comma-separated (default: all that can run)")
     add("--seeds", default="3", help="how many, 1 to N; or the seeds themselves, comma-separated: 4,5,6 (default 3)")
-    add("--scale", default="small", help="lengths and sizes, a name of scales.yaml: tiny, small, gpu (default small)")
+    add(
+        "--scale",
+        default="small",
+        help="lengths and sizes, a name of scales.yaml: tiny, small, long, gpu (default small)",
+    )
     add(
         "--labels",
         default="10m,1h",

@@ -28,6 +28,9 @@ from ccc_w2v.run_folder import Output, claim, keep_record
 from ccc_w2v.training.checkpoint_files import copy_whole
 from ccc_w2v.training.log import parse_line
 
+# What a device adds to both YAMLs: a GPU computes in half precision, and would wait for speech read in its own process.
+DEVICE_OVERRIDES: dict[str, dict[str, Any]] = {"cpu": {}, "cuda": {"common.fp16": True, "dataset.num_workers": 4}}
+
 Progress = Callable[[int], None]  # is told how many updates of a chain are done
 
 
@@ -131,6 +134,7 @@ def pretraining_overrides(settings: Settings, arm: Arm, seed: int) -> list[str]:
         "model.latent_temp": [2.0, 0.5, round(0.25 ** (2 / updates), 6)],
         "checkpoint.save_interval_updates": settings.scale.save,
         "dataset.validate_interval_updates": settings.scale.save,
+        **DEVICE_OVERRIDES[settings.device],
         **settings.scale.pretrain,
         **arm.overrides,
     }
@@ -157,6 +161,7 @@ def finetuning_overrides(settings: Settings, arm: Arm, plain: Path, labels: str,
         "checkpoint.save_interval_updates": settings.scale.save,
         "dataset.validate_interval_updates": settings.scale.save,
         "model.w2v_path": str(plain),
+        **DEVICE_OVERRIDES[settings.device],
         **settings.scale.finetune,
         **arm.finetune,
     }

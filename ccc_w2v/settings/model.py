@@ -22,7 +22,7 @@ class CccWav2Vec2Config(Wav2Vec2Config):
         default="none",
         metadata={
             "help": "multiply matrices of the two-view pass in bfloat16, weights and losses in float32; auto: on CPUs "
-            "that have instructions for it"
+            "with AMX"
         },
     )
     checkpoint_features: bool = field(

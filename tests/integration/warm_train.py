@@ -11,6 +11,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +78,17 @@ LIBRARIES = ("scipy.signal", "soundfile", "torch._dynamo", "torch.utils.tensorbo
 def augment_as_on_a_gpu():
     """Let the task believe in a GPU, so that it makes the second views where the model is: on the CPU."""
     importlib.import_module("ccc_w2v.settings.ignored").gpu_here = lambda: True
+
+
+def start_slowly():
+    """Let a training say that it starts, and then take long."""
+    from fairseq import tasks
+
+    def setup_task(*_, **__):
+        print("starting", flush=True)
+        time.sleep(600)
+
+    tasks.setup_task = setup_task
 
 
 def run_out_of_gpu_memory():

@@ -51,12 +51,22 @@ def composed(arm, scale="small"):
 
 @pytest.mark.parametrize(
     ("arm", "scale"),
-    [*((name, "tiny") for name in ARMS), ("ccc_scale", "small"), ("wav2vec2", "gpu")],
+    [*((name, "tiny") for name in ARMS), ("ccc_scale", "small"), ("wav2vec2_equal", "long"), ("wav2vec2", "gpu")],
 )
 def test_every_arm_builds_at_every_scale(arm, scale):
     config = composed(arm, scale)
     task = tasks.setup_task(config.task)
     assert sum(parameter.numel() for parameter in task.build_model(config.model).parameters()) > 1000
+    task.build_criterion(config.criterion)
+
+
+@pytest.mark.parametrize("arm", ["ccc_scale", *(name for name, arm in ARMS.items() if arm.needs == "criterion.delta")])
+def test_an_arm_with_a_teacher_builds_in_half_precision(arm):
+    """As at the scales for a GPU."""
+    config = composed(arm, "tiny")
+    config.common.fp16 = True
+    task = tasks.setup_task(config.task)
+    task.build_model(config.model)
     task.build_criterion(config.criterion)
 
 
@@ -135,10 +145,20 @@ def test_fine_tunings_differ_in_what_arms_without_pre_training_need_alone():
     }
     for arm in ("none", "spectra"):
         assert config[arm].model.feature_grad_mult == 1.0
-        assert config[arm].optimization.lr == [0.003]
         config[arm].model.feature_grad_mult = 0.0
-        config[arm].optimization.lr = [0.001]
     assert all(other == config["none"] for other in config.values())
+
+
+def test_a_gpu_trains_in_half_precision_and_reads_in_workers():
+    for device, half, workers in (("cpu", False, 0), ("cuda", True, 4)):
+        comparison = settings(["ccc_scale"], device=device)
+        trainings = {
+            "pretrain": pretraining_overrides(comparison, comparison.arms[0], 1),
+            "finetune": finetuning_overrides(comparison, comparison.arms[0], Path("/plain.pt"), "10m", 1),
+        }
+        for name, overrides in trainings.items():
+            config = compose_config(RECIPE / f"config/{name}.yaml", overrides)
+            assert (config.common.fp16, config.dataset.num_workers) == (half, workers)
 
 
 def test_a_folder_of_an_arm_that_was_another_is_refused(tmp_path):
@@ -154,7 +174,7 @@ def test_a_folder_of_an_arm_that_was_another_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("labels", ["10m", "1h"])
-@pytest.mark.parametrize("scale", ["tiny", "small", "gpu"])
+@pytest.mark.parametrize("scale", ["tiny", "small", "long", "gpu"])
 def test_finetuning_composes(scale, labels, tmp_path):
     comparison = load_scale(RECIPE, scale)
     values = {"task.data": str(tmp_path), "model.w2v_path": "x.pt", "dataset.train_subset": f"train_{labels}"}
