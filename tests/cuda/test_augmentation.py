@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ccc_w2v.augment.pipeline import load_pipeline, presets_folder
+from ccc_w2v.augment.reverb import Reverb
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.dataset.two_view import TwoViewDataset
 from ccc_w2v.dataset.views import two_views
@@ -18,6 +19,9 @@ def test_augmentation_is_the_cpus(tmp_path, device, preset, pad):
     pipeline = load_pipeline(
         preset, RATE, noise_manifest=noise, music_manifest=noise, fallbacks={"babble_manifest": speech}
     )
+    for part in pipeline.transforms:
+        if isinstance(part.transform, Reverb):
+            part.transform.rooms = 3  # a thousand take minutes
     pipeline.prepare()
     dataset = TwoViewDataset(read_manifest(speech), pipeline, RATE, seed=1, pad=pad, augment_device="gpu")
     for epoch in range(1, 6):
