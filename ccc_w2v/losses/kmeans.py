@@ -31,14 +31,16 @@ def draw_starts(points_UPD: torch.Tensor, clusters: int, restarts: int, generato
     uniform_URK = torch.rand(problems, restarts, min(clusters, points), generator=generator).to(points_UPD.device)
     latest_UR = (uniform_URK[..., 0] * points).long()
     starts = [latest_UR]
+    # All distances in units of 1 / FIXED_POINT, a power of two, which changes no number and saves a product a round.
+    scaled_UPD, zero = points_UPD * FIXED_POINT, points_UPD.new_zeros(())
     # Nothing is near yet: the first minimum is the distance from the first point.
     distance_URP = points_UPD.new_full((), torch.inf)
     for uniform_UR in uniform_URK.unbind(-1)[1:]:
         # gather, not take_along_dim, which starts a kernel more for indices below 0.
-        latest_URD = points_UPD.gather(1, latest_UR.unsqueeze(-1).expand(-1, -1, points_UPD.size(-1)))
-        # Rounding leaves a point at about -1e-7 from itself.
-        to_latest_URP = (1 - torch.bmm(latest_URD, points_UPD.transpose(1, 2))).clamp_min(0)
-        distance_URP = torch.minimum(distance_URP, to_latest_URP)
+        latest_URD = scaled_UPD.gather(1, latest_UR.unsqueeze(-1).expand(-1, -1, points_UPD.size(-1)))
+        to_latest_URP = FIXED_POINT - torch.bmm(latest_URD, points_UPD.transpose(1, 2))
+        # The minimum with the distance so far; rounding leaves a point at about -1e-7 from itself.
+        distance_URP = torch.clamp(to_latest_URP, min=zero, max=distance_URP)
         summed_URP = running_sum(distance_URP)
         # Inverse transform sampling: u x total falls into the interval of the point that is drawn.
         latest_UR = torch.searchsorted(summed_URP, uniform_UR.unsqueeze(-1) * summed_URP[..., -1:]).squeeze(-1)
@@ -75,14 +77,11 @@ def cosine_kmeans(points_UPD: torch.Tensor, starts_URK: torch.Tensor, iterations
 
 
 def running_sum(values_URP: torch.Tensor) -> torch.Tensor:
-    """Return the cumulative sums of values of 0 to 2 over the last dimension, up to one factor, the same at each call.
+    """Return the cumulative sums over the last dimension of values of 0 to 2 x FIXED_POINT, the same at each call.
 
     A GPU adds numbers in the order in which its threads come; whole numbers have one sum in any order.
     """
-    if not values_URP.is_cuda:
-        return values_URP.cumsum(dim=-1)
-    # In float32, too, a product with a power of two is exact.
-    return (values_URP * FIXED_POINT).long().cumsum(dim=-1).double()
+    return values_URP.long().cumsum(dim=-1).double() if values_URP.is_cuda else values_URP.cumsum(dim=-1)
 
 
 def nearest(points_UPD: torch.Tensor, centroids_UKD: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.errors import InputError
-from ccc_w2v.losses.kmeans import running_sum
+from ccc_w2v.losses.kmeans import FIXED_POINT, running_sum
 
 NEGATIVES = ("uniform", "distance", "learned")
 BASELINE_SHARE = 0.05  # of a new reward in the average of the earlier ones
@@ -57,7 +57,7 @@ def draw_by_bins(
 def draw_by_running_sum(weight_RM: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     """Draw N columns of each row in proportion to its weights (R, M), never one of weight 0: (R, N), on any device."""
     uniform_RN = torch.rand(len(weight_RM), count, generator=generator, device=weight_RM.device)
-    summed_RM = running_sum(weight_RM / weight_RM.amax(dim=-1, keepdim=True)).double()  # on a CPU float32
+    summed_RM = running_sum(weight_RM / weight_RM.amax(dim=-1, keepdim=True) * FIXED_POINT).double()  # on a CPU float32
     # The first column whose sum exceeds u x total, u < 1: where nothing was added, the sum is that of the one before.
     return torch.searchsorted(summed_RM, uniform_RN * summed_RM[:, -1:], right=True)
 

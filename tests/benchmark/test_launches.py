@@ -65,3 +65,8 @@ def test_the_encoder_of_longer_utterances_starts_no_more(monkeypatch):
     short, long = (started(monkeypatch, "original", samples) for samples in (16_000, 64_000))
     assert long["rest"] == short["rest"]
     assert long["backward"] == short["backward"]
+
+
+def test_a_further_cluster_takes_few_kernels(monkeypatch):
+    counts = [started(monkeypatch, "both", samples)["ccc.clustering"] for samples in (64_000, 128_000)]
+    assert 0 < counts[1] - counts[0] <= 10 * 4  # four clusters more
