@@ -10,6 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ccc_w2v.benchmark.processes import step_seconds
+from ccc_w2v.compat import flashlight_text
+from ccc_w2v.errors import InputError
 from ccc_w2v.gpu_report.failures import in_short, last_lines, reason_of
 from ccc_w2v.gpu_report.section import ReportSection, ReportSettings, Row
 
@@ -59,8 +61,13 @@ def decoding(settings: ReportSettings) -> ReportSection:
     """Run `ccc-w2v benchmark decode`: greedy and beam decoding beside transformers and fairseq on the device."""
     from ccc_w2v.benchmark import decode
 
-    tiny = settings.size == "tiny"
+    tiny, remarks = settings.size == "tiny", []
     options = {"utterances": 2 if tiny else 12, "rounds": 1 if tiny else 3, "beam_rounds": 1 if tiny else 2}
+    try:
+        flashlight_text()
+    except InputError as error:
+        options["beam_rounds"] = 0
+        remarks.append(f"Beam search was not measured: {error}.")
     try:
         measured = decode.run(
             argparse.Namespace(
@@ -75,7 +82,7 @@ def decoding(settings: ReportSettings) -> ReportSection:
         )
     except ImportError as error:
         return ReportSection(remarks=[f"not measured: {reason_of(error)}"])
-    return ReportSection([{"measured": name, "value": value} for name, value in measured.items()])
+    return ReportSection([{"measured": name, "value": value} for name, value in measured.items()], remarks)
 
 
 def processes(settings: ReportSettings) -> ReportSection:

@@ -1,12 +1,13 @@
 """ccc-w2v gpu-report on a CPU: every section runs, is kept, and is written once; times are not asserted on."""
 
 import json
+import sys
 
 import pytest
 
 from ccc_w2v.cli.main import main
-from ccc_w2v.gpu_report import report
-from ccc_w2v.gpu_report.section import ReportSection
+from ccc_w2v.gpu_report import others, report
+from ccc_w2v.gpu_report.section import ReportSection, ReportSettings
 
 LEFT_OUT = ["tests", "steps_bf16_compiled", "steps_fp16", "steps_fp16_compiled", "steps_fp32_compiled"]
 TINY = ["gpu-report", "--device", "cpu", "--size", "tiny"]
@@ -101,3 +102,11 @@ def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch):
 def test_other_settings_do_not_replace_a_report(out, capsys):
     assert main([*TINY, "--out", str(out), "--rounds", "2"]) == 2
     assert "made with other settings (rounds)" in capsys.readouterr().err
+
+
+def test_without_a_search_greedy_decoding_is_measured_alone(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flashlight.lib.text.decoder.kenlm", None)
+    section = others.decoding(ReportSettings("cpu", "tiny", 32_000, 2, 1))
+    assert not section.failed
+    assert {"greedy_real_time_factor"} <= {row["measured"] for row in section.rows}
+    assert "Beam search was not measured" in section.remarks[0]
