@@ -38,7 +38,7 @@ def draw_starts(points_UPD: torch.Tensor, clusters: int, restarts: int, generato
     for uniform_UR in uniform_URK.unbind(-1)[1:]:
         # gather, not take_along_dim, which starts a kernel more for indices below 0.
         latest_URD = scaled_UPD.gather(1, latest_UR.unsqueeze(-1).expand(-1, -1, points_UPD.size(-1)))
-        to_latest_URP = FIXED_POINT - torch.bmm(latest_URD, points_UPD.transpose(1, 2))
+        to_latest_URP = FIXED_POINT - _product(latest_URD, points_UPD.transpose(1, 2))
         # The minimum with the distance so far; rounding leaves a point at about -1e-7 from itself.
         distance_URP = torch.clamp(to_latest_URP, min=zero, max=distance_URP)
         summed_URP = running_sum(distance_URP)
@@ -92,10 +92,19 @@ def nearest(points_UPD: torch.Tensor, centroids_UKD: torch.Tensor) -> torch.Tens
     return _labels(_similarity(points_UPD, centroids_UKD.unsqueeze(1))).squeeze(1)
 
 
+def _product(left_UAB: torch.Tensor, right_UBC: torch.Tensor) -> torch.Tensor:
+    """Return the products (U, A, C), in the precision of their factors also under autocast.
+
+    The distances of the starts are whole numbers of 2**-40, which float16 cannot hold.
+    """
+    with torch.autocast(left_UAB.device.type, enabled=False):
+        return torch.bmm(left_UAB, right_UBC)
+
+
 def _similarity(points_UPD: torch.Tensor, centroids_URKD: torch.Tensor) -> torch.Tensor:
     """Return every point's product with every centroid, (U, R, K, P)."""
     restarts, clusters = centroids_URKD.shape[1:3]
-    flat_UCP = torch.bmm(centroids_URKD.flatten(1, 2), points_UPD.transpose(1, 2))
+    flat_UCP = _product(centroids_URKD.flatten(1, 2), points_UPD.transpose(1, 2))
     return flat_UCP.unflatten(1, (restarts, clusters))
 
 
@@ -109,6 +118,6 @@ def _lloyd(points_UPD: torch.Tensor, centroids_URKD: torch.Tensor, clusters_K1: 
     labels_URP = _labels(_similarity(points_UPD, centroids_URKD))
     # A product with the one-hot labels, not index_add: its order of summation is fixed on a GPU too.
     members_URKP = clusters_K1 == labels_URP.unsqueeze(2)
-    sums_UCD = torch.bmm(members_URKP.flatten(1, 2).to(points_UPD.dtype), points_UPD)
+    sums_UCD = _product(members_URKP.flatten(1, 2).to(points_UPD.dtype), points_UPD)
     # The mean and the sum have one direction, and only the direction of a centroid counts.
     return F.normalize(sums_UCD, dim=-1).unflatten(1, members_URKP.shape[1:3])

@@ -190,3 +190,17 @@ def test_no_gradient_graph_is_kept_of_clustering():
         starts = draw_starts(points, 3, 2, torch.Generator().manual_seed(1))
         cosine_kmeans(points, starts, 5)
     assert kept == []
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_no_cluster(dtype):
+    points = torch.randn(2, 200, 16, generator=torch.Generator().manual_seed(3))
+
+    def clustered():
+        starts = draw_starts(points, 6, 3, torch.Generator().manual_seed(1))
+        return starts, cosine_kmeans(points, starts, iterations=9)
+
+    expected = clustered()
+    with torch.autocast("cpu", dtype=dtype):
+        actual = clustered()
+    assert all(torch.equal(*pair) for pair in zip(expected, actual, strict=True))
