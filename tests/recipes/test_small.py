@@ -389,7 +389,7 @@ def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
         (["--arms", "ccc,none"], "unknown arm 'ccc'; available: none, spectra, wav2vec2"),
         (["--arms", "none,none"], "expected each once"),
         (["--arms", "ccc_annotated"], "train_1h.align.tsv, which is not there; see recipes/small/README.md"),
-        (["--scale", "huge"], "unknown scale 'huge'; available: tiny, small, gpu"),
+        (["--scale", "huge"], "unknown scale 'huge'; available: tiny, small, long, gpu"),
         (["--seeds", "0"], "--seeds 0: expected how many"),
         (["--seeds", "1,1"], "different positive seeds"),
         (["--labels", "5m"], "unknown subset '5m'; available: 10m, 1h"),
