@@ -171,14 +171,14 @@ def finetuning_overrides(settings: Settings, arm: Arm, plain: Path, labels: str,
 def _decoded(settings: Settings, folder: Path, labels: str) -> None:
     """Decode the test set under every condition by every decoder."""
     from ccc_w2v.decode.beam import BeamSettings, beam_search
-    from ccc_w2v.decode.cpu.network import fold
     from ccc_w2v.decode.ctc_model import load_ctc
+    from ccc_w2v.decode.load import made_faster
     from ccc_w2v.decode.transcribe import DecodingOptions, decode_into, decoding_identity
 
     checkpoint = folder / f"finetune_{labels}/checkpoints/checkpoint_best.pt"
     model = load_ctc(checkpoint)
     model.network.to(settings.device)
-    fold(model)
+    model = made_faster(model)
     searches: dict[str, BeamSettings | None] = {GREEDY: None}
     if settings.language_model is not None:
         searches[BEAM] = BeamSettings(**vars(settings.language_model))
