@@ -46,7 +46,7 @@ else
     pip --no-build-isolation fairseq-fixed==0.12.3.1
 fi
 # Isolated: where editdistance has no wheel (Python 3.13) its build needs a backend of its own.
-extras=${EXTRAS-dev,docs,cpu,benchmark,onnx,hdf5,lm,segment,streams,hub}
+extras=${EXTRAS-dev,docs,cpu,benchmark,onnx,hdf5,lm,phones,segment,streams,hub}
 pip -e ".${extras:+[$extras]}"
 touch "$venv/.ready"
 echo "ready: $venv"

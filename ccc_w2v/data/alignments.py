@@ -16,7 +16,7 @@ from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
 from ccc_w2v.text_files import read_lines
 
-NOT_PHONES = ("|", "<unk>", "<pad>")  # the end of a word, and what is no label
+NOT_PHONES = ("|", "SIL", "<unk>", "<pad>")  # the end of a word, silence, and what is no label
 COLUMNS = ("utterance", "label", "first_frame", "end_frame", "start", "end", "log_prob")
 
 
