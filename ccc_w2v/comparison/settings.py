@@ -26,8 +26,8 @@ class Arm:
     """One way of pre-training: passes of the network in each update, updates in terms of the scale's, overrides.
 
     A pass is forward and backward; a teacher's, forward alone, is a third of one, so that both may be fractions.
-    ``finetune`` holds overrides of its fine-tuning, ``file`` is what its pre-training reads of the data folder beside
-    the lists. With ``warm_start`` its feature encoder is fitted to spectra first.
+    ``file`` is what its pre-training reads of the data folder beside the lists. With ``warm_start`` its feature encoder
+    is fitted to spectra first.
     """
 
     name: str
@@ -36,7 +36,6 @@ class Arm:
     updates: float
     needs: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    finetune: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
     warm_start: bool = False
 
@@ -127,7 +126,6 @@ def load_arms(recipe: Path) -> dict[str, Arm]:
             row["updates"],
             row.get("needs", ""),
             row.get("set", {}),
-            row.get("finetune", {}),
             row.get("file", ""),
             row.get("warm_start", False),
         )

@@ -122,10 +122,7 @@ def test_an_arm_that_needs_a_setting_is_refused_until_it_is_there(monkeypatch):
 def test_a_subset_of_ones_own_is_fine_tuned_on_as_long_as_others_of_its_size(tmp_path):
     chosen = settings(["ccc_weight"], labels=("10m_chosen",))
     base = RECIPE / "config/finetune.yaml"
-    overrides = {
-        labels: finetuning_overrides(chosen, ARMS["ccc_weight"], Path("/plain.pt"), labels, 1)
-        for labels in ("10m", "10m_chosen")
-    }
+    overrides = {labels: finetuning_overrides(chosen, Path("/plain.pt"), labels, 1) for labels in ("10m", "10m_chosen")}
     composed_of = {labels: compose_config(base, values) for labels, values in overrides.items()}
     assert composed_of["10m_chosen"].dataset.train_subset == "train_10m_chosen"
     assert composed_of["10m_chosen"].optimization.max_update == composed_of["10m"].optimization.max_update
@@ -137,24 +134,12 @@ def test_a_subset_of_ones_own_is_fine_tuned_on_as_long_as_others_of_its_size(tmp
         check_data(settings(["ccc_weight"], labels=("10m_chosen",), data=data))
 
 
-def test_fine_tunings_differ_in_what_arms_without_pre_training_need_alone():
-    base = RECIPE / "config/finetune.yaml"
-    config = {
-        arm.name: compose_config(base, finetuning_overrides(settings(), arm, Path("/plain.pt"), "10m", 1))
-        for arm in settings().arms
-    }
-    for arm in ("none", "spectra"):
-        assert config[arm].model.feature_grad_mult == 1.0
-        config[arm].model.feature_grad_mult = 0.0
-    assert all(other == config["none"] for other in config.values())
-
-
 def test_a_gpu_trains_in_half_precision_and_reads_in_workers():
     for device, half, workers in (("cpu", False, 0), ("cuda", True, 4)):
         comparison = settings(["ccc_scale"], device=device)
         trainings = {
             "pretrain": pretraining_overrides(comparison, comparison.arms[0], 1),
-            "finetune": finetuning_overrides(comparison, comparison.arms[0], Path("/plain.pt"), "10m", 1),
+            "finetune": finetuning_overrides(comparison, Path("/plain.pt"), "10m", 1),
         }
         for name, overrides in trainings.items():
             config = compose_config(RECIPE / f"config/{name}.yaml", overrides)
