@@ -190,10 +190,10 @@ def test_interrupted_it_leaves_nothing(tmp_path, number):
     temporary.mkdir()
     environment = {**os.environ, "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     few = ("--seconds", "0.5", "--batch", "1", "--batches", "200", "--rounds", "1", "--workers", "2")
-    command = [sys.executable, TOOL, "streams", *few, "--requests", "1", "--latency-ms", "1000"]
+    command = [sys.executable, TOOL, "streams", *few, "--requests", "1", "--latency-ms", "300"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True) as tool:
         try:
-            # Each answer of the server takes a second: files, zip and tar are done, and 200 of its answers are not.
+            # Each answer of the server takes 0.3 s: files, zip and tar are done, and 200 of its answers are not.
             said = ""
             while "http" not in said.rpartition("\r")[2]:
                 letter = tool.stderr.read(1)
