@@ -37,7 +37,7 @@ ARCHIVES = 4  # about so many zips, and shards
 
 
 @dataclass(frozen=True)
-class Source:
+class MeasuredSource:
     """A place of the corpus as a training's dataset; the latency in ms and the requests at a time are a server's."""
 
     name: str
@@ -92,7 +92,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(args: argparse.Namespace, latencies_ms: Sequence[float], requests: Sequence[int]) -> Iterator[list[Source]]:
+def opened(
+    args: argparse.Namespace, latencies_ms: Sequence[float], requests: Sequence[int]
+) -> Iterator[list[MeasuredSource]]:
     """Pack a corpus and serve its shards; give its files, which come first, and all other places that it is read from.
 
     Everything made for it goes with the block: archives, server, and the cache of streams. Raises InputError for a
@@ -106,15 +108,15 @@ def opened(args: argparse.Namespace, latencies_ms: Sequence[float], requests: Se
         pack(manifest, folder / "zip" / "speech.tsv", RATE, most)
         shards = pack_shards(manifest, folder / "tar" / "speech.tsv", RATE, most)
         sources = [
-            Source("files", _dataset(manifest, args)),
-            Source("zip", _dataset(read_manifest(folder / "zip" / "speech.tsv"), args)),
-            Source("tar", _dataset(read_source(folder / "tar" / _pattern(shards)), args)),
+            MeasuredSource("files", _dataset(manifest, args)),
+            MeasuredSource("zip", _dataset(read_manifest(folder / "zip" / "speech.tsv"), args)),
+            MeasuredSource("tar", _dataset(read_source(folder / "tar" / _pattern(shards)), args)),
         ]
         addresses = stack.enter_context(served(folder / "tar", latencies_ms)) if latencies_ms else []
         for address, latency_ms in zip(addresses, latencies_ms, strict=True):
             patience = Patience(PATIENCE.timeout + latency_ms / 1000, PATIENCE.attempts)
             there = read_source(f"{address}/{_pattern(shards)}", patience=patience)
-            sources += [Source("http", _dataset(there, args, patience, n), latency_ms, n) for n in requests]
+            sources += [MeasuredSource("http", _dataset(there, args, patience, n), latency_ms, n) for n in requests]
         yield sources
 
 
@@ -178,7 +180,7 @@ def _bytes_of(dataset: TwoViewDataset) -> np.ndarray:
     return np.array([os.path.getsize(dataset.manifest.audio_path(entry)) for entry in dataset.manifest.entries])
 
 
-def _same_samples(sources: Sequence[Source], batch: int) -> bool:
+def _same_samples(sources: Sequence[MeasuredSource], batch: int) -> bool:
     """Tell whether a batch of each source is that of the files; afterwards every connection is there."""
     indices = [number % len(sources[0].dataset) for number in range(batch)]
     batches = [_sound(source.dataset.collater(source.dataset.__getitems__(indices))) for source in sources]
@@ -194,7 +196,7 @@ def _sound(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measure(
-    sources: Sequence[Source], workers: Sequence[int], sizes: np.ndarray, args: argparse.Namespace
+    sources: Sequence[MeasuredSource], workers: Sequence[int], sizes: np.ndarray, args: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Take rounds of all rows in turn, so that whatever else the machine does falls on all alike."""
     taken: list[list[tuple[float, float]]] = [[] for _ in range(len(sources) * len(workers))]
@@ -237,7 +239,7 @@ def _rates(
     return read.size / seconds, float(sizes[read].sum()) / seconds
 
 
-def _row(source: Source, workers: int, rates: Sequence[tuple[float, float]], seconds: float) -> dict[str, Any]:
+def _row(source: MeasuredSource, workers: int, rates: Sequence[tuple[float, float]], seconds: float) -> dict[str, Any]:
     utterances, read = (statistics.median(column) for column in zip(*rates, strict=True))
     return {
         "source": source.name,
