@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ccc_w2v.augment.pipeline import find_pipeline, load_pipeline
 from ccc_w2v.benchmark import measure
+from ccc_w2v.benchmark.options import check_above_zero, numbers
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.synthetic import RATE, corpus
 from ccc_w2v.dataset.two_view import TwoViewDataset
@@ -38,8 +39,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     realtime: seconds of audio per second by number of workers; realtime_per_core: the best of them over its processes.
     """
+    check_above_zero(args, "seconds", "batch", "batches", "rounds")
+    workers = numbers("--workers", args.workers, int, 0)
     torch.set_num_threads(1)
-    workers = [int(number) for number in args.workers.split(",")]
     samples = round(args.seconds * RATE)
     find_pipeline(args.pipeline)
     with corpus(args.seconds, args.manifest, args.noise_manifest) as used:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ccc_w2v.benchmark import loader, measure
+from ccc_w2v.benchmark.options import check_above_zero, numbers
 from ccc_w2v.benchmark.processes import step_seconds
 from ccc_w2v.benchmark.scale_plot import plot
 from ccc_w2v.benchmark.sizes import SIZES
@@ -54,11 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure one axis at a time around 4 x 10 s; print tables, name what grows faster than linear, draw the plot."""
+    check_above_zero(args, "rounds")
+    axes: dict[str, list[Any]] = {axis: _values(axis, getattr(args, axis)) for axis in LISTS}
     keep_freed_memory()
     print(f"{args.size}, {args.precision}, around 4 x 10 s, {measure.machine(torch.device(args.device))}")
     curves: dict[str, dict[str, Any]] = {}
-    for axis in LISTS:
-        values = [float(value) if "." in value else int(value) for value in getattr(args, axis).split(",") if value]
+    for axis, values in axes.items():
         if values:
             curves[axis] = _measure_axis(args, axis, values)
             _print_curve(axis, curves[axis])
@@ -70,6 +72,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.plot:
         plot(args.plot, curves)
     return {"curves": curves, "worse_than_linear": steeper}
+
+
+def _values(axis: str, text: str) -> list[Any]:
+    if axis == "seconds":
+        return numbers("--seconds", text, float, 0.1, optional=True)
+    return numbers(f"--{axis}", text, int, 0 if axis == "workers" else 1, optional=True)
 
 
 def _measure_axis(args: argparse.Namespace, axis: str, values: list[float]) -> dict[str, Any]:

@@ -6,7 +6,10 @@ ccc-w2v benchmark step --size base --device cuda --precision bf16 --utterances 6
 import argparse
 import importlib
 import json
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 SUBCOMMANDS = {
     "step": "a training step: fairseq's wav2vec 2.0, ours, an un-fused formulation",
@@ -17,6 +20,7 @@ SUBCOMMANDS = {
     "decode": "greedy and beam decoding: ours, transformers, fairseq",
     "augment": "one core's speed from FLAC to batch: decoding, each transform, a whole pipeline",
     "loader": "how fast data workers deliver batches of both views",
+    "streams": "how fast speech is read: files, zips, tar shards, tar shards by http with latency",
     "seek": "what a segment of a long recording costs to read, by format",
     "manifest": "memory and start of a training's processes with millions of utterances: ours, fairseq's",
 }
@@ -36,5 +40,14 @@ def main() -> int:
 
             silence_debugging()
     arguments = parser.parse_args()
-    print(json.dumps(module.run(arguments)))
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        print(json.dumps(module.run(arguments)))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End as by an exception: a measurement has temporary folders and processes to take along."""
+    raise SystemExit(128 + number)

@@ -34,3 +34,16 @@ def test_loader_measures_each_number_of_workers(capsys):
 def test_a_mistake_is_named_before_anything_is_measured(name, wrong, message, capsys):
     assert run_tool("benchmark", name, **{"seconds": 0.5, "pipeline": "none", **wrong}) == 2
     assert message in one_line_error(capsys)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"workers": "two"}, "--workers two: expected whole numbers of at least 0"),
+        ({"workers": "1,-1"}, "--workers 1,-1: expected whole numbers of at least 0"),
+        ({"rounds": 0}, "--rounds 0: expected a number above 0"),
+    ],
+)
+def test_numbers_that_the_loader_cannot_take_are_one_sentence(wrong, message, capsys):
+    assert run_tool("benchmark", "loader", **wrong) == 2
+    assert message in one_line_error(capsys)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ccc_w2v.benchmark import scale
-from tests.run_tool import run_with
+from tests.run_tool import one_line_error, run_with
 
 EMPTY = dict.fromkeys(scale.LISTS, "")
 
@@ -50,3 +50,16 @@ def test_growth_worse_than_linear_is_named_with_its_part_and_reason():
     assert named.startswith("time by the power 2.00; attention")
     assert named.endswith("(parts, by their powers: Transformer 2.00)")
     assert scale._faster_than_linear("seconds", {**square, "seconds": [1.0, 2.0, 4.0]}) is None
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "expected"),
+    [
+        ("--utterances", "1,x", "whole numbers of at least 1"),
+        ("--seconds", "0", "numbers of at least 0.1"),
+        ("--workers", "-1", "whole numbers of at least 0"),
+    ],
+)
+def test_an_axis_of_wrong_numbers_is_one_sentence(option, text, expected, capsys):
+    assert run_with("benchmark", "scale", "--size", "tiny", option, text) == 2
+    assert f"{option} {text}: expected {expected}" in one_line_error(capsys)
