@@ -24,8 +24,15 @@ UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases/"
 LANGUAGES = ("en", "es", "fr", "it", "ru")
 
 
+APT_OPTIONS = ("-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20")
+
+
 class SourceUnavailableError(Exception):
     """One source cannot give the recordings; the next one is tried."""
+
+
+class _ListsMissingError(SourceUnavailableError):
+    """apt-get does not know the packages, as where its lists were never fetched or have been removed."""
 
 
 @dataclass(frozen=True)
@@ -150,11 +157,25 @@ def _fetch_packages(language: str, downloads: Path, _upstream: str) -> tuple[Pat
             partial.mkdir(exist_ok=True)
             names = _packages(language)
             print(f"[{language}] fetching the Debian packages {' and '.join(names)}", flush=True)
-            options = ["-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
-            _run(["apt-get", *options, "download", *names], partial)
+            try:
+                _run(["apt-get", *APT_OPTIONS, "download", *names], partial)
+            except _ListsMissingError:
+                options = [*APT_OPTIONS, *_own_lists(downloads.resolve())]
+                print(f"[{language}] apt-get has no package lists here (a container?); fetching them", flush=True)
+                _run(["apt-get", *options, "update"], partial)
+                _run(["apt-get", *options, "download", *names], partial)
             for package in sorted(partial.glob("*.deb")):
                 _run(["dpkg", "-x", package.name, "."], partial)
     return folder, "Debian packages " + " and ".join(sorted(package.stem for package in folder.glob("*.deb")))
+
+
+def _own_lists(downloads: Path) -> list[str]:
+    """Return the options with which apt-get keeps package lists among the downloads, which needs no root."""
+    lists = downloads / "apt-lists"
+    (lists / "partial").mkdir(parents=True, exist_ok=True)
+    no_caches = ("Dir::Cache::pkgcache=", "Dir::Cache::srcpkgcache=")
+    settings = (f"Dir::State::Lists={lists}", *no_caches, "APT::Sandbox::User=root")
+    return [word for setting in settings for word in ("-o", setting)]
 
 
 def _run(command: list[str], folder: Path) -> None:
@@ -162,8 +183,7 @@ def _run(command: list[str], folder: Path) -> None:
     if result.returncode:
         errors = [line for line in result.stderr.splitlines() if line.startswith(("E:", "dpkg"))] or ["no message"]
         lists = "Unable to locate package" in result.stderr or "Can't select" in result.stderr
-        remedy = "; the package lists are missing, run `apt-get update` as root once" if lists else ""
-        raise SourceUnavailableError(f"{' '.join(command[:1])} failed ({errors[0].strip()}){remedy}")
+        raise (_ListsMissingError if lists else SourceUnavailableError)(f"{command[0]} failed ({errors[0].strip()})")
 
 
 def _published_sha1(url: str) -> Checksum | None:

@@ -151,14 +151,33 @@ def test_nothing_to_be_had_names_the_ways_out_in_one_sentence(tmp_path, monkeypa
     assert not list((tmp_path / "download").iterdir())
 
 
-def test_missing_package_lists_are_said_to_be_missing(tmp_path, monkeypatch):
+UNKNOWN = "echo 'E: Unable to locate package asterisk-core-sounds-en-wav' >&2; exit 100"
+
+
+def test_missing_package_lists_are_fetched_into_the_downloads(trees, tmp_path, monkeypatch, capsys):
+    """As in a container, whose lists were removed: only with lists of its own does this apt-get know the packages."""
+    lists = tmp_path / "download/apt-lists"
     programs(
         tmp_path / "bin",
         monkeypatch,
-        apt_get="echo 'E: Unable to locate package asterisk-core-sounds-en-wav' >&2; exit 100",
-        dpkg="exit 1",
+        apt_get=f"""
+        case "$*" in *" Dir::State::Lists={lists} "*) ;; *) {UNKNOWN};; esac
+        case "$*" in *update) touch {lists}/Packages; exit;; esac
+        [ -e {lists}/Packages ] || {{ {UNKNOWN}; }}
+        for name in $*; do case $name in aster*) touch ${{name}}_1.6.1-1_all.deb;; esac; done""",
+        dpkg=f"cp -r {trees['debian']}/usr .",
     )
-    with pytest.raises(InputError, match="run `apt-get update`"):
+    assert find_recordings("en", tmp_path / "download", upstream=NOWHERE).sounds.is_dir()
+    assert "fetching them" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("update", ["exit 0", "echo 'E: Failed to fetch http://deb.debian.org' >&2; exit 100"])
+def test_packages_that_nobody_knows_are_said_to_be_unknown(tmp_path, monkeypatch, update):
+    programs(
+        tmp_path / "bin", monkeypatch, apt_get=f'case "$*" in *update) {update};; *) {UNKNOWN};; esac', dpkg="exit 1"
+    )
+    expected = "Failed to fetch" if "Failed" in update else "Unable to locate package"
+    with pytest.raises(InputError, match=f"apt-get failed .E: {expected}"):
         find_recordings("en", tmp_path / "download", upstream=NOWHERE)
 
 
