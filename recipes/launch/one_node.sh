@@ -27,4 +27,6 @@ if [ -n "$spawn" ]; then
     fi
     exec fairseq-hydra-train "$@" distributed_training.distributed_world_size="$processes"
 fi
-exec "$(dirname "$0")/ranks.sh" "$processes" --standalone --nproc-per-node "$processes" -- "$@"
+# By number: in a container, or on a laptop in another network, a machine's own name may not be found, and each search for
+# it takes a minute.
+exec "$(dirname "$0")/ranks.sh" "$processes" --standalone --local-addr 127.0.0.1 --nproc-per-node "$processes" -- "$@"
