@@ -10,6 +10,7 @@ from typing import Any
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import whole, write_whole
+from ccc_w2v.score.error_rate import LEVEL
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 MEASURES = {"cer": "CER", "wer": "WER"}
@@ -110,14 +111,16 @@ def _comparison_table(results: Mapping[str, Any]) -> list[str]:
     """Lay out the paired comparisons: negative where the first arm errs less."""
     arms = results["arms"]
     lines = [
-        "| A - B | labels | decoder | condition | CER, points | WER, points | p, bootstrap | p, MAPSSWE | holds |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| A - B | labels | decoder | condition | CER, points | p | WER, points | p | p, MAPSSWE | holds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in results["comparisons"]:
-        shown = [_difference(row["cer"]), _difference(row["wer"])]
-        p_values = [f"{row[f'{test}_p_adjusted']:.4f}" for test in ("wer", "mapsswe")]
+        of_letters, of_words, matched = (f"{row[f'{test}_p_adjusted']:.4f}" for test in ("cer", "wer", "mapsswe"))
+        held = {"CER": row["cer_p_adjusted"] < 1 - LEVEL, "WER": row["holds"]}
+        holds = " and ".join(measure for measure, value in held.items() if value) or "neither"
         what = [f"{arms[row['a']]} - {arms[row['b']]}", row["labels"], row["decoder"], row["condition"]]
-        lines.append(f"| {' | '.join([*what, *shown, *p_values, 'yes' if row['holds'] else 'no'])} |")
+        measured = [_difference(row["cer"]), of_letters, _difference(row["wer"]), of_words, matched]
+        lines.append(f"| {' | '.join([*what, *measured, holds])} |")
     return lines if results["comparisons"] else ["No two arms with a common seed are compared yet."]
 
 
