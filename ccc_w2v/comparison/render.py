@@ -116,8 +116,8 @@ def _comparison_table(results: Mapping[str, Any]) -> list[str]:
     ]
     for row in results["comparisons"]:
         of_letters, of_words, matched = (f"{row[f'{test}_p_adjusted']:.4f}" for test in ("cer", "wer", "mapsswe"))
-        held = {"CER": row["cer_p_adjusted"] < 1 - LEVEL, "WER": row["holds"]}
-        holds = " and ".join(measure for measure, value in held.items() if value) or "neither"
+        differs = {"CER": row["cer_p_adjusted"] < 1 - LEVEL, "WER": row["holds"]}
+        holds = " and ".join(measure for measure, differing in differs.items() if differing) or "neither"
         what = [f"{arms[row['a']]} - {arms[row['b']]}", row["labels"], row["decoder"], row["condition"]]
         measured = [_difference(row["cer"]), of_letters, _difference(row["wer"]), of_words, matched]
         lines.append(f"| {' | '.join([*what, *measured, holds])} |")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ccc_w2v.comparison.render import render_results
+from ccc_w2v.comparison.render import _comparison_table, render_results
 from ccc_w2v.comparison.results import _adjusted
 from ccc_w2v.comparison.settings import key_overrides
 from ccc_w2v.errors import InputError
@@ -43,6 +43,24 @@ def test_p_values_are_adjusted_for_the_pairs_of_a_condition():
     assert first["holds"]
     assert second["wer_p_adjusted"] == 1.0
     assert not second["holds"]
+
+
+@pytest.mark.parametrize(
+    ("cer", "wer", "matched", "holds"),
+    [
+        (0.01, 0.01, 0.01, "CER and WER"),
+        (0.01, 0.90, 0.90, "CER"),
+        (0.90, 0.01, 0.01, "WER"),
+        (0.90, 0.01, 0.90, "neither"),
+    ],
+)
+def test_the_table_says_of_cer_and_wer_apart_whether_they_differ(cer, wer, matched, holds):
+    difference = {"value": -0.06, "interval": [-0.07, -0.05]}
+    row = {"a": "x", "b": "y", "labels": "10m", "decoder": "greedy", "condition": "clean"}
+    row |= {"cer": {**difference, "p": cer}, "wer": {**difference, "p": wer}, "mapsswe": {"p": matched}}
+    table = _comparison_table({"arms": {"x": "X", "y": "Y"}, "comparisons": _adjusted([row])})
+    assert table[-1].split(" | ")[-1].strip(" |") == holds
+    assert table[-1].split(" | ")[4:6] == ["-6.0 (-7.0 to -5.0)", f"{cer:.4f}"]
 
 
 @pytest.mark.parametrize("content", ["{", '{"rows": []}', "[]"])
