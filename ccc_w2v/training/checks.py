@@ -25,6 +25,7 @@ from ccc_w2v.text_files import text_lines
 
 # Headers that are read at the start of a fine-tuning, spread over the manifest: a second on a local disk.
 HEADERS = 2000
+SOCKET_PATH = 107  # bytes that Linux has for the path of a socket (unix(7): 108 with the zero behind it)
 # "path<TAB>samples" is fairseq's manifest too; these tasks of its own read one.
 MANIFEST_TASKS = ("audio_pretraining", "audio_finetuning")
 
@@ -34,6 +35,7 @@ def check_run(cfg: Any) -> None:
     check_complete(cfg)
     check_devices(cfg)
     check_sharded_memory(cfg.distributed_training)
+    check_sockets(cfg.dataset.num_workers)
     check_paths(cfg)
     check_save_dir(cfg.checkpoint.save_dir)
     if cfg.task._name in MANIFEST_TASKS and not _value(cfg.task, "multi_corpus_keys"):
@@ -108,6 +110,20 @@ def check_sharded_memory(launch: Any) -> None:
         raise InputError(
             "distributed_training.zero_sharding=os needs fairscale, which is not installed; pip install "
             "--no-build-isolation fairscale==0.4.13"
+        )
+
+
+def check_sockets(workers: int) -> None:
+    """Raise InputError where data workers could not hand on their batches: the training would wait for ever.
+
+    torch passes tensors between processes through sockets named <temporary folder>/pymp-xxxxxxxx/listener-xxxxxxxx.
+    """
+    folder = tempfile.gettempdir()
+    longest = SOCKET_PATH - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
+    if workers and len(os.fsencode(folder)) > longest:
+        raise InputError(
+            f"temporary folder {folder}: too long a name for the sockets of dataset.num_workers={workers} (at most "
+            f"{longest} bytes); set TMPDIR to another folder, or dataset.num_workers=0"
         )
 
 

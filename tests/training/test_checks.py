@@ -1,12 +1,16 @@
 """What a training says before fairseq begins, without one."""
 
+import os
+import shutil
+import socket
+import tempfile
 from types import SimpleNamespace
 
 import pytest
 
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.errors import InputError
-from ccc_w2v.training.checks import check_lengths, check_sharded_memory
+from ccc_w2v.training.checks import check_lengths, check_sharded_memory, check_sockets
 
 HOUR = 57_600_000
 
@@ -61,3 +65,23 @@ def test_fsdp_is_refused_and_zero_needs_fairscale(monkeypatch):
         check_sharded_memory(zero)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     check_sharded_memory(zero)
+
+
+def test_a_temporary_folder_whose_sockets_would_have_too_long_names_is_refused(monkeypatch):
+    """The limit is the kernel's: below the longest folder that passes a socket can be bound, below a longer one not."""
+    root = tempfile.mkdtemp(prefix="s")
+    for extra, fits in ((0, True), (1, False)):
+        folder = f"{root}/" + "x" * (107 - len("/pymp-abcdefgh/listener-abcdefgh") - len(root) - 1 + extra)
+        os.makedirs(f"{folder}/pymp-abcdefgh")
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        check_sockets(0)
+        with socket.socket(socket.AF_UNIX) as bound:
+            if fits:
+                check_sockets(2)
+                bound.bind(f"{folder}/pymp-abcdefgh/listener-abcdefgh")
+            else:
+                with pytest.raises(OSError, match="too long"):
+                    bound.bind(f"{folder}/pymp-abcdefgh/listener-abcdefgh")
+                with pytest.raises(InputError, match=r"dataset.num_workers=2 .at most 75 bytes.; set TMPDIR"):
+                    check_sockets(2)
+    shutil.rmtree(root)
