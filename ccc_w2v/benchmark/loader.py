@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ccc_w2v.augment.pipeline import find_pipeline, load_pipeline
 from ccc_w2v.benchmark import measure
-from ccc_w2v.benchmark.options import check_above_zero, numbers
+from ccc_w2v.benchmark.options import add_batch_arguments, check_above_zero, numbers
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.synthetic import RATE, corpus
 from ccc_w2v.dataset.two_view import TwoViewDataset
@@ -22,9 +22,7 @@ from ccc_w2v.dataset.two_view import TwoViewDataset
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ccc-w2v benchmark loader`."""
     parser.add_argument("--pipeline", default="paper", help="preset or YAML file (default: paper)")
-    parser.add_argument("--seconds", type=float, default=15.0, help="length of a crop (default: 15)")
-    parser.add_argument("--batch", type=int, default=6, help="utterances of a batch (default: 6)")
-    parser.add_argument("--batches", type=int, default=40, help="batches of a round (default: 40)")
+    add_batch_arguments(parser, batches=40)
     parser.add_argument("--rounds", type=int, default=5, help="rounds for each number of workers (default: 5)")
     parser.add_argument("--workers", default="0,1,2", help="numbers of data workers, comma-separated (default: 0,1,2)")
     parser.add_argument(

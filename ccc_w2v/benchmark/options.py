@@ -1,4 +1,4 @@
-"""Numbers on a benchmark's command line, checked before anything is measured."""
+"""Options that benchmarks share, and numbers on their command lines, checked before anything is measured."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from typing import TypeVar
 from ccc_w2v.errors import InputError
 
 Number = TypeVar("Number", int, float)
+
+
+def add_batch_arguments(parser: argparse.ArgumentParser, *, batches: int) -> None:
+    """Declare the size and number of the batches that a round takes; ``batches`` is the default number."""
+    parser.add_argument("--seconds", type=float, default=15.0, help="length of a crop (default: 15)")
+    parser.add_argument("--batch", type=int, default=6, help="utterances of a batch (default: 6)")
+    parser.add_argument("--batches", type=int, default=batches, help=f"batches of a round (default: {batches})")
 
 
 def numbers(

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ccc_w2v.augment.pipeline import load_pipeline
 from ccc_w2v.benchmark import measure
-from ccc_w2v.benchmark.options import check_above_zero, numbers
+from ccc_w2v.benchmark.options import add_batch_arguments, check_above_zero, numbers
 from ccc_w2v.benchmark.range_server import can_serve, served
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.data.packing import pack
@@ -52,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--utterances", type=int, default=240, help="of the manifest, which are copied to be packed (default: 240)"
     )
-    parser.add_argument("--seconds", type=float, default=15.0, help="length of a crop (default: 15)")
-    parser.add_argument("--batch", type=int, default=6, help="utterances of a batch (default: 6)")
-    parser.add_argument("--batches", type=int, default=8, help="batches of a round (default: 8)")
+    add_batch_arguments(parser, batches=8)
     parser.add_argument("--rounds", type=int, default=5, help="rounds for each row of the table (default: 5)")
     parser.add_argument("--workers", default="0,1,2", help="numbers of data workers, comma-separated (default: 0,1,2)")
     parser.add_argument(

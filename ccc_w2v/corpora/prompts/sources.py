@@ -22,8 +22,6 @@ from ccc_w2v.files import appearing
 RELEASE = "1.6.1"
 UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases/"
 LANGUAGES = ("en", "es", "fr", "it", "ru")
-
-
 APT_OPTIONS = ("-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20")
 
 
