@@ -44,6 +44,8 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if options.phones and (options.labels or options.labels_dir):
         parser.error("--phones takes the words of .wrd; --labels and --labels-dir belong to --checkpoint")
+    if options.phones and options.device != "cpu":
+        parser.error("--phones runs on the CPU; --device belongs to --checkpoint")
     if options.pronunciations and not options.phones:
         parser.error("--pronunciations belongs to --phones")
     options.labels = "wrd" if options.phones else options.labels or "ltr"

@@ -131,7 +131,10 @@ def test_nothing_to_align(words, capsys):
     assert "no .wrd beside it" in one_line_error(capsys)
 
 
-@pytest.mark.parametrize("options", [["--phones", "--labels", "ltr"], ["--checkpoint", "x", "--pronunciations", "y"]])
+@pytest.mark.parametrize(
+    "options",
+    [["--phones", "--labels", "ltr"], ["--phones", "--device", "cuda"], ["--checkpoint", "x", "--pronunciations", "y"]],
+)
 def test_options_of_the_other_aligner(tmp_path, options):
     with pytest.raises(SystemExit, match="2"):
         run_with("align", "--manifest", tmp_path / "dev.tsv", "--out", tmp_path / "out.tsv", *options)

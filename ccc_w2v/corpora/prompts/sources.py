@@ -6,12 +6,14 @@ continue where they stopped, and an unpacked folder appears whole or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
 import shutil
 import subprocess
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,13 +160,22 @@ def _fetch_packages(language: str, downloads: Path, _upstream: str) -> tuple[Pat
             try:
                 _run(["apt-get", *APT_OPTIONS, "download", *names], partial)
             except _ListsMissingError:
-                options = [*APT_OPTIONS, *_own_lists(downloads.resolve())]
-                print(f"[{language}] apt-get has no package lists here (a container?); fetching them", flush=True)
-                _run(["apt-get", *options, "update"], partial)
-                _run(["apt-get", *options, "download", *names], partial)
+                _download_by_own_lists(language, names, partial, downloads.resolve())
             for package in sorted(partial.glob("*.deb")):
                 _run(["dpkg", "-x", package.name, "."], partial)
     return folder, "Debian packages " + " and ".join(sorted(package.stem for package in folder.glob("*.deb")))
+
+
+def _download_by_own_lists(language: str, names: Sequence[str], folder: Path, downloads: Path) -> None:
+    """Download packages by the lists among the downloads, which are fetched unless they serve already."""
+    options = [*APT_OPTIONS, *_own_lists(downloads)]
+    # Another language has fetched them, or an earlier call: then they may name packages that are gone.
+    with contextlib.suppress(SourceUnavailableError):
+        _run(["apt-get", *options, "download", *names], folder)
+        return
+    print(f"[{language}] apt-get has no package lists here (a container?); fetching them", flush=True)
+    _run(["apt-get", *options, "update"], folder)
+    _run(["apt-get", *options, "download", *names], folder)
 
 
 def _own_lists(downloads: Path) -> list[str]:

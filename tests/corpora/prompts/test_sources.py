@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import os
 import re
@@ -169,6 +170,31 @@ def test_missing_package_lists_are_fetched_into_the_downloads(trees, tmp_path, m
     )
     assert find_recordings("en", tmp_path / "download", upstream=NOWHERE).sounds.is_dir()
     assert "fetching them" in capsys.readouterr().out
+
+
+def test_package_lists_serve_all_languages_and_old_ones_are_fetched_again(trees, tmp_path, monkeypatch):
+    lists, calls = tmp_path / "download/apt-lists", tmp_path / "calls"
+    programs(
+        tmp_path / "bin",
+        monkeypatch,
+        apt_get=f"""
+        case "$*" in *" Dir::State::Lists={lists} "*) ;; *) {UNKNOWN};; esac
+        case "$*" in *update) echo update >> {calls}; echo new > {lists}/Packages; exit;; esac
+        [ -e {lists}/Packages ] || {{ {UNKNOWN}; }}
+        grep -q new {lists}/Packages || {{ echo 'E: Failed to fetch the package: 404 Not Found' >&2; exit 100; }}
+        for name in $*; do case $name in aster*) touch ${{name}}_1.6.1-1_all.deb;; esac; done""",
+        dpkg=f"cp -r {trees['debian']}/usr .",
+    )
+    with contextlib.suppress(InputError):  # the tree has no Spanish transcripts
+        for language in ("en", "es"):
+            find_recordings(language, tmp_path / "download", upstream=NOWHERE)
+    assert (tmp_path / "download/debian-es").is_dir()
+    assert calls.read_text() == "update\n"
+    (lists / "Packages").write_text("old")
+    with contextlib.suppress(InputError):
+        find_recordings("fr", tmp_path / "download", upstream=NOWHERE)
+    assert (tmp_path / "download/debian-fr").is_dir()
+    assert calls.read_text() == "update\n" * 2
 
 
 @pytest.mark.parametrize("update", ["exit 0", "echo 'E: Failed to fetch http://deb.debian.org' >&2; exit 100"])
