@@ -44,12 +44,15 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     logging.getLogger("MARKDOWN").setLevel(logging.WARNING)
     assert config.nav is not None
     sections = {title: pages for entry in config.nav for title, pages in entry.items()}
-    pages: dict[str, list[dict[str, str]]] = {}
+    pages: dict[str, list[dict[str, str] | str]] = {}
     for path in mounted():
-        _, recipe, *name = path.split("/") if path.startswith("recipes/") else ("", "", "")
-        if name in (["README.md"], ["RESULTS.md"]) and recipe != "launch":
-            title = RECIPE_TITLES.get(recipe, recipe.capitalize())
-            pages.setdefault(recipe, []).append({title + (": results" if name == ["RESULTS.md"] else ""): path})
+        _, recipe, name = path.split("/") if path.startswith("recipes/") else ("", "launch", "")
+        if recipe == "launch":
+            continue
+        title = RECIPE_TITLES.get(recipe, recipe.capitalize())
+        titles = {"README.md": title, "RESULTS.md": f"{title}: results"}
+        # Another page is called what its heading says.
+        pages.setdefault(recipe, []).append({titles[name]: path} if name in titles else path)
     order = [*RECIPE_TITLES, *sorted(pages.keys() - RECIPE_TITLES.keys())]
     sections["Recipes"].extend(page for recipe in order for page in pages.get(recipe, []))
     if (ROOT / "docs" / "evidence.md").is_file():

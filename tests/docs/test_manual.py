@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from ccc_w2v.capi import CapiCriterionConfig
 from ccc_w2v.cli.main import COMMANDS
@@ -96,6 +97,18 @@ def test_every_transform_and_every_command_is_in_the_reference():
     assert "| `snr_db` | `[0, 15]` |" in transforms
     for words in COMMANDS:
         assert f"### ccc-w2v {words}\n\n```text\nusage: ccc-w2v {words}" in commands
+
+
+def test_every_page_outside_docs_is_in_the_navigation():
+    """What is not there, the strict build refuses."""
+    nav = hooks.on_config(SimpleNamespace(nav=yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])).nav
+
+    def listed(entries):
+        for entry in entries:
+            for pages in entry.values() if isinstance(entry, dict) else [entry]:
+                yield from [pages] if isinstance(pages, str) else listed(pages)
+
+    assert sorted(set(hooks.mounted()) - set(listed(nav))) == []
 
 
 def test_an_unknown_marker_and_a_link_to_nothing_stop_the_build():
