@@ -7,6 +7,7 @@ Errors: recordings that are missing, undecodable, at another rate, not mono, not
 finite; labels with more than 1 % of symbols outside their dictionary. Warnings: clipped recordings, duplicates of an
 earlier line, unknown symbols, empty labels, labels longer than their frames, recordings listed twice. --out writes the
 manifest and its labels without the lines whose audio is bad, and a report beside it. Exit code 2 if there is an error.
+With --shard i/n a share is read; `ccc-w2v merge OUT` (or the report) compares all lines, and writes what one call does.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccc_w2v.cli.options import add_old_spelling, command_parser
-from ccc_w2v.errors import exit_on_input_error
+from ccc_w2v.errors import InputError, exit_on_input_error
 from ccc_w2v.run_folder import SETTINGS_KEY, Output, add_overwrite_option, check, claim
+from ccc_w2v.sharding import add_shard_option
 
 if TYPE_CHECKING:
-    from ccc_w2v.data.check import AudioFinding
+    from ccc_w2v.data.check import AudioFinding, AudioLook
     from ccc_w2v.data.labels_check import LabelReport
     from ccc_w2v.data.manifest import Manifest
+    from ccc_w2v.data.merging import Shards
 
 
 def arguments() -> argparse.Namespace:
@@ -45,6 +49,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--report", help="JSON file of the findings (default with --out: its name with .report.json)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="threads (default: one per core)")
     add_old_spelling(parser, "--workers", "jobs")
+    add_shard_option(parser)
     add_overwrite_option(parser)
     return parser.parse_args()
 
@@ -52,25 +57,71 @@ def arguments() -> argparse.Namespace:
 @exit_on_input_error
 def main() -> int:
     options = arguments()
-    from ccc_w2v.data.check import check_manifest, report, write_without
+    from ccc_w2v.data.check import look
     from ccc_w2v.data.labels import all_labels
-    from ccc_w2v.data.labels_check import check_labels
     from ccc_w2v.data.manifest import read_manifest
-    from ccc_w2v.files import write_whole
 
     manifest = read_manifest(options.manifest)
-    labels = all_labels(manifest)  # an error in them now, not after the audio was read
+    all_labels(manifest)  # an error in them now, not after the audio was read
+    jobs = max(1, options.jobs)
+    if options.shard is not None:
+        return look_at_shard(options, manifest, jobs)
+    looks = look(manifest, range(len(manifest)), options.sample_rate, options.min_samples, jobs)
+    return conclude(options, manifest, looks)
+
+
+def look_at_shard(options: argparse.Namespace, manifest: Manifest, jobs: int) -> int:
+    """Read the recordings of a share, and keep what they have shown for the merge."""
+    from ccc_w2v.cli.shares import say_done, share_of
+    from ccc_w2v.data.check_shares import LOOKS, look_at_share
+
+    out = options.out or options.report
+    if not out:
+        raise InputError("--shard: name --out or --report, beside which the shards are kept and which the merge writes")
+    how = {name: vars(options)[name] for name in ("sample_rate", "min_samples", "max_clipped")}
+    kept = {**how, "manifest": options.manifest, "out": options.out, "report": options.report}
+    shard, overwrite = options.shard, options.overwrite
+    of = {**how, "report": options.report}
+    with share_of(manifest, options.manifest, Path(out), shard, "check", of, overwrite=overwrite) as share:
+        if share.finished:  # a check reads everything each time; what was stopped continues
+            (share.folder / LOOKS).unlink(missing_ok=True)
+        share.options |= {"folder": os.getcwd(), "options": kept}
+        limits = (options.sample_rate, options.min_samples, jobs)
+        bad = look_at_share(manifest, share.lines, share.folder, *limits, overwrite=overwrite)
+    print(f"{len(share.lines) - bad} of {len(share.lines)} recordings can be used")
+    say_done(out, shard)
+    return 0
+
+
+def conclude_shards(out: Path, shards: Shards, overwrite: bool) -> int:
+    """Write and print of all shares together what a check without shares does; returns its exit code."""
+    from ccc_w2v.cli.shares import folder_of
+    from ccc_w2v.data.check_shares import looks_of
+    from ccc_w2v.data.manifest import read_manifest
+    from ccc_w2v.data.merging import whole_manifest
+
+    record, out = shards[0][1], out.resolve()
+    whole_manifest(shards)  # it must be the one that was read
+    looks = looks_of(shards)
+    with folder_of(record):
+        options = argparse.Namespace(**record.options["options"], overwrite=overwrite)
+        setattr(options, "out" if options.out else "report", out)
+        return conclude(options, read_manifest(options.manifest), looks)
+
+
+def conclude(options: argparse.Namespace, manifest: Manifest, looks: Iterable[AudioLook]) -> int:
+    """Compare what the recordings have shown, check the labels, print and write all; returns the exit code."""
+    from ccc_w2v.data.check import compare, report, write_without
+    from ccc_w2v.data.labels import all_labels
+    from ccc_w2v.data.labels_check import check_labels
+    from ccc_w2v.files import write_whole
+
+    labels = all_labels(manifest)
     report_path = options.report or (options.out and Path(options.out).with_suffix(".report.json"))
     output = output_of(options, manifest, labels, report_path)
     same = check(output, overwrite=options.overwrite) if output else False
     label_reports = [label_report for kind in labels if (label_report := check_labels(manifest, kind[1:]))]
-    findings = check_manifest(
-        manifest,
-        options.sample_rate,
-        min_samples=options.min_samples,
-        max_clipped=options.max_clipped,
-        workers=max(1, options.jobs),
-    )
+    findings = compare(manifest, looks, options.max_clipped)
     print_findings(findings, label_reports, report_path)
     result = report(manifest, findings, options.sample_rate)
     result["labels"] = [warning for label_report in label_reports for warning in label_report.warnings()]

@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
 
 
 @exit_on_input_error
-def main() -> None:
+def main() -> int:
     options = arguments()
     from ccc_w2v.sharding import read_shards
 
@@ -40,35 +40,69 @@ def main() -> None:
         from ccc_w2v.cli.shares import run_again
 
         run_again(shards[0][1])
-    elif command in MERGES:
-        print(MERGES[command](options.out, shards, options.overwrite))
-    else:
+        return 0
+    if command not in MERGES:
         raise InputError(f"{options.out}: its shards are of {command!r}, which this version does not merge")
+    return MERGES[command](options.out, shards, options.overwrite)
 
 
-def _segment(out: Path, shards: Shards, overwrite: bool) -> str:
+def _segment(out: Path, shards: Shards, overwrite: bool) -> int:
     from ccc_w2v.cli.segment import table
     from ccc_w2v.corpora.long.prepare import merge
 
-    return table(merge(out, overwrite=overwrite))
+    return _done(table(merge(out, overwrite=overwrite)))
 
 
-def _decode(out: Path, shards: Shards, overwrite: bool) -> str:
+def _decode(out: Path, shards: Shards, overwrite: bool) -> int:
     from ccc_w2v.decode.merge import merge_decodings
 
-    return f"{out / 'hyp.trn'}: {merge_decodings(out, shards, overwrite=overwrite)} utterances"
+    return _done(f"{out / 'hyp.trn'}: {merge_decodings(out, shards, overwrite=overwrite)} utterances")
 
 
-def _align(out: Path, shards: Shards, overwrite: bool) -> str:
+def _align(out: Path, shards: Shards, overwrite: bool) -> int:
     from ccc_w2v.decode.merge import merge_alignments
 
-    return f"{out}: {merge_alignments(out, shards, overwrite=overwrite)} utterances"
+    return _done(f"{out}: {merge_alignments(out, shards, overwrite=overwrite)} utterances")
 
 
-def _features(out: Path, shards: Shards, overwrite: bool) -> str:
+def _features(out: Path, shards: Shards, overwrite: bool) -> int:
     from ccc_w2v.probe.merge import merge_features
 
-    return f"{out / 'index.tsv'}: {merge_features(out, shards, overwrite=overwrite)} utterances"
+    return _done(f"{out / 'index.tsv'}: {merge_features(out, shards, overwrite=overwrite)} utterances")
 
 
-MERGES = {"segment": _segment, "decode": _decode, "align": _align, "features": _features}
+def _pack(out: Path, shards: Shards, overwrite: bool) -> int:
+    from ccc_w2v.cli.pack import summary
+    from ccc_w2v.data.merge_packed import merge_packed
+
+    return _done(summary(out, shards[0][1].of["format"], merge_packed(out, shards, overwrite=overwrite)))
+
+
+def _check(out: Path, shards: Shards, overwrite: bool) -> int:
+    from ccc_w2v.cli.check_manifest import conclude_shards
+
+    return conclude_shards(out, shards, overwrite)
+
+
+def _rescore(out: Path, shards: Shards, overwrite: bool) -> int:
+    from ccc_w2v.cli.rescore import summary
+    from ccc_w2v.lm.merge import merge_rescored
+
+    return _done(summary(out, *merge_rescored(out, shards, overwrite=overwrite)))
+
+
+def _done(text: str) -> int:
+    print(text)
+    return 0
+
+
+# Each returns the command's exit code.
+MERGES = {
+    "segment": _segment,
+    "decode": _decode,
+    "align": _align,
+    "features": _features,
+    "pack": _pack,
+    "check": _check,
+    "rescore": _rescore,
+}

@@ -8,7 +8,7 @@ sensitivity draws utterances in proportion to what a pre-trained network may sti
 clusters of its hidden states and its loss at their centres (arXiv 2402.17327); diverse takes equally much of each
 cluster. OUT gets a manifest of the same name, its labels, NAME.weight (of each line, for
 estimates of sums over all utterances), selection.json and selection.png (before and after). An interrupted call
-resumes.
+resumes. Several machines share the embeddings by ccc-w2v features --mean --shard i/n, for --features (docs/scale.md).
 """
 
 from __future__ import annotations

@@ -7,11 +7,15 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.sharding import RECORD, Shard, ShardRecord, keep_shard, read_record, shard_folder
+
+if TYPE_CHECKING:
+    from ccc_w2v.data.manifest import Manifest
 
 # Options that decide nothing of what comes out, or that are told otherwise.
 IGNORED = {"shard", "out", "manifest", "overwrite", "jobs", "device", "search_processes", "old_spelling"}
@@ -31,27 +35,67 @@ def lines_of_shard(
         yield options
         return
     from ccc_w2v.data.labels import all_labels, read_labels, write_all_labels
-    from ccc_w2v.data.manifest import manifest_digest, read_manifest, write_manifest
+    from ccc_w2v.data.manifest import read_manifest, write_manifest
     from ccc_w2v.run_folder import content_of
 
-    shard, out = options.shard, Path(options.out)
     manifest = read_manifest(options.manifest)
     kept = {kind: lines for kind in labels if (lines := read_labels(manifest, kind)) is not None}
     kept = {**all_labels(manifest), **kept}
-    of: dict[str, Any] = {"manifest": manifest_digest(options.manifest)}
-    of |= {f"labels {kind}": content_of(Path(options.manifest).with_suffix(kind)) for kind in kept}
+    of: dict[str, Any] = {f"labels {kind}": content_of(Path(options.manifest).with_suffix(kind)) for kind in kept}
     decided = {name: value for name, value in vars(options).items() if name not in IGNORED and not callable(value)}
     of |= {name: content_of(value) if isinstance(value, (str, Path)) else value for name, value in decided.items()}
+    out = Path(options.out)
+    with share_of(manifest, options.manifest, out, options.shard, command, of, overwrite=options.overwrite) as share:
+        start, end = share.lines.start, share.lines.stop
+        own = share.folder / "data" / Path(options.manifest).name
+        own.parent.mkdir(exist_ok=True)
+        write_all_labels(manifest, own, {kind: lines[start:end] for kind, lines in kept.items()})
+        write_manifest(own, manifest.root, [(entry.path, entry.samples) for entry in manifest.entries[start:end]])
+        as_given = type(options.manifest)
+        yield argparse.Namespace(**{**vars(options), "manifest": as_given(own), "out": share.folder / out.name})
+
+
+@dataclass
+class Share:
+    """A share of a manifest: the folder to work in, the places of its lines, whether an earlier call has finished it.
+
+    What is put into ``options`` stands in its record, for the merge.
+    """
+
+    folder: Path
+    lines: range
+    finished: bool
+    options: dict[str, Any]
+
+
+@contextmanager
+def share_of(
+    manifest: Manifest,
+    source: str | Path,
+    out: Path,
+    shard: Shard,
+    command: str,
+    of: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> Iterator[Share]:
+    """Give a command its share of a manifest that was read from ``source``; as the block ends, the share is finished.
+
+    Raises InputError for an ``out`` that is the manifest, and for a shard that was made of something else, unless
+    ``overwrite``.
+    """
+    from ccc_w2v.data.manifest import manifest_digest
+    from ccc_w2v.data.streams import whole_name
+    from ccc_w2v.run_folder import refuse_input
+
+    refuse_input([out], [manifest.source])
     start, end = shard.bounds(manifest.samples)
-    source = {"manifest": str(Path(options.manifest).resolve())}
-    record = ShardRecord(command, shard.number, shard.count, end - start, len(manifest), of, source)
-    folder = begin_shard(out, record, overwrite=options.overwrite)
-    own = folder / "data" / Path(options.manifest).name
-    own.parent.mkdir(exist_ok=True)
-    write_all_labels(manifest, own, {kind: lines[start:end] for kind, lines in kept.items()})
-    write_manifest(own, manifest.root, [(entry.path, entry.samples) for entry in manifest.entries[start:end]])
-    as_given = type(options.manifest)
-    yield argparse.Namespace(**{**vars(options), "manifest": as_given(own), "out": folder / out.name})
+    same = {"manifest": manifest_digest(manifest.source), **of}
+    options: dict[str, Any] = {"manifest": whole_name(source)}
+    record = ShardRecord(command, shard.number, shard.count, end - start, len(manifest), same, options)
+    finished = read_record(shard_folder(out, shard)) is not None
+    folder = begin_shard(out, record, overwrite=overwrite)
+    yield Share(folder, range(start, end), finished, options)
     keep_shard(folder, record)
 
 
@@ -104,13 +148,19 @@ def run_again(record: ShardRecord) -> None:
     """Run the command of a record without --shard, in the folder that it was called in; InputError if it fails."""
     from ccc_w2v.cli.main import main
 
-    words, folder = record.options["words"], record.options["folder"]
+    with folder_of(record):
+        if code := main([*record.command.split(), *record.options["words"]]):
+            raise SystemExit(code)
+
+
+@contextmanager
+def folder_of(record: ShardRecord) -> Iterator[None]:
+    """Work in the folder that a shard was made in, from which its relative paths count; InputError if it is gone."""
+    folder, before = record.options["folder"], os.getcwd()
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder, in which the shards were made; merge where it can be seen")
-    before = os.getcwd()
     os.chdir(folder)
     try:
-        if code := main([*record.command.split(), *words]):
-            raise SystemExit(code)
+        yield
     finally:
         os.chdir(before)

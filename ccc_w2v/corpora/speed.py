@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import soundfile
 import torch
@@ -15,12 +16,13 @@ from tqdm import tqdm
 
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, write_all_labels
-from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.data.resample import resample
 from ccc_w2v.data.slices import copy_path
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing
 from ccc_w2v.run_folder import Output, beside, claim, keep_record
+from ccc_w2v.sharding import Shard
 
 MIN_FACTOR, MAX_FACTOR = 0.5, 2.0
 
@@ -41,21 +43,62 @@ def perturb_speed(
     factors outside 0.5 to 2 or given twice, for an ``out`` that is the manifest, and for labels that do not fit it.
     """
     out, source = Path(out).resolve(), read_manifest(manifest)
+    labels = all_labels(source)
+    _begin(source, factors, out, sample_rate, overwrite=overwrite)
+    entries = _copies(source, range(len(source)), factors, out, sample_rate)
+    root = os.path.commonpath([path.parent for path, _ in entries])
+    write_all_labels(source, out, {kind: lines * len(factors) for kind, lines in labels.items()})
+    write_manifest(out, root, [(str(path.relative_to(root)), samples) for path, samples in entries])
+    return len(entries)
+
+
+def copy_share(
+    manifest: str | Path,
+    factors: tuple[float, ...],
+    out: str | Path,
+    shard: Shard,
+    sample_rate: int = 16_000,
+    *,
+    overwrite: bool = False,
+) -> tuple[tuple[int, int], dict[str, Any]]:
+    """Write the copies of one shard's lines; ``perturb_speed`` then finds them, and writes the lists.
+
+    Returns how many lines of how many, and the settings that all shards have in common. Raises InputError as
+    perturb_speed does, and where there are more shards than lines.
+    """
+    out, source = Path(out).resolve(), read_manifest(manifest)
+    start, end = shard.bounds(source.samples)
+    settings = _begin(source, factors, out, sample_rate, overwrite=overwrite)
+    _copies(source, range(start, end), factors, out, sample_rate)
+    return (end - start, len(source)), settings
+
+
+def _begin(
+    source: Manifest, factors: tuple[float, ...], out: Path, sample_rate: int, *, overwrite: bool
+) -> dict[str, Any]:
+    """Claim the output, and return the settings that decide it."""
     if wrong := [factor for factor in factors if not MIN_FACTOR <= factor <= MAX_FACTOR]:
         raise InputError(f"speed factor {wrong[0]:g}; expected {MIN_FACTOR:g} to {MAX_FACTOR:g}")
     if not factors or len(set(factors)) < len(factors):
         raise InputError(f"speed factors {', '.join(f'{f:g}' for f in factors)}: expected each once, at least one")
     labels = all_labels(source)
-    audio = out.with_suffix("")
     settings = {**labelled_content(source), "factors": list(factors), "sample rate": sample_rate}
-    output = Output(out, settings, beside(out), [*listing_paths(out, labels), audio], listing_paths(manifest, labels))
+    written = [*listing_paths(out, labels), out.with_suffix("")]
+    output = Output(out, settings, beside(out), written, listing_paths(source.source, labels))
     if not claim(output, overwrite=overwrite):
         out.parent.mkdir(parents=True, exist_ok=True)
         keep_record(output)
-    entries = []
-    with tqdm(total=len(factors) * len(source), desc="changing speed", unit="utterance") as bar:
+    return settings
+
+
+def _copies(
+    source: Manifest, places: range, factors: tuple[float, ...], out: Path, sample_rate: int
+) -> list[tuple[Path, int]]:
+    """Write the copies of some lines that are missing; return all of them with their lengths, factor by factor."""
+    audio, entries = out.with_suffix(""), []
+    with tqdm(total=len(factors) * len(places), desc="changing speed", unit="utterance") as bar:
         for factor in factors:
-            for entry in source.entries:
+            for entry in (source.entries[place] for place in places):
                 bar.update()
                 path = Path(source.audio_path(entry))
                 if factor == 1:
@@ -66,10 +109,7 @@ def perturb_speed(
                     wave_S = read_audio(path, sample_rate, where=source.where(entry), declared_samples=entry.samples)
                     _write_copy(wave_S, sample_rate, factor, target)
                 entries.append((target, soundfile.info(target).frames))
-    root = os.path.commonpath([path.parent for path, _ in entries])
-    write_all_labels(source, out, {kind: lines * len(factors) for kind, lines in labels.items()})
-    write_manifest(out, root, [(str(path.relative_to(root)), samples) for path, samples in entries])
-    return len(entries)
+    return entries
 
 
 def _write_copy(wave_S: torch.Tensor, sample_rate: int, factor: float, target: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -37,6 +37,14 @@ class AudioFinding:
         return self.message.rpartition(self.entry.path)[2].removeprefix(": ")
 
 
+class AudioLook(NamedTuple):
+    """What one recording has shown: its problem ("" for none), its clipped share, a digest of its samples in hex."""
+
+    problem: str
+    clipped: float
+    digest: str
+
+
 def check_manifest(
     manifest: Manifest, sample_rate: int, *, min_samples: int = 1, max_clipped: float = 0.01, workers: int = 1
 ) -> list[AudioFinding]:
@@ -45,13 +53,20 @@ def check_manifest(
     Clipped is a recording of which more than the share ``max_clipped`` stands at full scale; a duplicate decodes to the
     samples of an earlier line. Each line has one finding at most.
     """
+    places = range(len(manifest))
+    return compare(manifest, look(manifest, places, sample_rate, min_samples, workers), max_clipped)
+
+
+def compare(manifest: Manifest, looks: Iterable[AudioLook], max_clipped: float) -> list[AudioFinding]:
+    """Return what is wrong with the lines of a manifest, one after the other, by a look at the recording of each."""
     findings: list[AudioFinding] = []
-    first: dict[bytes, Entry] = {}
-    for entry, (problem, clipped, digest) in _look(manifest, sample_rate, min_samples, workers):
+    first: dict[str, Entry] = {}
+    for entry, (problem, clipped, digest) in zip(manifest.entries, looks, strict=True):
         name = f"{manifest.where(entry)}: {manifest.audio_path(entry)}"
         if problem:
             findings.append(AudioFinding(entry, "unusable", problem))
-        elif digest in first:
+            continue
+        if digest in first:
             same = f"{name}: the same samples as line {first[digest].line} ({first[digest].path})"
             findings.append(AudioFinding(entry, "duplicate", same))
         elif clipped > max_clipped:
@@ -64,8 +79,8 @@ def check_manifest(
 
 def find_bad_audio(manifest: Manifest, sample_rate: int, *, min_samples: int = 1, workers: int = 1) -> dict[Entry, str]:
     """Read every recording whole, by ``workers`` threads; return what is wrong, a message for each unusable entry."""
-    looks = _look(manifest, sample_rate, min_samples, workers)
-    return {entry: problem for entry, (problem, _, _) in looks if problem}
+    looks = look(manifest, range(len(manifest)), sample_rate, min_samples, workers)
+    return {entry: seen.problem for entry, seen in zip(manifest.entries, looks, strict=True) if seen.problem}
 
 
 def clipped_share(wave_S: np.ndarray) -> float:
@@ -125,12 +140,13 @@ def write_without(manifest: Manifest, bad: Iterable[Entry], out: str | Path) -> 
     return len(entries)
 
 
-def _look(
-    manifest: Manifest, sample_rate: int, min_samples: int, workers: int
-) -> Iterable[tuple[Entry, tuple[str, float, bytes]]]:
-    """Yield each entry with its problem ("" for none), its clipped share and a digest of its samples."""
+def look(
+    manifest: Manifest, places: Sequence[int], sample_rate: int, min_samples: int, workers: int
+) -> Iterator[AudioLook]:
+    """Read the recordings at some places of a manifest whole, by ``workers`` threads; yield what each has shown."""
 
-    def look(entry: Entry) -> tuple[str, float, bytes]:
+    def at(place: int) -> AudioLook:
+        entry = manifest.entries[place]
         try:
             wave_S = read_audio(
                 manifest.audio_path(entry),
@@ -140,10 +156,10 @@ def _look(
                 min_samples=min_samples,
             ).numpy()
         except InputError as error:
-            return str(error), 0.0, b""
-        return "", clipped_share(wave_S), hashlib.blake2b(wave_S.tobytes(), digest_size=16).digest()
+            return AudioLook(str(error), 0.0, "")
+        return AudioLook("", clipped_share(wave_S), hashlib.blake2b(wave_S.tobytes(), digest_size=16).hexdigest())
 
     with ThreadPoolExecutor(workers) as pool:
-        results = pool.map(look, manifest.entries)
-        bar = tqdm(results, total=len(manifest), desc=f"checking {Path(manifest.source).name}", unit="file")
-        yield from zip(manifest.entries, bar, strict=True)
+        yield from tqdm(
+            pool.map(at, places), total=len(places), desc=f"checking {Path(manifest.source).name}", unit="file"
+        )

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ccc_w2v.data.manifest import Manifest, manifest_digest, read_manifest
+from ccc_w2v.data.manifest import Manifest, manifest_digest
+from ccc_w2v.data.streams import is_stream_source, read_source
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing
 from ccc_w2v.sharding import ShardRecord
@@ -19,10 +20,12 @@ Shards = Sequence[tuple[Path, ShardRecord]]
 def whole_manifest(shards: Shards) -> Manifest:
     """Return the manifest that all shards are of; raises InputError where it is gone or another one by now."""
     record = shards[0][1]
-    path = Path(record.options["manifest"])
-    if not path.is_file() or manifest_digest(path) != record.of["manifest"]:
-        raise InputError(f"{path}: is not the manifest that the shards were made of; put it back, or run them again")
-    return read_manifest(path)
+    source = record.options["manifest"]
+    if is_stream_source(source) or Path(source).is_file():
+        manifest = read_source(source)
+        if manifest_digest(manifest.source) == record.of["manifest"]:
+            return manifest
+    raise InputError(f"{source}: is not the manifest that the shards were made of; put it back, or run them again")
 
 
 def common_settings(settings: Sequence[tuple[Path, Mapping[str, Any]]], own: Sequence[str]) -> dict[str, Any]:

@@ -18,13 +18,14 @@ from typing import Any
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import audio_samples
-from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, write_all_labels
-from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
+from ccc_w2v.data.labels import all_labels, write_all_labels
+from ccc_w2v.data.manifest import Entry, Manifest, write_manifest
+from ccc_w2v.data.packed import Packing, archive_path, archives_of, packed_output
 from ccc_w2v.data.slices import member_of, segment_of
 from ccc_w2v.data.stored_audio import is_stream
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing
-from ccc_w2v.run_folder import Output, beside, check, claim, keep_record
+from ccc_w2v.run_folder import check, claim, keep_record
 
 ENCRYPTED = 1  # of a file's flags
 # What zipfile raises for one damaged file or another.
@@ -32,56 +33,60 @@ DAMAGED_ZIP = (zipfile.BadZipFile, struct.error, OSError, ValueError, Arithmetic
 
 
 def pack(
-    manifest: Manifest, out: str | Path, sample_rate: int, max_bytes: int = 2**32, *, overwrite: bool = False
+    manifest: Manifest,
+    out: str | Path,
+    sample_rate: int,
+    max_bytes: int = 2**32,
+    *,
+    lines: range | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Copy a manifest's recordings into zips of up to about ``max_bytes`` beside the manifest ``out``, and write that.
 
-    Labels beside the manifest are copied, and their dictionaries. Every header is compared with the manifest before its
-    file is packed. Files appear whole or not at all, the manifest last. Returns the zips: those that are there
-    where the same was packed before. Raises InputError for something else at ``out`` (replaced with ``overwrite``), for
-    a recording that cannot be packed, one that is a slice of a zip already, and for an ``out`` that is the manifest.
+    Labels beside the manifest are copied, and their dictionaries; of a share, the ``lines`` at some places, none are.
+    Every header is compared with the manifest before its file is packed. Files appear whole or not at all, the manifest
+    last. Returns the zips: those that are there where the same was packed before. Raises InputError for something else
+    at ``out`` (replaced with ``overwrite``), for a recording that cannot be packed, one that is a slice of a zip
+    already, and for an ``out`` that is the manifest.
     """
     out = Path(out).resolve()
-    if max_bytes < 1:
-        raise InputError(f"zips of {max_bytes} bytes: expected at least 1")
-    labels = all_labels(manifest)
-    settings = {**labelled_content(manifest), "sample rate": sample_rate, "size of a zip": max_bytes}
-    written = [*listing_paths(out, labels), *sorted(out.parent.glob(f"{out.stem}_[0-9][0-9][0-9].zip"))]
-    output = Output(out, settings, beside(out), written, listing_paths(manifest.source, labels))
-    if check(output, overwrite=overwrite) and out.is_file():
-        return _zips_of(out)
+    output = packed_output(Packing("zip", manifest, out, sample_rate, max_bytes, lines))
+    if check(output, overwrite=overwrite) and out.is_file() and all(path.is_file() for path in archives_of(out)):
+        return archives_of(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with _Zips(out, max_bytes) as writer:
         slices = []
-        for entry in tqdm(manifest.entries, desc=f"packing {Path(manifest.source).name}", unit="file"):
-            where, path = manifest.where(entry), manifest.audio_path(entry)
-            if not os.path.isfile(path) and (member_of(path) or is_stream(path)):
-                raise InputError(
-                    f"{where}: {path}: is in an archive or elsewhere already; pack the manifest of the files, or give "
-                    "--format tar"
-                )
-            if segment_of(path):
-                raise InputError(
-                    f"{where}: {path}: is a segment of a long recording, which is read where it is; only whole files "
-                    "are packed"
-                )
-            samples = audio_samples(path, sample_rate, where=where)
-            if samples != entry.samples:
-                raise InputError(f"{where}: {path}: {samples} samples, the manifest declares {entry.samples}")
+        places = range(len(manifest)) if lines is None else lines
+        for place in tqdm(places, desc=f"packing {Path(manifest.source).name}", unit="file"):
+            entry = manifest.entries[place]
+            path = _checked(manifest, entry, sample_rate)
             slices.append((writer.add(path, entry.path), entry.samples))
         writer.close()
         claim(output, overwrite=overwrite)
         keep_record(output)
         zips = writer.publish()
-    write_all_labels(manifest, out, labels)
+    if lines is None:
+        write_all_labels(manifest, out, all_labels(manifest))
     write_manifest(out, out.parent, slices)
     return zips
 
 
-def _zips_of(manifest: Path) -> list[Path]:
-    """Return the zips that a packed manifest's lines name, each once."""
-    names = (entry.path.rsplit(":", 2)[0] for entry in read_manifest(manifest).entries)
-    return [manifest.parent / name for name in dict.fromkeys(names)]
+def _checked(manifest: Manifest, entry: Entry, sample_rate: int) -> str:
+    """Return the path of a recording once it is known to be a whole file whose header is as the manifest says."""
+    where, path = manifest.where(entry), manifest.audio_path(entry)
+    if not os.path.isfile(path) and (member_of(path) or is_stream(path)):
+        raise InputError(
+            f"{where}: {path}: is in an archive or elsewhere already; pack the manifest of the files, or give "
+            "--format tar"
+        )
+    if segment_of(path):
+        raise InputError(
+            f"{where}: {path}: is a segment of a long recording, which is read where it is; only whole files are packed"
+        )
+    samples = audio_samples(path, sample_rate, where=where)
+    if samples != entry.samples:
+        raise InputError(f"{where}: {path}: {samples} samples, the manifest declares {entry.samples}")
+    return path
 
 
 def write_zip(path: str | Path, files: Iterable[tuple[str, bytes]]) -> None:
@@ -164,6 +169,6 @@ class _Zips:
 
     def _next(self) -> None:
         self.close()
-        self.paths.append(self.out.with_name(f"{self.out.stem}_{len(self.paths):03}.zip"))
+        self.paths.append(archive_path(self.out, "zip", len(self.paths)))
         partial = self.pending.enter_context(appearing(self.paths[-1]))
         self.open = zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED)

@@ -10,70 +10,63 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ccc_w2v.data.audio import stored_samples
-from ccc_w2v.data.labels import all_labels, labelled_content, listing_paths, write_all_labels
+from ccc_w2v.data.labels import all_labels, write_all_labels
 from ccc_w2v.data.manifest import Manifest, read_manifest, write_manifest
 from ccc_w2v.data.manifest_lines import Entry
-from ccc_w2v.data.shard_scan import AUDIO, INDEX
+from ccc_w2v.data.packed import Packing, archive_path, archives_of, index_of, packed_output
+from ccc_w2v.data.shard_scan import AUDIO
 from ccc_w2v.data.slices import member_of, segment_of
 from ccc_w2v.data.sound_file import open_stored
 from ccc_w2v.data.stored_audio import audio_bytes
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import appearing
-from ccc_w2v.run_folder import Output, beside, claim, keep_record
+from ccc_w2v.run_folder import claim, keep_record
 
 Line = tuple[str, int]
 
 
 def pack_shards(
-    manifest: Manifest, out: str | Path, sample_rate: int, max_bytes: int = 2**30, *, overwrite: bool = False
+    manifest: Manifest,
+    out: str | Path,
+    sample_rate: int,
+    max_bytes: int = 2**30,
+    *,
+    lines: range | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Copy a manifest's recordings into tar shards of up to about ``max_bytes`` beside the manifest ``out``.
 
-    Labels beside the manifest are copied, and their dictionaries. Every header is compared with the manifest before its
-    recording is packed. Shards and their indices appear whole, the manifest last: an interrupted call resumes after the
-    last whole shard. Returns the shards. Raises InputError for something else at ``out`` (replaced with ``overwrite``),
-    for a recording that cannot be packed, and for an ``out`` that is the manifest.
+    Labels beside the manifest are copied, and their dictionaries; of a share, the ``lines`` at some places, none are.
+    Every header is compared with the manifest before its recording is packed. Shards and their indices appear whole,
+    the manifest last: an interrupted call resumes after the last whole shard. Returns the shards. Raises InputError for
+    something else at ``out`` (replaced with ``overwrite``), for a recording that cannot be packed, and for an ``out``
+    that is the manifest.
     """
     out = Path(out).resolve()
-    if max_bytes < 1:
-        raise InputError(f"shards of {max_bytes} bytes: expected at least 1")
-    labels = all_labels(manifest)
-    settings = {**labelled_content(manifest), "sample rate": sample_rate, "size of a shard": max_bytes}
-    shards = sorted(out.parent.glob(f"{out.stem}-[0-9][0-9][0-9][0-9][0-9][0-9].tar"))
-    written = [*listing_paths(out, labels), *shards, *(index_of(shard) for shard in shards)]
-    output = Output(out, settings, beside(out), written, listing_paths(manifest.source, labels))
+    output = packed_output(Packing("tar", manifest, out, sample_rate, max_bytes, lines))
     if claim(output, overwrite=overwrite):
-        if out.is_file():
-            return list(_whole_shards(out))
+        if out.is_file() and all(shard.is_file() for shard in archives_of(out)):
+            return archives_of(out)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
         keep_record(output)
-    packed = _pack(manifest, out, sample_rate, max_bytes)
-    write_all_labels(manifest, out, labels)
+    packed = _pack(manifest, out, sample_rate, max_bytes, range(len(manifest)) if lines is None else lines)
+    if lines is None:
+        write_all_labels(manifest, out, all_labels(manifest))
     write_manifest(out, out.parent, [line for shard in packed for line in _lines_of(shard)])
     return packed
-
-
-def index_of(shard: Path) -> Path:
-    """Return the path of a shard's index."""
-    return Path(f"{shard}{INDEX}")
-
-
-def shard_path(out: Path, number: int) -> Path:
-    """Return the path of a shard by its number."""
-    return out.with_name(f"{out.stem}-{number:06}.tar")
 
 
 def _whole_shards(out: Path) -> Iterator[Path]:
     """Yield the shards that are whole, in order: an index is written after its shard."""
     number = 0
-    while index_of(shard := shard_path(out, number)).is_file() and shard.is_file():
+    while index_of(shard := archive_path(out, "tar", number)).is_file() and shard.is_file():
         yield shard
         number += 1
 
@@ -82,26 +75,29 @@ def _lines_of(shard: Path) -> list[Line]:
     return [(entry.path, entry.samples) for entry in read_manifest(index_of(shard)).entries]
 
 
-def _pack(manifest: Manifest, out: Path, sample_rate: int, max_bytes: int) -> list[Path]:
+def _pack(manifest: Manifest, out: Path, sample_rate: int, max_bytes: int, lines: range) -> list[Path]:
     """Write all shards after those that are whole; returns all."""
     shards = list(_whole_shards(out))
-    position = sum(len(_lines_of(shard)) for shard in shards)
+    left = lines[sum(len(_lines_of(shard)) for shard in shards) :]
     with tqdm(
-        total=len(manifest), initial=position, desc=f"packing {Path(manifest.source).name}", unit="recording"
+        total=len(lines),
+        initial=len(lines) - len(left),
+        desc=f"packing {Path(manifest.source).name}",
+        unit="recording",
     ) as bar:
-        while position < len(manifest):
-            shard = shard_path(out, len(shards))
-            lines = _write_shard(shard, manifest, position, sample_rate, max_bytes, bar)
-            write_manifest(index_of(shard), out.parent, lines)
+        while left:
+            shard = archive_path(out, "tar", len(shards))
+            written = _write_shard(shard, manifest, left, sample_rate, max_bytes, bar)
+            write_manifest(index_of(shard), out.parent, written)
             shards.append(shard)
-            position += len(lines)
+            left = left[len(written) :]
     return shards
 
 
 def _write_shard(
-    shard: Path, manifest: Manifest, position: int, sample_rate: int, max_bytes: int, bar: tqdm
+    shard: Path, manifest: Manifest, left: range, sample_rate: int, max_bytes: int, bar: tqdm
 ) -> list[Line]:
-    """Fill a shard with the recordings from a position on; returns its lines."""
+    """Fill a shard with the first of the recordings that are left; returns its lines."""
     lines: list[Line] = []
     # One name for all calls: what a kill has left of a shard is written over.
     with (
@@ -109,11 +105,12 @@ def _write_shard(
         open(partial, "wb") as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for entry in _from(manifest.entries, position):
+        for position in left:
+            entry = manifest.entries[position]
             content = _checked(manifest, entry, sample_rate)
             if lines and archive.offset + len(content) > max_bytes:
                 break
-            member = tarfile.TarInfo(member_name(entry, position + len(lines), content))
+            member = tarfile.TarInfo(member_name(entry, position, content))
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
             start = archive.offset - -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
@@ -121,10 +118,6 @@ def _write_shard(
             archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all
             bar.update()
     return lines
-
-
-def _from(entries: Sequence[Entry], position: int) -> Iterator[Entry]:
-    return (entries[number] for number in range(position, len(entries)))
 
 
 def _checked(manifest: Manifest, entry: Entry, sample_rate: int) -> bytes:

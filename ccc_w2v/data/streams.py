@@ -51,10 +51,15 @@ def is_stream_source(source: str | Path) -> bool:
     return is_address(source) or hub.is_hub(source) or source.endswith(SHARD)
 
 
+def whole_name(source: str | Path) -> str:
+    """Return a source's name for other folders: an address and a Hub data set as they are, else an absolute path."""
+    source = str(source)
+    return source if is_address(source) or hub.is_hub(source) else os.path.abspath(source)
+
+
 def stream_place(source: str) -> Path:
     """Return where the manifest of a stream is kept."""
-    if not (is_address(source) or hub.is_hub(source)):
-        source = os.path.abspath(source)
+    source = whole_name(source)
     stem = source.rpartition("/")[2].removesuffix(SHARD).removesuffix(".tsv")
     readable = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in stem)
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]

@@ -61,24 +61,26 @@ def read_nbest(path: str | Path) -> dict[str, list[dict[str, Any]]]:
     return nbest
 
 
-def claim_rescoring(
-    out: Path,
-    nbest: str | Path,
-    language_model: Mapping[str, str | Path | None],
-    settings: Mapping[str, Any],
-    *,
-    overwrite: bool = False,
-) -> Output:
+def decided_by(
+    nbest: str | Path, language_model: Mapping[str, str | Path | None], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what decides the new scores of n-best lists: their digest, the model's, and ``settings``.
+
+    ``language_model`` holds the files or folder that the model comes from.
+    """
+    return {"nbest": sha256(nbest), **{name: _digest(path) for name, path in language_model.items()}, **settings}
+
+
+def claim_rescoring(out: Path, nbest: str | Path, decided: Mapping[str, Any], *, overwrite: bool = False) -> Output:
     """Return a folder that is this rescoring's; raises InputError for one of another, or which the lists are read from.
 
-    ``language_model`` holds the files or folder that the model comes from, ``settings`` what else decides the result.
+    ``decided`` is what decided_by returns.
     """
-    decided = {"nbest": sha256(nbest), **{name: _digest(path) for name, path in language_model.items()}, **settings}
     beside = Path(nbest).with_name("ref.trn")
-    decided["references"] = content_of(beside) if beside.is_file() else ""
+    references = content_of(beside) if beside.is_file() else ""
     written = [out / name for name in ("nbest.jsonl", "hyp.trn", "ref.trn")]
     inputs = [nbest, *([beside] if beside.is_file() else [])]
-    output = Output(out, decided, out / RECORD, written, inputs)
+    output = Output(out, {**decided, "references": references}, out / RECORD, written, inputs)
     claim(output, overwrite=overwrite)
     return output
 

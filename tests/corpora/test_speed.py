@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from ccc_w2v.cli.main import main
+from ccc_w2v.corpora import speed
 from ccc_w2v.corpora.speed import perturb_speed
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.data.packing import pack
@@ -53,6 +55,30 @@ def test_a_second_call_writes_no_audio_again(manifest, tmp_path):
     (tmp_path / "more.tsv").unlink()
     assert perturb_speed(manifest, (0.9,), tmp_path / "more.tsv") == 2
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "more").rglob("*.flac")}
+
+
+def test_shares_write_the_copies_and_the_merge_the_list(manifest, tmp_path, monkeypatch, capsys):
+    words = ["speed", str(manifest), "--factors", "0.9,1", "--out"]
+    assert main([*words, str(tmp_path / "straight.tsv")]) == 0
+    out = tmp_path / "more.tsv"
+    write, written = speed._write_copy, []
+    monkeypatch.setattr(speed, "_write_copy", lambda *rest: written.append(rest[-1]) or write(*rest))
+    assert main([*words, str(out), "--shard", "2/2"]) == 0
+    assert [path.name for path in written] == ["train1.flac"]
+    capsys.readouterr()
+    assert main(["merge", str(out)]) == 2
+    assert "1 of 2 shards are not finished: 1" in capsys.readouterr().err
+    assert main([*words, str(out), "--shard", "1/2"]) == 0
+    assert not out.exists()
+    assert main(["merge", str(out)]) == 0
+    assert [path.name for path in written] == ["train1.flac", "train0.flac"]
+    for kind in (".tsv", ".wrd", ".ltr"):
+        expected = (tmp_path / "straight.tsv").with_suffix(kind).read_text()
+        assert out.with_suffix(kind).read_text() == expected.replace("straight/", "more/"), kind
+    for path in (tmp_path / "straight").rglob("*.flac"):
+        assert (tmp_path / "more" / path.relative_to(tmp_path / "straight")).read_bytes() == path.read_bytes()
+    assert main(["speed", str(manifest), "--factors", "0.8", "--out", str(out), "--shard", "1/2"]) == 2
+    assert "made with other settings (factors)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 import ccc_w2v
+from ccc_w2v.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,3 +55,19 @@ def test_variables_are_named_for_what_they_hold():
         if name in vague and (isinstance(node, ast.arg) or isinstance(node.ctx, ast.Store))
     ]
     assert bound == []
+
+
+def test_every_command_has_shard_or_the_manual_says_why_not():
+    manual = (ROOT / "docs/scale.md").read_text()
+    heading, end = "## Shares of the work", "\nWithout `--shard`, and why:\n"
+    shared, reasons = manual[manual.index(heading) : manual.index("\nUnder Slurm:")].split(end)
+    named = [
+        {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall("`(.*?)`", row)}
+        for table in (shared, reasons)
+    ]
+    takes = {
+        words
+        for words, command in COMMANDS.items()
+        if "add_shard_option(parser)" in (ROOT / f"ccc_w2v/cli/{command.module}.py").read_text()
+    }
+    assert named == [takes, set(COMMANDS) - takes]

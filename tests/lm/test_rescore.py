@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ccc_w2v.cli.main import main
 from ccc_w2v.data.trn import read_trn
 from ccc_w2v.errors import InputError
 from ccc_w2v.lm.causal import LanguageModel, log_probabilities
@@ -66,6 +67,44 @@ def test_the_weighted_sum_ranks(model: LanguageModel) -> None:
     assert first["neural"] == pytest.approx(scores["cat"], rel=1e-5)
     assert first["total"] == pytest.approx(-2.0 + 0.5 * scores["cat"], rel=1e-5)
     assert [hypothesis["text"] for hypothesis in rescore(model, nbest, 0.0)["u"]] == ["THE CAT SAT ON THE MAT", "CAT"]
+
+
+def test_shares_merge_to_the_rescoring_of_one_call(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "decoded" / "nbest.jsonl"
+    source.parent.mkdir()
+    lines = [{"id": f"u{n}", "nbest": [entry(text, -1.0), entry("mat", -1.5)]} for n, text in enumerate(TEXTS)]
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    source.with_name("ref.trn").write_text("".join(f"cat ({line['id']})\n" for line in lines))
+    words = ["rescore", "--nbest", str(source), "--lm", str(folder), "--out"]
+    assert main([*words, str(tmp_path / "straight")]) == 0
+    expected = capsys.readouterr().out
+    out = tmp_path / "merged"
+    for number in (2, 3):
+        assert main([*words, str(out), "--shard", f"{number}/3"]) == 0
+    capsys.readouterr()
+    assert main(["merge", str(out)]) == 2
+    assert "1 of 3 shards are not finished: 1" in capsys.readouterr().err
+    assert main([*words, str(out), "--shard", "1/3", "--weight", "2"]) == 0
+    assert main(["merge", str(out)]) == 2
+    assert "does not belong to 1-of-3: it differs in weight" in capsys.readouterr().err
+    assert main([*words, str(out), "--shard", "1/3", "--overwrite"]) == 0
+    assert not out.exists()
+    capsys.readouterr()
+    assert main(["merge", str(out)]) == 0
+    assert capsys.readouterr().out == expected.replace("straight", "merged")
+    names = ["hyp.trn", "nbest.jsonl", "ref.trn", "rescoring.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    for name in names:
+        assert (out / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+    lost = tmp_path / "merged.shards/2-of-3/nbest.jsonl"
+    lost.write_text("".join(lost.read_text().splitlines(keepends=True)[1:]))
+    assert main(["merge", str(out)]) == 2
+    assert "utterances that are not the 4 of" in capsys.readouterr().err
+    source.write_text(source.read_text().replace("-1.5", "-1.25"))
+    assert main(["merge", str(out)]) == 2
+    assert "are not the lists that the shards were made of" in capsys.readouterr().err
 
 
 def test_tool_writes_texts_and_lists(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

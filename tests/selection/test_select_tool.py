@@ -7,10 +7,12 @@ import json
 import pytest
 import torch
 
+from ccc_w2v.cli.main import main
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.data.masking import span_mask
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.losses.negatives import sample_negatives
+from ccc_w2v.probe import features
 from ccc_w2v.probe.features import load_encoder, read_wave
 from ccc_w2v.selection import losses
 from ccc_w2v.selection.clusters import cluster_number, cluster_utterances, read_embeddings
@@ -126,6 +128,28 @@ def test_features_of_the_features_command_serve_too(place):
     torch.testing.assert_close(read_embeddings(place / "frames", manifest, 1), means, rtol=1e-3, atol=1e-3)
     assert select(place, "by_features", "diverse", "--features", place / "means", "--clusters", 3) == 0
     assert not (place / "by_features" / "features").exists()
+
+
+@pytest.mark.parametrize("by", ["sensitivity", "diverse"])
+def test_features_in_shards_give_the_selection_of_one_call(place, tmp_path, monkeypatch, by):
+    """The way of docs/scale.md for corpora that one machine would embed for too long."""
+    network, options = ["--checkpoint", place / "pretrained.pt"], ["--clusters", 4]
+    assert select(place, f"{by}_straight", by, *network, *options) == 0
+    wanted = [*network, "--manifest", place / "train.tsv", "--out", tmp_path / "means", "--layers", "1", "--mean"]
+    for number in (3, 1, 2):
+        assert run_with("extract_features", *wanted, "--shard", f"{number}/3") == 0
+    assert main(["merge", str(tmp_path / "means")]) == 0
+
+    def embeds(*_, **__):
+        raise AssertionError("select embeds what the shards have embedded")
+
+    monkeypatch.setattr(features, "extract", embeds)
+    network = network if by == "sensitivity" else []
+    assert select(place, f"{by}_shards", by, "--features", tmp_path / "means", *network, *options) == 0
+    straight, shards = place / f"{by}_straight", place / f"{by}_shards"
+    assert (shards / "train.tsv").read_text() == (straight / "train.tsv").read_text()
+    weights = [[float(line) for line in (out / "train.weight").read_text().split()] for out in (straight, shards)]
+    assert weights[0] == pytest.approx(weights[1], rel=1e-4)
 
 
 def test_clusters_are_those_of_separate_blobs_around_an_utterance_each():
