@@ -102,7 +102,7 @@ def conclude_shards(out: Path, shards: Shards, overwrite: bool) -> int:
 
     record, out = shards[0][1], out.resolve()
     whole_manifest(shards)  # it must be the one that was read
-    looks = looks_of(shards)
+    looks = looks_of([(folder.resolve(), share) for folder, share in shards])
     with folder_of(record):
         options = argparse.Namespace(**record.options["options"], overwrite=overwrite)
         setattr(options, "out" if options.out else "report", out)
@@ -118,6 +118,9 @@ def conclude(options: argparse.Namespace, manifest: Manifest, looks: Iterable[Au
 
     labels = all_labels(manifest)
     report_path = options.report or (options.out and Path(options.out).with_suffix(".report.json"))
+    for path in (options.out, report_path):
+        if path and not Path(path).parent.is_dir():
+            raise InputError(f"{path}: its folder does not exist; make it, or name another one")
     output = output_of(options, manifest, labels, report_path)
     same = check(output, overwrite=options.overwrite) if output else False
     label_reports = [label_report for kind in labels if (label_report := check_labels(manifest, kind[1:]))]

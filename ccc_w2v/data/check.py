@@ -38,11 +38,11 @@ class AudioFinding:
 
 
 class AudioLook(NamedTuple):
-    """What one recording has shown: its problem ("" for none), its clipped share, a digest of its samples in hex."""
+    """What one recording has shown: its problem ("" for none), its clipped share, a digest of its samples."""
 
     problem: str
     clipped: float
-    digest: str
+    digest: bytes
 
 
 def check_manifest(
@@ -60,7 +60,7 @@ def check_manifest(
 def compare(manifest: Manifest, looks: Iterable[AudioLook], max_clipped: float) -> list[AudioFinding]:
     """Return what is wrong with the lines of a manifest, one after the other, by a look at the recording of each."""
     findings: list[AudioFinding] = []
-    first: dict[str, Entry] = {}
+    first: dict[bytes, Entry] = {}
     for entry, (problem, clipped, digest) in zip(manifest.entries, looks, strict=True):
         name = f"{manifest.where(entry)}: {manifest.audio_path(entry)}"
         if problem:
@@ -156,8 +156,8 @@ def look(
                 min_samples=min_samples,
             ).numpy()
         except InputError as error:
-            return AudioLook(str(error), 0.0, "")
-        return AudioLook("", clipped_share(wave_S), hashlib.blake2b(wave_S.tobytes(), digest_size=16).hexdigest())
+            return AudioLook(str(error), 0.0, b"")
+        return AudioLook("", clipped_share(wave_S), hashlib.blake2b(wave_S.tobytes(), digest_size=16).digest())
 
     with ThreadPoolExecutor(workers) as pool:
         yield from tqdm(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def look_at_share(
     with open(journal, "a", encoding="utf-8") as file:
         for place, seen in zip(todo, look(manifest, todo, sample_rate, min_samples, workers), strict=True):
             known[place] = seen
-            file.write(json.dumps([place, *seen]) + "\n")
+            file.write(json.dumps([place, seen.problem, seen.clipped, seen.digest.hex()]) + "\n")
             file.flush()
     return sum(bool(seen.problem) for seen in known.values())
 
@@ -62,7 +63,7 @@ def read_looks(journal: Path) -> dict[int, AudioLook]:
     try:
         for line in complete.splitlines():
             place, problem, clipped, digest = json.loads(line)
-            looks[int(place)] = AudioLook(str(problem), float(clipped), str(digest))
+            looks[int(place)] = AudioLook(str(problem), float(clipped), bytes.fromhex(digest))
     except (ValueError, TypeError) as error:
         raise InputError(
             f"{journal}: not what ccc-w2v check writes ({error}); remove it, and run that shard again"
@@ -70,16 +71,16 @@ def read_looks(journal: Path) -> dict[int, AudioLook]:
     return looks
 
 
-def looks_of(shards: Shards) -> list[AudioLook]:
-    """Return what all shares have seen, in the order of the manifest's lines.
+def looks_of(shards: Shards) -> Iterator[AudioLook]:
+    """Yield what all shares have seen, in the order of the manifest's lines, with one share at a time in memory.
 
     Raises InputError where a share's journal does not hold each of its lines.
     """
-    looks: list[AudioLook] = []
+    start = 0
     for folder, record in shards:
         seen = read_looks(folder / LOOKS)
-        places = range(len(looks), len(looks) + record.items)
+        places = range(start, start + record.items)
         if sorted(seen) != list(places):
             raise InputError(f"{folder / LOOKS}: does not hold the {record.items} lines of its share; run it again")
-        looks += [seen[place] for place in places]
-    return looks
+        yield from (seen[place] for place in places)
+        start += record.items

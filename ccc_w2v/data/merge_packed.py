@@ -51,10 +51,13 @@ def merge_packed(out: Path, shards: Shards, *, overwrite: bool = False) -> list[
         return archives_of(out)
     for archive in archives:
         if _size(archive.source) != archive.size and not (same and _size(archive.target) == archive.size):
-            raise InputError(f"{archive.source}: is gone or has another size than when it was packed; {_AGAIN}")
+            raise InputError(
+                f"{archive.source}: is gone or has another size than when it was packed; run that shard again"
+            )
     claim(output, overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
     keep_record(output)
+    out.unlink(missing_ok=True)  # the list of archives that are about to be replaced
     for archive in archives:
         _place(archive)
         if kind == "tar":
@@ -68,9 +71,6 @@ def merge_packed(out: Path, shards: Shards, *, overwrite: bool = False) -> list[
     return [archive.target for archive in archives]
 
 
-_AGAIN = "run that shard again"
-
-
 def _archives(out: Path, kind: str, shards: Shards) -> Iterator[_Archive]:
     number = 0
     for place, record in shards:
@@ -78,7 +78,7 @@ def _archives(out: Path, kind: str, shards: Shards) -> Iterator[_Archive]:
         for entry in read_manifest(place / out.name).entries:
             part = member_of(entry.path)
             if part is None or part.file not in lines_of:
-                raise InputError(f"{place / out.name}: is not the list of that shard's archives; {_AGAIN}")
+                raise InputError(f"{place / out.name}: is not the list of that shard's archives; run that shard again")
             lines_of[part.file].append((entry.path, entry.samples))
         for name, size in record.options["archives"].items():
             target = archive_path(out, kind, number)
@@ -107,7 +107,7 @@ def _size(path: Path) -> int:
 
 def _place(archive: _Archive) -> None:
     """Give an archive its name in OUT, unless an interrupted merge has moved it there."""
-    if not archive.source.is_file():
+    if _size(archive.source) != archive.size:
         return
     archive.target.unlink(missing_ok=True)
     try:

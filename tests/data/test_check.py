@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ccc_w2v.cli.main import main
 from ccc_w2v.data.check import check_manifest, clipped_share, find_bad_audio, write_without
 from ccc_w2v.data.labels import read_labels
 from ccc_w2v.data.manifest import read_manifest, write_manifest
@@ -82,6 +83,14 @@ def test_clipped_recordings_and_copies_are_found(corpus, tmp_path):
     # Warnings alone are no failure.
     shutil.copy(audio / "train0.wav", audio / "train4.wav")
     assert run(tmp_path / "good.tsv").returncode == 0
+
+
+def test_a_folder_that_is_not_there_is_said_before_anything_is_read(corpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ccc_w2v.data.check.read_audio", lambda *_, **__: pytest.fail("read for nothing"))
+    assert main(["check", str(corpus), "--out", str(tmp_path / "nowhere/good.tsv")]) == 2
+    assert "nowhere/good.tsv: its folder does not exist" in capsys.readouterr().err
+    assert main(["check", str(corpus), "--report", str(tmp_path / "nowhere/report.json")]) == 2
+    assert "nowhere/report.json: its folder does not exist" in capsys.readouterr().err
 
 
 def test_clipping_is_a_run_at_full_scale():

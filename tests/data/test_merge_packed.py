@@ -165,6 +165,20 @@ def test_an_interrupted_merge_continues(corpus, tmp_path, monkeypatch, at, links
     assert len(left) == (len(archives(out.parent, "tar")) if links else 0)
 
 
+def test_a_merge_takes_what_is_whole_of_the_share_and_of_an_earlier_merge(corpus, tmp_path):
+    out = tmp_path / "out/train.tsv"
+    packed_in_shares(corpus, out, "tar", 2)
+    assert main(["merge", str(out)]) == 0
+    expected = content(out)
+    damaged = archives(out.with_name("train.tsv.shards") / "1-of-2", "tar")[0]
+    short = damaged.read_bytes()[:-512]
+    damaged.unlink()  # its other name is another file from here on
+    damaged.write_bytes(short)
+    archives(out.parent, "tar")[-1].unlink()
+    assert main(["merge", str(out)]) == 0
+    assert content(out) == expected
+
+
 def test_what_a_stopped_call_without_shards_has_left_is_replaced(corpus, tmp_path, monkeypatch):
     out = tmp_path / "out/train.tsv"
     whole = shard_packing.write_manifest
