@@ -9,6 +9,8 @@ from ccc_w2v.errors import InputError
 
 # How hyp.trn was made, beside it.
 SETTINGS = "decoding.json"
+# What it says besides, which decides nothing: the files whose digests it holds.
+FILE_NAMES = ("checkpoint files", "manifest file")
 
 
 def read_settings(folder: Path) -> dict[str, str]:

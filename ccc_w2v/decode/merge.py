@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ccc_w2v.data.alignments import AlignedLabel, read_alignments, write_alignments
-from ccc_w2v.data.decoding import SETTINGS, read_settings
+from ccc_w2v.data.decoding import FILE_NAMES, SETTINGS, read_settings
 from ccc_w2v.data.merging import Shards, common_settings, take_file, whole_manifest
 from ccc_w2v.data.trn import read_trn, utterance_ids
 from ccc_w2v.errors import InputError
@@ -32,8 +32,7 @@ def merge_decodings(out: Path, shards: Shards, *, overwrite: bool = False) -> in
     logits = [path for folder in folders for path in sorted((folder / "logits").glob("*.npy"))]
     inputs: list[str | Path] = [manifest.source, *(folder / "hyp.trn" for folder in folders)]
     written = [*(out / name for name in TEXTS), out / "logits"]
-    names = ("checkpoint files", "manifest file")
-    claim(Output(out, settings, out / SETTINGS, written, inputs, ignored=names), overwrite=overwrite)
+    claim(Output(out, settings, out / SETTINGS, written, inputs, ignored=FILE_NAMES), overwrite=overwrite)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / SETTINGS, json.dumps(settings, indent=2) + "\n")
     for path in logits:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ccc_w2v.data.decoding import SETTINGS
+from ccc_w2v.data.decoding import FILE_NAMES, SETTINGS
 from ccc_w2v.data.labels import read_references
 from ccc_w2v.data.manifest import Manifest
 from ccc_w2v.data.stm import TimedWord, write_ctm
@@ -126,7 +126,8 @@ def decode_into(
     """Transcribe into a folder: hyp.trn, hyp.ctm, what made them in decoding.json, ref.trn where <split>.wrd exists.
 
     See transcribe and write_nbest. ``identity`` goes into decoding.json, with ``names`` of what it holds the hashes of
-    before it. A folder that holds the same decoding already is left as it is but for changed references: returns None.
+    (FILE_NAMES) before it. A folder that holds the same decoding already is left as it is but for changed references:
+    returns None.
 
     Raises InputError as transcribe does, for a folder of another decoding (removed with ``overwrite``, and what was
     scored of it), and for ids and references that cannot be written, before anything is.
@@ -135,7 +136,7 @@ def decode_into(
     references = read_references(manifest)
     identity = {**identity, "logits": str(options.logits), "windows": str(options.windows)}
     folder = _DecodingFolder(out, options.logits, options.nbest)
-    if folder.done(identity, manifest, names or {}, overwrite=overwrite):
+    if folder.done(identity, manifest, overwrite=overwrite):
         folder.write_references(manifest, references)
         return None
     result = transcribe(model, manifest, folder.journal, identity, options, folder.logits_dir)
@@ -150,14 +151,14 @@ class _DecodingFolder:
         self.out, self.nbest, self.journal = out, nbest, out / "hyp.partial.jsonl"
         self.logits_dir = out / "logits" if logits else None
 
-    def done(self, identity: dict[str, str], manifest: Manifest, names: Mapping[str, str], *, overwrite: bool) -> bool:
+    def done(self, identity: dict[str, str], manifest: Manifest, *, overwrite: bool) -> bool:
         """Claim the folder; tell whether the decoding in it is finished, else make it ready to begin or resume."""
         logits, settings = self.out / "logits", self.out / SETTINGS
         written = [self.out / name for name in ("hyp.trn", "hyp.ctm", "ref.trn", "nbest.jsonl")]
         if settings.is_file():  # those of an unfinished decoding belong to its journal
             written.append(logits)
         inputs: list[str | Path] = [manifest.source, Path(manifest.source).with_suffix(".wrd")]
-        output = Output(self.out, identity, settings, written, inputs, ignored=tuple(names))
+        output = Output(self.out, identity, settings, written, inputs, ignored=FILE_NAMES)
         same = claim(output, overwrite=overwrite)
         if overwrite and self.journal.is_file() and journal_identity(self.journal) != identity:
             remove([self.journal, logits])

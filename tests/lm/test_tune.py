@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from ccc_w2v.cli.main import main
 from ccc_w2v.data.manifest import read_manifest, write_manifest
 from ccc_w2v.data.trn import read_trn
 from ccc_w2v.decode.beam import BeamSettings, beam_search
@@ -188,6 +189,19 @@ def test_tool_finds_weights_with_which_decode_is_as_good(
     assert "tuned: exists already, made with other settings (beam); name another output" in capsys.readouterr().err
     other = ["--out", tmp_path / "other", "--cache", tmp_path / "tuned" / "dev", "--trials", 1]
     assert run_with("tune_lm", *options, *searched, *other) == 0
+
+
+def test_log_probabilities_may_come_from_a_decoding_in_shards(
+    checkpoint: Path, test_set: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--checkpoint", checkpoint, "--manifest", test_set]
+    for number in (1, 2):
+        assert run_with("decode", *options, "--logits", "--out", tmp_path / "dev", "--shard", f"{number}/2") == 0
+    assert main(["merge", str(tmp_path / "dev")]) == 0
+    monkeypatch.setattr("ccc_w2v.decode.log_probs.emit", lambda *args: pytest.fail("the network ran again"))
+    searched = ["--beam", 10, "--lm", files / "words.arpa", "--lexicon", files / "words.txt", "--trials", 1]
+    assert run_with("tune_lm", *options, *searched, "--out", tmp_path / "tuned", "--cache", tmp_path / "dev") == 0
+    assert len(read_table(tmp_path / "tuned" / "trials.tsv")) == 1
 
 
 def test_refusals(
