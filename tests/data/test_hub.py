@@ -2,11 +2,13 @@
 
 import io
 import logging
+import shutil
 
 import pytest
 import soundfile
 import torch
 
+from ccc_w2v.cli.main import main
 from ccc_w2v.data import hub
 from ccc_w2v.data.audio import read_audio
 from ccc_w2v.data.manifest import read_manifest
@@ -99,6 +101,19 @@ def test_a_data_set_becomes_shards(source, tmp_path):
     (shard,) = pack_shards(read_source(source), tmp_path / "out/train.tsv", RATE)
     assert shard.name == "train-000000.tar"
     packed = read_manifest(tmp_path / "out/train.tsv")
+    assert packed.samples.tolist() == LENGTHS
+    for row, entry in enumerate(packed.entries):
+        assert torch.equal(read_audio(packed.audio_path(entry), RATE), read_audio(f"{source}/{row}", RATE))
+
+
+def test_a_data_set_becomes_shards_in_shares(source, tmp_path):
+    out = tmp_path / "out/train.tsv"
+    for number in (1, 2):
+        assert main(["pack", source, "--format", "tar", "--out", str(out), "--shard", f"{number}/2"]) == 0
+    # Another machine has a cache of its own.
+    shutil.rmtree(stream_place(source).parent)
+    assert main(["merge", str(out)]) == 0
+    packed = read_manifest(out)
     assert packed.samples.tolist() == LENGTHS
     for row, entry in enumerate(packed.entries):
         assert torch.equal(read_audio(packed.audio_path(entry), RATE), read_audio(f"{source}/{row}", RATE))
