@@ -3,9 +3,9 @@ r"""Search LM weight and word score on dev, into OUT/trials.tsv and OUT/trials.p
     ccc-w2v tune --checkpoint finetuned/checkpoint_best.pt --manifest data/dev.tsv --out tuned \
         --beam 50 --lm words.arpa --lexicon words.txt
 
-The network runs once: its log-probabilities stay in OUT/dev (or --cache, which several searches may share, and which
-ccc-w2v decode --logits may have written). An interrupted search resumes with the same command, and --trials may be
-raised later.
+The network runs once: its log-probabilities stay in OUT/dev (or --cache, which several searches may share; a folder of
+`ccc-w2v decode --logits` serves, too). An interrupted search resumes with the same command, and --trials may be raised
+later.
 """
 
 from __future__ import annotations
