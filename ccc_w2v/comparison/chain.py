@@ -52,7 +52,7 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
     done, finetuning_seconds = passes, {}
     progress(done)
     for labels in settings.labels:
-        finetuning_seconds[labels] = _finetuned(settings, arm, plain, labels, seed, _beyond(progress, done))
+        finetuning_seconds[labels] = _finetuned(settings, folder, plain, labels, seed, _beyond(progress, done))
         done += settings.finetuning_updates(labels)
         _decoded(settings, folder, labels)
         progress(done)
@@ -143,16 +143,16 @@ def pretraining_overrides(settings: Settings, arm: Arm, seed: int) -> list[str]:
     return key_overrides(settings.recipe / "config/pretrain.yaml", values)
 
 
-def _finetuned(settings: Settings, arm: Arm, plain: Path, labels: str, seed: int, progress: Progress) -> float:
+def _finetuned(settings: Settings, folder: Path, plain: Path, labels: str, seed: int, progress: Progress) -> float:
     """Fine-tune the plain checkpoint on a labelled subset; returns the seconds that its updates took."""
-    run = settings.folder(arm, seed) / f"finetune_{labels}"
-    overrides = finetuning_overrides(settings, arm, plain, labels, seed)
+    run = folder / f"finetune_{labels}"
+    overrides = finetuning_overrides(settings, plain, labels, seed)
     _train(run, settings.recipe / "config", "finetune", overrides, settings, progress)
     return _training_seconds(run / "checkpoints/checkpoint_last.pt")
 
 
-def finetuning_overrides(settings: Settings, arm: Arm, plain: Path, labels: str, seed: int) -> list[str]:
-    """Return the overrides of a fine-tuning, the same for all arms; random weights need no frozen phase."""
+def finetuning_overrides(settings: Settings, plain: Path, labels: str, seed: int) -> list[str]:
+    """Return the overrides of a fine-tuning, the same for all arms."""
     values = {
         "task.data": str(settings.data),
         "common.seed": seed,
@@ -161,7 +161,6 @@ def finetuning_overrides(settings: Settings, arm: Arm, plain: Path, labels: str,
         "checkpoint.save_interval_updates": settings.scale.save,
         "dataset.validate_interval_updates": settings.scale.save,
         "model.w2v_path": str(plain),
-        "model.freeze_finetune_updates": settings.scale.head_first if arm.passes or arm.warm_start else 0,
         **DEVICE_OVERRIDES[settings.device],
         **settings.scale.finetune,
     }

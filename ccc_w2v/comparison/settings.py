@@ -44,9 +44,7 @@ class Arm:
 class Scale:
     """Lengths and sizes: updates of an arm with two passes, updates between checkpoints, overrides, the probe's.
 
-    ``head_first`` is how many updates of a fine-tuning train the new output layer alone, where the network's weights
-    were trained before. ``warm_start`` holds settings of the warm start (ccc_w2v/warm_start.py) of the arms that have
-    one.
+    ``warm_start`` holds settings of the warm start (ccc_w2v/warm_start.py) of the arms that have one.
     """
 
     name: str
@@ -56,7 +54,6 @@ class Scale:
     pretrain: Mapping[str, Any]
     finetune: Mapping[str, Any]
     finetune_updates: Mapping[str, int]
-    head_first: int
     probe: Mapping[str, Any]
 
 
