@@ -44,9 +44,10 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
     """Do what a chain lacks; returns its folder. Raises InputError for a step that fails, naming its log."""
     folder = settings.folder(arm, seed)
     claim_chain(folder, arm)
-    if (folder / "chain.json").is_file():
+    if settings.finished(arm, seed) is not None:
         progress(chain_updates(settings, arm))
         return folder
+    trained = (folder / "chain.json").is_file()  # and conditions have been added since
     passes = settings.encoder_passes(arm)
     plain, seconds = _pretrained(settings, arm, seed, lambda done: progress(round(done * arm.passes)))
     done, finetuning_seconds = passes, {}
@@ -56,7 +57,9 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
         done += settings.finetuning_updates(labels)
         _decoded(settings, folder, labels)
         progress(done)
-    _probed(settings, folder, plain, seed)
+    _probed(settings, folder, plain, seed, again=trained)
+    if trained:
+        return folder
     record = {
         "arm": arm.name,
         "seed": seed,
@@ -193,15 +196,19 @@ def _decoded(settings: Settings, folder: Path, labels: str) -> None:
             )
 
 
-def _probed(settings: Settings, folder: Path, plain: Path, seed: int) -> None:
-    """Train a probe on the plain checkpoint and measure it under every condition; its features are thrown away."""
+def _probed(settings: Settings, folder: Path, plain: Path, seed: int, *, again: bool) -> None:
+    """Train a probe on the plain checkpoint and measure it under every condition; its features are thrown away.
+
+    With ``again`` one of fewer conditions is replaced.
+    """
     from ccc_w2v.probe.ctc_head import ProbeSettings
     from ccc_w2v.probe.run_probe import run_probe
 
     chosen = dict(settings.scale.probe)
     train = settings.data / f"{chosen.pop('train')}.tsv"
     dev, out = settings.data / "dev.tsv", folder / PROBE
-    run_probe(plain, train, dev, settings.conditions, out, ProbeSettings(seed=seed, **chosen), device=settings.device)
+    probe = ProbeSettings(seed=seed, **chosen)
+    run_probe(plain, train, dev, settings.conditions, out, probe, device=settings.device, overwrite=again)
     shutil.rmtree(out / "features", ignore_errors=True)
 
 

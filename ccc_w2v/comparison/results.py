@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ccc_w2v.comparison.settings import BEAM, GREEDY, PROBE, Arm, Settings
+from ccc_w2v.comparison.settings import PROBE, Arm, Settings
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.data.trn import read_trn
 from ccc_w2v.files import write_whole
@@ -28,10 +28,10 @@ BASELINES = ("none", "wav2vec2", "wav2vec2_equal")
 def measure_comparison(settings: Settings) -> dict[str, Any]:
     """Return rows and paired comparisons of all chains that are done; see write_results for their form."""
     chains = [
-        (arm, seed, json.loads(path.read_text(encoding="utf-8")))
+        (arm, seed, chain)
         for arm in settings.arms
         for seed in settings.seeds
-        if (path := settings.folder(arm, seed) / "chain.json").is_file()
+        if (chain := settings.finished(arm, seed)) is not None
     ]
     rows = [row for chain in chains for row in _rows(settings, *chain)]
     return {
@@ -55,24 +55,10 @@ def write_results(settings: Settings, path: Path) -> dict[str, Any]:
     return results
 
 
-def transcripts(settings: Settings, arm: Arm, seed: int, labels: str, decoder: str, condition: str) -> Path:
-    """Return the folder with ref.trn and hyp.trn of one cell of the table."""
-    name = PROBE if decoder == PROBE else f"{decoder}_{labels}"
-    return settings.folder(arm, seed) / name / condition
-
-
-def cells(settings: Settings) -> list[tuple[str, str, str]]:
-    """Return (labels, decoder, condition) of every measurement of an arm with a seed."""
-    decoders = [GREEDY, *([BEAM] if settings.language_model else [])]
-    tuned = [(labels, decoder) for labels in settings.labels for decoder in decoders]
-    probed = (str(settings.scale.probe["train"]).removeprefix("train_"), PROBE)
-    return [(labels, decoder, condition) for labels, decoder in (*tuned, probed) for condition in settings.conditions]
-
-
 def _rows(settings: Settings, arm: Arm, seed: int, chain: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
-    for labels, decoder, condition in cells(settings):
-        folder = transcripts(settings, arm, seed, labels, decoder, condition)
+    for labels, decoder, condition in settings.cells:
+        folder = settings.transcripts(arm, seed, labels, decoder, condition)
         card = measure_texts(read_trn(folder / "ref.trn"), read_trn(folder / "hyp.trn"), SCORING)
         rows.append(
             {
@@ -103,7 +89,7 @@ def _comparisons(settings: Settings, chains: Sequence[tuple[Arm, int]]) -> list[
         if b in BASELINES and (seeds := [seed for seed in seeds_of[a] if seed in seeds_of[b]])
     ]
     compared = []
-    for labels, decoder, condition in cells(settings):
+    for labels, decoder, condition in settings.cells:
         together = [
             {
                 **{"a": a, "b": b, "labels": labels, "condition": condition, "decoder": decoder, "seeds": seeds},
@@ -123,7 +109,7 @@ def _compare(
     texts: dict[str, dict[str, str]] = {a.name: {}, b.name: {}}
     for arm in (a, b):
         for seed in seeds:
-            folder = transcripts(settings, arm, seed, *cell)
+            folder = settings.transcripts(arm, seed, *cell)
             references |= {f"seed{seed}-{name}": text for name, text in read_trn(folder / "ref.trn").items()}
             texts[arm.name] |= {f"seed{seed}-{name}": text for name, text in read_trn(folder / "hyp.trn").items()}
     words = compare_texts(references, texts, SCORING).pairs[0]

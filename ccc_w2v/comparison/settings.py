@@ -93,6 +93,31 @@ class Settings:
         """Return the folder of an arm's run with a seed."""
         return self.out / arm.name / f"seed{seed}"
 
+    @property
+    def cells(self) -> list[tuple[str, str, str]]:
+        """(labels, decoder, condition) of every measurement of an arm with a seed."""
+        decoders = [GREEDY, *([BEAM] if self.language_model else [])]
+        tuned = [(labels, decoder) for labels in self.labels for decoder in decoders]
+        probed = (str(self.scale.probe["train"]).removeprefix("train_"), PROBE)
+        return [(labels, decoder, condition) for labels, decoder in (*tuned, probed) for condition in self.conditions]
+
+    def transcripts(self, arm: Arm, seed: int, labels: str, decoder: str, condition: str) -> Path:
+        """Return the folder with ref.trn and hyp.trn of one cell of the table."""
+        name = PROBE if decoder == PROBE else f"{decoder}_{labels}"
+        return self.folder(arm, seed) / name / condition
+
+    def finished(self, arm: Arm, seed: int) -> dict[str, Any] | None:
+        """Return what a chain's chain.json holds once each of its cells is there; None before.
+
+        A condition that is added to the recipe makes finished chains unfinished, whose trainings are done.
+        """
+        record = self.folder(arm, seed) / "chain.json"
+        if not record.is_file():
+            return None
+        if not all((self.transcripts(arm, seed, *cell) / "hyp.trn").is_file() for cell in self.cells):
+            return None
+        return json.loads(record.read_text(encoding="utf-8"))
+
     def warm_start(self, seed: int) -> Path:
         """Return the checkpoint that the arms with a warm start begin with."""
         return self.out / "warm_start" / f"seed{seed}.pt"

@@ -332,6 +332,29 @@ def test_nothing_is_done_twice(place, finished):
     assert (finished.parent / "results.json").read_text() == before
 
 
+def test_a_condition_is_added_without_another_training(place, finished, tmp_path):
+    recipe, out = tmp_path / "recipe", tmp_path / "run/out"
+    shutil.copytree(place / "recipe", recipe)
+    shutil.copy(RECIPE / "conditions/noise20.yaml", recipe / "conditions")
+    shutil.copytree(finished, out)
+    shutil.copytree(place / "data", tmp_path / "data", ignore=shutil.ignore_patterns("audio"))
+    logs = {path: path.stat().st_size for path in out.rglob("train.log")}
+    record = (out / "none/seed1/chain.json").read_text()
+    before = json.loads((finished.parent / "results.json").read_text())
+    command = [sys.executable, str(ROOT / "tools/compare_small.py"), *arguments(place, out, "--arms", "none")]
+    command += ["--recipe", str(recipe), "--data", str(tmp_path / "data")]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    rows = {
+        (row["decoder"], row["condition"]): row for row in json.loads((out.parent / "results.json").read_text())["rows"]
+    }
+    assert {condition for _, condition in rows} == {*CONDITIONS, "noise20"}
+    for row in before["rows"]:
+        if row["arm"] == "none":
+            assert rows[row["decoder"], row["condition"]] == row
+    assert {path: path.stat().st_size for path in out.rglob("train.log")} == logs
+    assert (out / "none/seed1/chain.json").read_text() == record
+
+
 def test_tables_and_plots_come_from_the_results_alone(finished, tmp_path, capsys):
     shutil.copy(finished.parent / "results.json", tmp_path)
     (tmp_path / "RESULTS.md").write_text("# Small\n\nWords by hand.\n")
