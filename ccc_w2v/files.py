@@ -146,6 +146,12 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
         partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
+def complete_lines(journal: Path) -> bytes:
+    """Return a journal up to its last line break, behind which a kill can leave half a line; nothing for no file."""
+    content = journal.read_bytes() if journal.is_file() else b""
+    return content[: content.rfind(b"\n") + 1]
+
+
 def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits."""
     return digest(path, "sha256")

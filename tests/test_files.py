@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 import ccc_w2v
-from ccc_w2v.files import appearing, full_disk, sha256, write_whole
+from ccc_w2v.corpora.long.prepare import read_heard
+from ccc_w2v.data.check_shares import read_looks
+from ccc_w2v.decode.journal import open_journal
+from ccc_w2v.errors import InputError
+from ccc_w2v.files import appearing, complete_lines, full_disk, sha256, write_whole
 
 
 def write_file(partial, content="new"):
@@ -116,6 +120,26 @@ def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     # NIST's FIPS 180-2, appendix B.1.
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("content", [b"", b"whole\n", b"whole\nhal", b"hal"])
+def test_a_journal_ends_with_its_last_whole_line(content: bytes, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    assert complete_lines(journal) == b""
+    journal.write_bytes(content)
+    assert complete_lines(journal) == (b"whole\n" if b"\n" in content else b"")
+    assert journal.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "read", [read_heard, read_looks, lambda path: open_journal(path, {})], ids=["heard", "looks", "decoded"]
+)
+def test_what_is_no_journal_is_refused_and_stays_as_it_is(read, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.write_bytes(b"my own notes\nwithout an end")
+    with pytest.raises(InputError, match="not "):
+        read(notes)
+    assert notes.read_bytes() == b"my own notes\nwithout an end"
 
 
 def test_nothing_else_renames_into_place_or_names_a_partial_file() -> None:

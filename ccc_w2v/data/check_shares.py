@@ -12,6 +12,7 @@ from ccc_w2v.data.check import AudioLook, look
 from ccc_w2v.data.manifest import Manifest, manifest_digest
 from ccc_w2v.data.merging import Shards
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import complete_lines
 from ccc_w2v.run_folder import Output, claim, keep_record
 
 LOOKS = "looks.jsonl"
@@ -55,11 +56,7 @@ def read_looks(journal: Path) -> dict[int, AudioLook]:
     """
     if not journal.is_file():
         return {}
-    content = journal.read_bytes()
-    complete = content[: content.rfind(b"\n") + 1]
-    if len(complete) < len(content):
-        os.truncate(journal, len(complete))
-    looks = {}
+    complete, looks = complete_lines(journal), {}
     try:
         for line in complete.splitlines():
             place, problem, clipped, digest = json.loads(line)
@@ -68,6 +65,7 @@ def read_looks(journal: Path) -> dict[int, AudioLook]:
         raise InputError(
             f"{journal}: not what ccc-w2v check writes ({error}); remove it, and run that shard again"
         ) from error
+    os.truncate(journal, len(complete))
     return looks
 
 

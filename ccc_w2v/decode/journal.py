@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from ccc_w2v.decode.hypothesis import Hypothesis, Word
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import write_whole
+from ccc_w2v.files import complete_lines, write_whole
 
 
 def open_journal(path: Path, identity: dict[str, str]) -> tuple[dict[str, list[Hypothesis]], TextIO]:
@@ -18,9 +18,7 @@ def open_journal(path: Path, identity: dict[str, str]) -> tuple[dict[str, list[H
 
     Raises InputError for a journal of another identity and for a file that is none.
     """
-    content = path.read_bytes() if path.is_file() else b""
-    # A kill can leave half a line at the end: that utterance is decoded again.
-    complete = content[: content.rfind(b"\n") + 1]
+    complete = complete_lines(path)
     hypotheses: dict[str, list[Hypothesis]] = {}
     try:
         header, *lines = [json.loads(line) for line in complete.splitlines()] or [identity]
@@ -36,8 +34,8 @@ def open_journal(path: Path, identity: dict[str, str]) -> tuple[dict[str, list[H
         )
     if not complete:
         write_whole(path, json.dumps(identity) + "\n")
-    elif len(complete) < len(content):
-        os.truncate(path, len(complete))
+    else:
+        os.truncate(path, len(complete))  # the utterance of half a line is decoded again
     return hypotheses, open(path, "a", encoding="utf-8")
 
 

@@ -26,7 +26,7 @@ from ccc_w2v.data.audio import MP3_JUMPS_FROM
 from ccc_w2v.data.manifest import write_manifest
 from ccc_w2v.data.slices import Slice, slice_of
 from ccc_w2v.errors import InputError
-from ccc_w2v.files import write_whole
+from ccc_w2v.files import complete_lines, write_whole
 from ccc_w2v.run_folder import SETTINGS_KEY, Output, claim, keep_record
 from ccc_w2v.sharding import Shard, ShardRecord, keep_shard, read_shards, shard_folder
 
@@ -173,16 +173,14 @@ def read_heard(journal: Path) -> dict[str, HeardRecording]:
     """Return what a journal holds, by name; half a line at its end is cut off, and heard again."""
     if not journal.is_file():
         return {}
-    content = journal.read_bytes()
-    complete = content[: content.rfind(b"\n") + 1]
-    if len(complete) < len(content):
-        os.truncate(journal, len(complete))
+    complete = complete_lines(journal)
     try:
         lines = [HeardRecording(**json.loads(line)) for line in complete.splitlines()]
     except (ValueError, TypeError) as error:
         raise InputError(
             f"{journal}: not what ccc-w2v segment writes ({error}); give --overwrite to begin again"
         ) from error
+    os.truncate(journal, len(complete))
     return {line.name: line for line in lines}
 
 
