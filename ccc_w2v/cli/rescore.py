@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ccc_w2v.cli.options import command_parser
 from ccc_w2v.run_folder import add_overwrite_option
 from ccc_w2v.sharding import add_shard_option
 
-# Each utterance's hypotheses, best first.
-NBest = dict[str, list[dict[str, Any]]]
+if TYPE_CHECKING:
+    from ccc_w2v.lm.rescore import NBest
 
 
 def arguments() -> argparse.Namespace:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from ccc_w2v.data.merging import Shards
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import sha256
-from ccc_w2v.lm.rescore import claim_rescoring, read_nbest, write_rescored
+from ccc_w2v.lm.rescore import NBest, claim_rescoring, read_nbest, write_rescored
 from ccc_w2v.text_files import read_lines
-
-NBest = dict[str, list[dict[str, Any]]]
 
 
 def merge_rescored(out: Path, shards: Shards, *, overwrite: bool = False) -> tuple[NBest, NBest]:

@@ -18,6 +18,8 @@ from ccc_w2v.lm.fairseq import load_fairseq_lm
 from ccc_w2v.run_folder import Output, claim, content_of, keep_record
 from ccc_w2v.text_files import text_lines
 
+# Each utterance's hypotheses, best first.
+NBest = dict[str, list[dict[str, Any]]]
 SCORES = ("acoustic", "lm", "total")
 RECORD = "rescoring.json"
 
@@ -37,12 +39,12 @@ def load_language_model(
     return load_transformers_lm(path)
 
 
-def read_nbest(path: str | Path) -> dict[str, list[dict[str, Any]]]:
+def read_nbest(path: str | Path) -> NBest:
     """Read an nbest.jsonl of ccc-w2v decode; raises InputError for a missing file and for a line of another form."""
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such n-best file; write one with ccc-w2v decode --beam 50 --nbest 20")
-    nbest: dict[str, list[dict[str, Any]]] = {}
+    nbest: NBest = {}
     for number, line in enumerate(text_lines(path, "n-best file", "lines of ccc-w2v decode --nbest"), start=1):
         try:
             entry = json.loads(line)
