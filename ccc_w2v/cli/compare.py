@@ -25,7 +25,7 @@ def arguments() -> argparse.Namespace:
         "--groups",
         metavar="SPEAKERS",
         help="resample speakers or conversation sides instead of utterances: a file of lines utterance-id speaker, a "
-        ".tsv manifest (a file's folder is its speaker), or librispeech or switchboard, whose ids tell",
+        ".tsv manifest (its folders are the speakers), or librispeech or switchboard, whose ids tell",
     )
     return parser.parse_args()
 

@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
     add("--clusters", type=int, help="of utterances (default: one for every 40, from 2 to 500)")
     add("--lambda", type=float, dest="holder", help="Hoelder constant of sensitivity (default: estimated)")
     add("--power", type=int, choices=(1, 2), default=2, help="of the distance to a centre (default 2, k-means)")
-    add("--speakers", help="who speaks: a .tsv manifest's folders, a map, or librispeech (default: the folders)")
+    add("--speakers", help="who speaks: a manifest's folders, a map, or librispeech (default: MANIFEST's folders)")
     add("--sample-rate", type=int, default=16000, metavar="HZ", help="of the recordings (default: %(default)s)")
     add("--seed", type=int, default=1, help="of draws and clusters (default 1)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")

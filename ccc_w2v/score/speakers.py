@@ -37,6 +37,8 @@ SCHEMES = {
     ),
 }
 
+LIBRISPEECH_LAYOUT = re.compile(r"(?:.*/)?(\d+)/(\d+)/\1-\2-\d{4,}\.\w+")
+
 
 @dataclass(frozen=True)
 class Units:
@@ -54,9 +56,10 @@ class Units:
 def units(source: str | Path | None, utterances: Sequence[str]) -> Units:
     """Return the units of ``utterances``: the utterances themselves where no ``source`` says who speaks.
 
-    ``source`` is a name of SCHEMES, a manifest (.tsv: the folder that holds a file is its speaker), or a file of lines
-    utterance-id speaker. Raises InputError for a source that is missing or malformed, an id that is not of the scheme,
-    and an utterance that the source does not know.
+    ``source`` is a name of SCHEMES, a manifest (.tsv: the folder that holds a file is its speaker, and in LibriSpeech's
+    layout, SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER, the folder above), or a file of lines utterance-id speaker. Raises
+    InputError for a source that is missing or malformed, an id that is not of the scheme, and an utterance that the
+    source does not know.
     """
     if source is None:
         return Units(tuple(utterances), "utterances")
@@ -80,10 +83,17 @@ def _unit_in(utterance: str, scheme: Scheme, name: str) -> str:
     return match[1]
 
 
+def _speaker_folder(below_root: str, whole: str) -> str:
+    """Return the folder of a file's speaker, below the manifest's root; ``whole`` is the file's whole path."""
+    folder = os.path.dirname(below_root)
+    # LibriSpeech keeps a speaker's chapters apart.
+    return os.path.dirname(folder) if LIBRISPEECH_LAYOUT.fullmatch(whole) else folder
+
+
 def _folders(source: str | Path, utterances: Sequence[str]) -> list[str]:
     manifest = read_manifest(source)
     folder_of = {
-        utterance: os.path.dirname(entry.path)
+        utterance: _speaker_folder(entry.path, manifest.audio_path(entry))
         for utterance, entry in zip(utterance_ids(manifest), manifest.entries, strict=True)
     }
     missing = [utterance for utterance in utterances if utterance not in folder_of]

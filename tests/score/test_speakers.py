@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ccc_w2v.data.manifest import write_manifest
+from ccc_w2v.data.manifest import read_manifest, write_manifest
+from ccc_w2v.data.trn import utterance_ids
 from ccc_w2v.errors import InputError
 from ccc_w2v.score.speakers import units
 
@@ -51,6 +52,21 @@ def test_folders_of_a_manifest(tmp_path: Path) -> None:
         units(tmp_path / "test.tsv", ["p9-1", "p225-1"])
     with pytest.raises(InputError, match=r"test\.tsv: all files lie in one folder"):
         units(tmp_path / "test.tsv", ["p225-1", "p225-2"])
+
+
+def test_a_manifest_of_librispeech_keeps_a_speakers_chapters_together(tmp_path: Path) -> None:
+    files = [
+        "dev/84/121123/84-121123-0000.flac",
+        "dev/84/121550/84-121550-0001.flac",
+        "dev/174/50561/174-50561-0000.wav",
+    ]
+    others = ["anna/2020-10-0001.wav", "7/8/9-8-0001.wav"]  # dates, and ids of other folders
+    write_manifest(tmp_path / "train.tsv", tmp_path, [(file, 100) for file in [*files, *others]])
+    ids = utterance_ids(read_manifest(tmp_path / "train.tsv"))
+    names = units(tmp_path / "train.tsv", ids).names
+    assert names == ("dev/84", "dev/84", "dev/174", "anna", "7/8")
+    write_manifest(tmp_path / "dev.tsv", tmp_path / "dev", [(file.removeprefix("dev/"), 100) for file in files])
+    assert units(tmp_path / "dev.tsv", ["84-121550-84-121550-0001", "174-50561-174-50561-0000"]).names == ("84", "174")
 
 
 def test_without_a_source_utterances_are_the_units(tmp_path: Path) -> None:
