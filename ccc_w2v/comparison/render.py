@@ -33,7 +33,7 @@ def render_results(results_path: Path, report: Path) -> list[Path]:
         parts += [f"### {title}", "", f"![{title}]({plot.name})", ""]
         for measure, name in MEASURES.items():
             parts += [*_table(rows, results["arms"], measure, name), ""]
-    parts += [*_compute_table(results), "", *_comparison_table(results)]
+    parts += [*_compute_table(results), "", *_choices_table(results), *_comparison_table(results)]
     text = report.read_text(encoding="utf-8") if report.is_file() else f"# Results\n\n{BEGIN}\n{END}\n"
     if BEGIN not in text:
         text += f"\n{BEGIN}\n{END}\n"
@@ -105,6 +105,23 @@ def _compute_table(results: Mapping[str, Any]) -> list[str]:
                 f"| {title} | {', '.join(map(str, passes))} | {seconds:.0f} | {seeds} | {', '.join(commits)} |"
             )
     return lines
+
+
+def _choices_table(results: Mapping[str, Any]) -> list[str]:
+    """Lay out which fine-tuning dev chose for each seed of an arm, where there was a choice; else nothing."""
+    chosen = {
+        (row["arm"], row["labels"], row["seed"]): row["finetuning"] for row in results["rows"] if "finetuning" in row
+    }
+    if not chosen:
+        return []
+    labels = sorted({of_labels for _, of_labels, _ in chosen})
+    lines = [f"| fine-tuning chosen on dev | {' | '.join(labels)} |", f"|---|{'---|' * len(labels)}"]
+    for arm, title in results["arms"].items():
+        seeds = sorted({seed for other, _, seed in chosen if other == arm})
+        cells = [", ".join(chosen.get((arm, of_labels, seed), "-") for seed in seeds) for of_labels in labels]
+        if seeds:
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _comparison_table(results: Mapping[str, Any]) -> list[str]:

@@ -46,8 +46,9 @@ def write_results(settings: Settings, path: Path) -> dict[str, Any]:
     """Write results.json; returns it.
 
     A row: arm, labels, condition, decoder, seed, cer, wer and their intervals (1.0 is 100 %), encoder_passes, seconds
-    (of pre-training, and of fine-tuning), commit. A comparison: arms a and b, labels, condition, decoder, the seeds
-    that both have, and for cer and wer the difference a - b with its interval and p (paired bootstrap over speakers);
+    (of pre-training, and of fine-tuning), finetuning (the one that dev chose, where the scale has several), commit. A
+    comparison: arms a and b, labels, condition, decoder, the seeds that both have, and for cer and wer the difference
+    a - b with its interval and p (paired bootstrap over speakers);
     for wer MAPSSWE's p as well, both adjusted by Holm for the pairs of one condition, and whether it holds.
     """
     results = measure_comparison(settings)
@@ -74,10 +75,18 @@ def _rows(settings: Settings, arm: Arm, seed: int, chain: Mapping[str, Any]) -> 
                 "encoder_passes": chain["encoder_passes"],
                 "seconds": chain["pretraining_seconds"],
                 "finetuning_seconds": chain["finetuning_seconds"].get(labels) if decoder != PROBE else None,
+                **_chosen(chain, labels, decoder),
                 "commit": chain["commit"],
             }
         )
     return rows
+
+
+def _chosen(chain: Mapping[str, Any], labels: str, decoder: str) -> dict[str, str]:
+    """Return which fine-tuning a cell is of, where there was a choice."""
+    if decoder == PROBE or "finetuning" not in chain:
+        return {}
+    return {"finetuning": chain["finetuning"][labels]["chosen"]}
 
 
 def _comparisons(settings: Settings, chains: Sequence[tuple[Arm, int]]) -> list[dict[str, Any]]:

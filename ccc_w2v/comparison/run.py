@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ccc_w2v.comparison.chain import chain_updates, die_with_parent, run_chain
+from ccc_w2v.comparison.chain import chain_updates, run_chain
 from ccc_w2v.comparison.settings import Arm, Settings, as_record, check_data
+from ccc_w2v.comparison.training import die_with_parent
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
 from ccc_w2v.run_folder import Output, claim, keep_record

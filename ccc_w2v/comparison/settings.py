@@ -44,7 +44,8 @@ class Arm:
 class Scale:
     """Lengths and sizes: updates of an arm with two passes, updates between checkpoints, overrides, the probe's.
 
-    ``warm_start`` holds settings of the warm start (ccc_w2v/warm_start.py) of the arms that have one.
+    ``warm_start`` holds settings of the warm start (ccc_w2v/warm_start.py) of the arms that have one,
+    ``finetune_choices`` further overrides by name: each is a fine-tuning that every arm tries.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Scale:
     finetune: Mapping[str, Any]
     finetune_updates: Mapping[str, int]
     probe: Mapping[str, Any]
+    finetune_choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,12 @@ class Settings:
         return round(arm.updates * self.scale.updates)
 
     def finetuning_updates(self, labels: str) -> int:
-        """Return how many updates a fine-tuning on a labelled subset takes: as many as others of its size."""
+        """Return how many updates one fine-tuning on a labelled subset takes: as many as others of its size."""
         return self.scale.finetune_updates[size_of(labels)]
+
+    def all_finetuning_updates(self, labels: str) -> int:
+        """Return the updates of all fine-tunings on a labelled subset that dev chooses from."""
+        return self.finetuning_updates(labels) * max(1, len(self.scale.finetune_choices))
 
     def encoder_passes(self, arm: Arm) -> int:
         """Return how often an arm's pre-training runs the network over an update's audio."""
@@ -207,6 +213,8 @@ def key_overrides(base: Path, values: Mapping[str, Any]) -> list[str]:
 def as_record(settings: Settings) -> dict[str, Any]:
     """Return what decides a comparison's numbers, as plain data."""
     record = dataclasses.asdict(settings)
+    if not settings.scale.finetune_choices:
+        del record["scale"]["finetune_choices"]  # comparisons from before there were any go on
     return json.loads(json.dumps({key: record[key] for key in ("scale", "labels", "device", "language_model")}))
 
 

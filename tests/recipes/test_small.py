@@ -20,11 +20,21 @@ from fairseq import tasks
 from ccc_w2v import compat
 from ccc_w2v.checkpoint.read import load_checkpoint
 from ccc_w2v.cli.compare_small import language_model
-from ccc_w2v.comparison.chain import claim_chain, finetuning_overrides, pretraining_overrides, write_warm_start
-from ccc_w2v.comparison.settings import Settings, check_data, choose_arms, key_overrides, load_arms, load_scale
+from ccc_w2v.comparison.chain import claim_chain, pretraining_overrides, write_warm_start
+from ccc_w2v.comparison.finetuning import finetune, finetuning_overrides
+from ccc_w2v.comparison.settings import (
+    Settings,
+    as_record,
+    check_data,
+    choose_arms,
+    key_overrides,
+    load_arms,
+    load_scale,
+)
 from ccc_w2v.corpora.small import prepare as small
 from ccc_w2v.data.manifest import write_manifest
 from ccc_w2v.errors import InputError
+from ccc_w2v.files import sha256
 from ccc_w2v.planning.recipe import compose_config
 from ccc_w2v.warm_start import write_start
 from tests.corpora.small.fake_small import pinned_lists, write_repositories
@@ -164,6 +174,10 @@ def test_finetuning_composes(scale, labels, tmp_path):
     comparison = load_scale(RECIPE, scale)
     values = {"task.data": str(tmp_path), "model.w2v_path": "x.pt", "dataset.train_subset": f"train_{labels}"}
     values |= {"optimization.max_update": comparison.finetune_updates[labels], **comparison.finetune}
+    for choice in comparison.finetune_choices.values():
+        compose_config(
+            RECIPE / "config/finetune.yaml", key_overrides(RECIPE / "config/finetune.yaml", {**values, **choice})
+        )
     config = compose_config(RECIPE / "config/finetune.yaml", key_overrides(RECIPE / "config/finetune.yaml", values))
     assert config.optimization.max_update == comparison.finetune_updates[labels]
     assert config.task.labels == "ltr"
@@ -248,6 +262,54 @@ def test_the_comparison_ends_with_a_row_for_every_cell(finished):
     pairs = {(row["a"], row["b"]) for row in results["comparisons"]}
     assert pairs == {("wav2vec2", "none"), ("ccc_scale", "none"), ("ccc_scale", "wav2vec2")}
     assert len(results["comparisons"]) == 3 * len(measured) * len(CONDITIONS)
+
+
+def test_what_is_tested_is_the_finetuning_that_dev_chose(finished):
+    rows = json.loads((finished.parent / "results.json").read_text())["rows"]
+    for arm in RUN:
+        folder = finished / arm / "seed1"
+        tried = json.loads((folder / "chain.json").read_text())["finetuning"]["10m"]
+        assert set(tried["dev"]) == {"all", "encoder_frozen"}
+        assert tried["dev"][tried["chosen"]] == min(tried["dev"].values())
+        of_arm = [row for row in rows if row["arm"] == arm]
+        assert {(row["decoder"], row.get("finetuning")) for row in of_arm} == {
+            ("greedy", tried["chosen"]),
+            ("probe", None),
+        }
+        best = folder / "finetune_10m" / tried["chosen"] / "checkpoints/checkpoint_best.pt"
+        assert sha256(best) in (folder / "greedy_10m/clean/decoding.json").read_text()
+        frozen = load_checkpoint(folder / "finetune_10m/encoder_frozen/checkpoints/checkpoint_last.pt")["model"]
+        start = load_checkpoint(folder / "plain.pt")["model"]
+        name = "feature_extractor.conv_layers.0.0.weight"
+        assert torch.equal(frozen[f"w2v_encoder.w2v_model.{name}"], start[name])
+
+
+def test_dev_chooses_the_finetuning_and_equals_are_the_first(tmp_path, monkeypatch):
+    comparison = settings(["none"], "long", out=tmp_path)
+    trained, counted = {}, []
+
+    def train(folder, _settings, _name, overrides, progress):
+        trained[folder.name] = set(overrides)
+        progress(600)
+
+    monkeypatch.setattr("ccc_w2v.comparison.finetuning.run_training", train)
+    for dev, chosen in (({"all": 70.0, "encoder_frozen": 65.5, "output_first": 65.5}, "encoder_frozen"), (None, "all")):
+        monkeypatch.setattr(
+            "ccc_w2v.comparison.finetuning.outcome", lambda run, dev=dev: (1.5, dev[run.name] if dev else 70.0)
+        )
+        tuned = finetune(comparison, tmp_path, Path("/plain.pt"), "10m", 1, counted.append)
+        assert tuned.choice == chosen
+        assert tuned.checkpoint == tmp_path / "finetune_10m" / chosen / "checkpoints/checkpoint_best.pt"
+        assert tuned.seconds == 4.5
+    assert trained["encoder_frozen"] - trained["all"] == {"model.feature_grad_mult=0.0"}
+    assert trained["output_first"] - trained["all"] == {"model.freeze_finetune_updates=200"}
+    assert counted[:3] == [600, 1200, 1800]
+    assert comparison.all_finetuning_updates("10m") == 1800
+
+
+def test_a_comparison_without_choices_keeps_its_record():
+    assert "finetune_choices" not in as_record(settings(["none"], "small"))["scale"]
+    assert "output_first" in as_record(settings(["none"], "long"))["scale"]["finetune_choices"]
 
 
 def test_a_paired_difference_is_that_of_the_rows(finished):
@@ -369,6 +431,7 @@ def test_tables_and_plots_come_from_the_results_alone(finished, tmp_path, capsys
     assert f"{100 * row['cer']:.1f} ({100 * low:.1f} to {100 * high:.1f})" in text
     assert "no pre-training" in text
     assert "| wav2vec 2.0 | 4 |" in text
+    assert "| fine-tuning chosen on dev | 10m |" in text
     for plot in ("results_10m_greedy.svg", "results_1h_probe.svg"):
         assert f"]({plot})" in text
         assert "telephone" in (tmp_path / plot).read_text()
