@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ccc_w2v.comparison.finetuning import finetune
 from ccc_w2v.comparison.settings import BEAM, GREEDY, PROBE, Arm, Settings, key_overrides
-from ccc_w2v.comparison.training import DEVICE_OVERRIDES, Progress, beyond, outcome, run_training
+from ccc_w2v.comparison.training import DEVICE_OVERRIDES, Progress, beyond, end_of, run_training
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.files import write_whole
 from ccc_w2v.run_folder import Output, claim, keep_record
@@ -91,8 +91,7 @@ def _pretrained(settings: Settings, arm: Arm, seed: int, progress: Progress) -> 
     run_training(folder / "pretrain", settings, "pretrain", overrides, progress)
     if not plain.is_file():
         export_plain(folder / "pretrain/checkpoints/checkpoint_last.pt", plain)
-    seconds, _ = outcome(folder / "pretrain")
-    return plain, seconds
+    return plain, round(float(end_of(folder / "pretrain")["previous_training_time"]), 1)
 
 
 def write_warm_start(settings: Settings, seed: int) -> Path:

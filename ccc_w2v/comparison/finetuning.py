@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ccc_w2v.comparison.settings import Settings, key_overrides
-from ccc_w2v.comparison.training import DEVICE_OVERRIDES, Progress, beyond, outcome, run_training
+from ccc_w2v.comparison.training import DEVICE_OVERRIDES, Progress, beyond, end_of, run_training
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,17 @@ def finetune(settings: Settings, folder: Path, plain: Path, labels: str, seed: i
 
     Of equals, the first in scales.yaml. Raises InputError for a training that fails, naming its log.
     """
-    seconds, dev, best = 0.0, {}, {}
+    runs = folder / f"finetune_{labels}"
+    updates = settings.finetuning_updates(labels)
+    seconds, dev = 0.0, {}
     for number, choice in enumerate(settings.scale.finetune_choices or {"": {}}):
-        run = folder / f"finetune_{labels}" / choice
         overrides = finetuning_overrides(settings, plain, labels, seed, choice)
-        run_training(
-            run, settings, "finetune", overrides, beyond(progress, number * settings.finetuning_updates(labels))
-        )
-        took, dev[choice] = outcome(run)
-        seconds += took
-        best[choice] = run / "checkpoints/checkpoint_best.pt"
+        run_training(runs / choice, settings, "finetune", overrides, beyond(progress, number * updates))
+        end = end_of(runs / choice)
+        seconds += float(end["previous_training_time"])
+        dev[choice] = float(end["best"])
     chosen = min(dev, key=dev.__getitem__)
-    return Finetuned(best[chosen], chosen, dev, round(seconds, 1))
+    return Finetuned(runs / chosen / "checkpoints/checkpoint_best.pt", chosen, dev, round(seconds, 1))
 
 
 def finetuning_overrides(settings: Settings, plain: Path, labels: str, seed: int, choice: str = "") -> list[str]:

@@ -75,12 +75,13 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def outcome(folder: Path) -> tuple[float, float]:
-    """Return the seconds that a training has run, and the best value of its checkpoint metric.
+def end_of(folder: Path) -> dict[str, Any]:
+    """Return fairseq's extra_state of a training that has ended.
 
-    The seconds are those of all resumptions together, without what a kill lost.
+    It has previous_training_time (s, of all resumptions together, without what a kill lost) and, if there was a
+    validation, best (the checkpoint metric).
     """
     from ccc_w2v.checkpoint.read import load_checkpoint
 
-    state = load_checkpoint(folder / "checkpoints/checkpoint_last.pt")["extra_state"]
-    return round(float(state["previous_training_time"]), 1), float(state["best"])
+    state: dict[str, Any] = load_checkpoint(folder / "checkpoints/checkpoint_last.pt")["extra_state"]
+    return state

@@ -295,7 +295,8 @@ def test_dev_chooses_the_finetuning_and_equals_are_the_first(tmp_path, monkeypat
     monkeypatch.setattr("ccc_w2v.comparison.finetuning.run_training", train)
     for dev, chosen in (({"all": 70.0, "encoder_frozen": 65.5, "output_first": 65.5}, "encoder_frozen"), (None, "all")):
         monkeypatch.setattr(
-            "ccc_w2v.comparison.finetuning.outcome", lambda run, dev=dev: (1.5, dev[run.name] if dev else 70.0)
+            "ccc_w2v.comparison.finetuning.end_of",
+            lambda run, dev=dev: {"previous_training_time": 1.5, "best": dev[run.name] if dev else 70.0},
         )
         tuned = finetune(comparison, tmp_path, Path("/plain.pt"), "10m", 1, counted.append)
         assert tuned.choice == chosen
