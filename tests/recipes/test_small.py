@@ -169,7 +169,7 @@ def test_a_folder_of_an_arm_that_was_another_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("labels", ["10m", "1h"])
-@pytest.mark.parametrize("scale", ["tiny", "small", "long", "gpu"])
+@pytest.mark.parametrize("scale", ["tiny", "small", "medium", "long", "gpu"])
 def test_finetuning_composes(scale, labels, tmp_path):
     comparison = load_scale(RECIPE, scale)
     values = {"task.data": str(tmp_path), "model.w2v_path": "x.pt", "dataset.train_subset": f"train_{labels}"}
@@ -461,7 +461,7 @@ def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
         (["--arms", "ccc,none"], "unknown arm 'ccc'; available: none, spectra, wav2vec2"),
         (["--arms", "none,none"], "expected each once"),
         (["--arms", "ccc_annotated"], "train_1h.align.tsv, which is not there; see recipes/small/README.md"),
-        (["--scale", "huge"], "unknown scale 'huge'; available: tiny, small, long, gpu"),
+        (["--scale", "huge"], "unknown scale 'huge'; available: tiny, small, medium, long, gpu"),
         (["--seeds", "0"], "--seeds 0: expected how many"),
         (["--seeds", "1,1"], "different positive seeds"),
         (["--labels", "5m"], "unknown subset '5m'; available: 10m, 1h"),
