@@ -45,6 +45,12 @@ def arguments() -> argparse.Namespace:
     add("--data", type=Path, help="folder of ccc-w2v prepare small (default exp/small/data, prepared if need be)")
     add("--from", dest="source", help="folder of unpacked repositories to prepare the data from; else they are fetched")
     add("--out", type=Path, help="folder for everything that is made (default exp/small/SCALE)")
+    add(
+        "--transcripts",
+        type=Path,
+        help="folder that keeps the transcripts of finished arms and seeds, an archive each; what it has is taken from "
+        "it and not run again",
+    )
     add("--results", type=Path, help="file for the results (default recipes/small/results.json)")
     add(
         "--lm",
@@ -94,6 +100,7 @@ def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
         labels=tuple(labels),
         device=options.device,
         language_model=language_model(options, recipe),
+        kept=options.transcripts,
     )
     refuse_missing_gpu(options.device)
     if options.data is None or options.source:

@@ -18,6 +18,7 @@ from ccc_w2v.comparison.finetuning import finetune
 from ccc_w2v.comparison.settings import BEAM, GREEDY, PROBE, Arm, Settings, key_overrides
 from ccc_w2v.comparison.training import DEVICE_OVERRIDES, Progress, beyond, end_of, run_training
 from ccc_w2v.data.manifest import read_manifest
+from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
 from ccc_w2v.run_folder import Output, claim, keep_record
 from ccc_w2v.training.checkpoint_files import copy_whole
@@ -36,6 +37,11 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
         progress(chain_updates(settings, arm))
         return folder
     trained = (folder / "chain.json").is_file()  # and conditions have been added since
+    if trained and not (folder / "plain.pt").is_file():
+        raise InputError(
+            f"{folder}: holds transcripts without the networks that wrote them, and not of every condition asked for; "
+            "leave out the conditions that were added, or name another --out and no --transcripts"
+        )
     passes = settings.encoder_passes(arm)
     plain, seconds = _pretrained(settings, arm, seed, lambda done: progress(round(done * arm.passes)))
     done, tuned = passes, {}

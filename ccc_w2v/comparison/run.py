@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ccc_w2v.comparison.chain import chain_updates, run_chain
 from ccc_w2v.comparison.settings import Arm, Settings, as_record, check_data
 from ccc_w2v.comparison.training import die_with_parent
+from ccc_w2v.comparison.transcripts import keep_transcripts, take_transcripts
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
 from ccc_w2v.run_folder import Output, claim, keep_record
@@ -117,7 +118,11 @@ def _chain(settings: Settings, arm: Arm, seed: int, commit: str) -> None:
         # Progress bars and warnings of several chains would fill one terminal.
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    if settings.kept is not None:
+        take_transcripts(settings, arm, seed, settings.kept)
     run_chain(settings, arm, seed, commit, lambda done: write_whole(folder / "progress.json", json.dumps(done)))
+    if settings.kept is not None:
+        keep_transcripts(settings, arm, seed, settings.kept)
 
 
 def _follow(

@@ -71,7 +71,10 @@ class SearchedLanguageModel:
 
 @dataclass(frozen=True)
 class Settings:
-    """A whole comparison. ``data`` is a folder of ccc-w2v prepare small, ``out`` holds everything that is made."""
+    """A whole comparison. ``data`` is a folder of ccc-w2v prepare small, ``out`` holds everything that is made.
+
+    ``kept`` is a folder of archived transcripts (transcripts.py): chains that are there do not run again.
+    """
 
     recipe: Path
     data: Path
@@ -82,6 +85,7 @@ class Settings:
     labels: tuple[str, ...] = LABELS
     device: str = "cpu"
     language_model: SearchedLanguageModel | None = None
+    kept: Path | None = None
 
     @property
     def conditions(self) -> dict[str, Path]:

@@ -395,6 +395,18 @@ def test_nothing_is_done_twice(place, finished):
     assert (finished.parent / "results.json").read_text() == before
 
 
+def test_kept_transcripts_give_the_results_where_nothing_was_trained(place, finished, tmp_path):
+    keep = ["--arms", ",".join(RUN), "--transcripts", str(tmp_path / "kept")]
+    assert compare(place, finished, *keep).wait() == 0
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {f"{arm}_seed1.tar.xz" for arm in RUN}
+    (tmp_path / "run").mkdir()
+    process = compare(place, tmp_path / "run/out", *keep)
+    printed, _ = process.communicate()
+    assert process.returncode == 0, printed[-3000:]
+    assert (tmp_path / "run/results.json").read_text() == (finished.parent / "results.json").read_text()
+    assert not list((tmp_path / "run").rglob("train.log"))
+
+
 def test_a_condition_is_added_without_another_training(place, finished, tmp_path):
     recipe, out = tmp_path / "recipe", tmp_path / "run/out"
     shutil.copytree(place / "recipe", recipe)
