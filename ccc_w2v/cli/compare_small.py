@@ -29,7 +29,11 @@ def arguments() -> argparse.Namespace:
     parser = command_parser(__doc__)
     add = parser.add_argument
     add("--arms", default="", help="names of arms.yaml, comma-separated (default: all that can run)")
-    add("--seeds", default="3", help="how many, 1 to N; or the seeds themselves, comma-separated: 4,5,6 (default 3)")
+    add(
+        "--seeds",
+        default="3",
+        help="how many, 1 to N; or the seeds themselves with commas: 4,5,6, and 4, for one (default 3)",
+    )
     add(
         "--scale",
         default="small",
@@ -109,6 +113,8 @@ def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
         prepare(settings.data, source=options.source)
     side_by_side = 1 if options.device == "cuda" else len(os.sched_getaffinity(0))
     jobs = side_by_side if options.jobs is None else options.jobs
+    seeds = ", ".join(map(str, settings.seeds))
+    print(f"{', '.join(arm.name for arm in settings.arms)}; seeds {seeds}; {jobs} side by side, in {out}", flush=True)
     run_comparison(settings, jobs, lambda: write_results(settings, results))
 
 
