@@ -113,8 +113,6 @@ def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
         prepare(settings.data, source=options.source)
     side_by_side = 1 if options.device == "cuda" else len(os.sched_getaffinity(0))
     jobs = side_by_side if options.jobs is None else options.jobs
-    seeds = ", ".join(map(str, settings.seeds))
-    print(f"{', '.join(arm.name for arm in settings.arms)}; seeds {seeds}; {jobs} side by side, in {out}", flush=True)
     run_comparison(settings, jobs, lambda: write_results(settings, results))
 
 

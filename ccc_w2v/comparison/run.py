@@ -39,6 +39,8 @@ def run_comparison(settings: Settings, jobs: int, finished: Callable[[], object]
     _claim(settings)
     chains = [(arm, seed) for seed in settings.seeds for arm in settings.arms]
     commit = commit_of(settings.recipe)
+    arms, seeds = ", ".join(arm.name for arm in settings.arms), ", ".join(map(str, settings.seeds))
+    print(f"{arms}; seeds {seeds}; {jobs} side by side, in {settings.out}", flush=True)
     with (
         _held(settings.out),
         ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker) as pool,
