@@ -9,13 +9,12 @@ several fine-tunings, finetune_<labels>/<choice>/), plain.pt, <decoder>_<labels>
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 from ccc_w2v.comparison.finetuning import finetune
-from ccc_w2v.comparison.settings import BEAM, GREEDY, PROBE, Arm, Settings, key_overrides
+from ccc_w2v.comparison.settings import BEAM, GREEDY, PROBE, Arm, Settings, arm_record, key_overrides
 from ccc_w2v.comparison.training import DEVICE_OVERRIDES, Progress, beyond, end_of, run_training
 from ccc_w2v.data.manifest import read_manifest
 from ccc_w2v.errors import InputError
@@ -71,8 +70,7 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
 def claim_chain(folder: Path, arm: Arm) -> None:
     """Let a chain's folder hold one arm as arms.yaml has it; raises InputError where it was made of another."""
     record = folder / "arm.json"
-    made = {name: value for name, value in dataclasses.asdict(arm).items() if name != "title"}
-    output = Output(folder, made, record, [record])
+    output = Output(folder, arm_record(arm), record, [record])
     if not claim(output):
         folder.mkdir(parents=True, exist_ok=True)
         keep_record(output)

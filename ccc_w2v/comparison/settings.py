@@ -214,6 +214,11 @@ def key_overrides(base: Path, values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def arm_record(arm: Arm) -> dict[str, Any]:
+    """Return what decides an arm's numbers, as plain data: all but its title."""
+    return {name: value for name, value in dataclasses.asdict(arm).items() if name != "title"}
+
+
 def as_record(settings: Settings) -> dict[str, Any]:
     """Return what decides a comparison's numbers, as plain data."""
     record = dataclasses.asdict(settings)

@@ -7,7 +7,6 @@ and ref.trn and hyp.trn of each cell, by the chain's own paths.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import lzma
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ccc_w2v.comparison.chain import claim_chain
-from ccc_w2v.comparison.settings import Arm, Settings, as_record
+from ccc_w2v.comparison.settings import Arm, Settings, arm_record, as_record
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import whole, write_whole
 from ccc_w2v.run_folder import content_of
@@ -81,7 +80,7 @@ def _made(settings: Settings, arm: Arm) -> dict[str, Any]:
     """Return what decides a chain's numbers wherever it runs: language models by their content, not by their path."""
     searched = settings.language_model
     made = {
-        "arm": {name: value for name, value in dataclasses.asdict(arm).items() if name != "title"},
+        "arm": arm_record(arm),
         "scale": as_record(settings)["scale"],
         "test set": content_of(settings.data / "test.ltr"),
         "language model": searched
