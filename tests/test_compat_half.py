@@ -21,17 +21,28 @@ from tests.tiny_models import NO_DROPOUT, tiny_ccc
 right_conv1d = F.conv1d
 
 
+def right_on_every_processor(input: Tensor, weight: Tensor, bias: Tensor | None = None, *arguments: object) -> Tensor:
+    """Convolve in float32 and round to what a half-precision kernel would return."""
+    with torch.autocast("cpu", enabled=False):
+        output = right_conv1d(input.float(), weight.float(), None if bias is None else bias.float(), *arguments)
+    return output.bfloat16() if in_bfloat16(input) else output
+
+
+def in_bfloat16(input: Tensor) -> bool:
+    return input.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+
+
 def wrong_in_bfloat16(input: Tensor, weight: Tensor, *arguments: object) -> Tensor:
     """Do as oneDNN does on processors with AMX: a grouped bfloat16 convolution of other channels."""
     grouped = weight.shape[1] != input.shape[1]
-    if grouped and (input.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")):
-        input = input.roll(1, dims=1)
-    return right_conv1d(input, weight, *arguments)
+    return right_on_every_processor(
+        input.roll(1, dims=1) if grouped and in_bfloat16(input) else input, weight, *arguments
+    )
 
 
 def wrong_only_backwards(input: Tensor, weight: Tensor, *arguments: object) -> Tensor:
     """Return the right output, with the gradient of a wrong one."""
-    wrong, right = wrong_in_bfloat16(input, weight, *arguments), right_conv1d(input, weight, *arguments)
+    wrong, right = wrong_in_bfloat16(input, weight, *arguments), right_on_every_processor(input, weight, *arguments)
     return wrong + (right - wrong).detach()
 
 

@@ -86,7 +86,8 @@ def test_a_ruined_run_is_named_with_its_cause_and_its_remedy(updates, settings, 
 
 def test_a_learning_rate_far_too_high_leaves_no_negatives():
     """Where every code is the same, all negatives are masked out; loss 0 and accuracy 1, as in fairseq issue 3687."""
-    rows = tiny_history(60, learning_rate=0.3)
+    # At 0.3 the rounding of the processor decides whether this state is reached; at 1 each of eight seeds reached it.
+    rows = tiny_history(60, learning_rate=1.0)
     assert rows[-1]["loss_contrastive"] < 0.1
     assert rows[-1]["accuracy_contrastive"] > 0.9
     verdict = judge(rows, RULES)
