@@ -32,15 +32,28 @@ def archive_of(folder: Path, arm: Arm, seed: int) -> Path:
 
 
 def keep_transcripts(settings: Settings, arm: Arm, seed: int, folder: Path) -> Path:
-    """Write the archive of a finished chain, unless it is there; the same chain gives the same bytes."""
+    """Write the archive of a finished chain, or add the cells that it lacks; the same chain gives the same bytes.
+
+    Raises InputError for an archive that is there and was made with other settings or by another run.
+    """
     path = archive_of(folder, arm, seed)
-    if path.is_file():
-        return path
     chain = settings.folder(arm, seed)
-    members = {MADE: json.dumps(_made(settings, arm), indent=1).encode(), CHAIN: (chain / CHAIN).read_bytes()}
+    made = _made(settings, arm)
+    members = {MADE: json.dumps(made, indent=1).encode(), CHAIN: (chain / CHAIN).read_bytes()}
     members |= {name: (chain / name).read_bytes() for name in _names(settings, arm, seed)}
+    if path.is_file():
+        kept = _read(path)
+        _check_made(kept, made, path)
+        if differing := [name for name in members if name in kept and kept[name] != members[name]]:
+            raise InputError(
+                f"{path}: its {differing[0]} is of another run of this arm and seed than {chain} is; remove one of the "
+                "two, or name another folder with --transcripts"
+            )
+        if kept.keys() >= members.keys():
+            return path
+        members = kept | members
     folder.mkdir(parents=True, exist_ok=True)
-    with whole(path) as partial, tarfile.open(partial, "w:xz", preset=9) as archive:
+    with whole(path, overwrite=True) as partial, tarfile.open(partial, "w:xz", preset=9) as archive:
         for name, content in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -58,15 +71,11 @@ def take_transcripts(settings: Settings, arm: Arm, seed: int, folder: Path) -> b
         return False
     names = _names(settings, arm, seed)
     members = _read(path)
-    kept, wanted = _parsed(members.get(MADE, b""), path), _made(settings, arm)
     if lacking := [name for name in (CHAIN, *names) if name not in members]:
         raise InputError(
             f"{path}: lacks {lacking[0]}, which this comparison needs; name another folder with --transcripts"
         )
-    if differing := [name for name in wanted if kept.get(name) != wanted[name]]:
-        raise InputError(
-            f"{path}: made with other settings ({', '.join(differing)}); name another folder with --transcripts"
-        )
+    _check_made(members, _made(settings, arm), path)
     claim_chain(settings.folder(arm, seed), arm)
     for name in names:
         target = settings.folder(arm, seed) / name
@@ -108,6 +117,15 @@ def _read(path: Path) -> dict[str, bytes]:
     except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
         raise _unreadable(path, error) from error
     return members
+
+
+def _check_made(members: dict[str, bytes], wanted: dict[str, Any], path: Path) -> None:
+    """Raise InputError for an archive that was not made as ``wanted`` says."""
+    kept = _parsed(members.get(MADE, b""), path)
+    if differing := [name for name in wanted if kept.get(name) != wanted[name]]:
+        raise InputError(
+            f"{path}: made with other settings ({', '.join(differing)}); name another folder with --transcripts"
+        )
 
 
 def _parsed(text: bytes, path: Path) -> dict[str, Any]:

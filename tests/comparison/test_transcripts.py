@@ -129,6 +129,39 @@ def test_a_condition_added_to_transcripts_without_networks_is_refused(recipe, tm
         run_chain(taken, arm, 1, "commit", lambda _: None)
 
 
+def test_an_archive_of_another_run_is_neither_kept_silently_nor_replaced(recipe, tmp_path):
+    comparison = settings(recipe, tmp_path / "out")
+    arm = finish(comparison)
+    path = keep_transcripts(comparison, arm, 1, tmp_path / "kept")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"other settings \(scale\)"):
+        keep_transcripts(dataclasses.replace(comparison, scale=other_scale(comparison)), arm, 1, tmp_path / "kept")
+    texts = comparison.transcripts(arm, 1, *comparison.cells[0])
+    (texts / "hyp.trn").write_text(trn(dict.fromkeys(TEXTS, "another")))
+    with pytest.raises(InputError, match=r"its greedy_10m/clean/hyp.trn is of another run of this arm and seed"):
+        keep_transcripts(comparison, arm, 1, tmp_path / "kept")
+    assert path.read_bytes() == before
+
+
+def test_a_condition_that_was_added_is_added_to_the_archive(recipe, tmp_path):
+    comparison = settings(recipe, tmp_path / "out")
+    arm = finish(comparison)
+    path = keep_transcripts(comparison, arm, 1, tmp_path / "kept")
+    before = path.read_bytes()
+    (recipe / "conditions/rooms.yaml").touch()
+    for cell in comparison.cells:
+        if cell[2] == "rooms":
+            texts = comparison.transcripts(arm, 1, *cell)
+            texts.mkdir(parents=True)
+            (texts / "ref.trn").write_text(trn(TEXTS))
+            (texts / "hyp.trn").write_text(trn(TEXTS))
+    keep_transcripts(comparison, arm, 1, tmp_path / "kept")
+    assert path.read_bytes() != before
+    taken = settings(recipe, tmp_path / "taken")
+    assert take_transcripts(taken, arm, 1, tmp_path / "kept")
+    assert measure_comparison(taken) == measure_comparison(comparison)
+
+
 def damaged(path, how):
     content = path.read_bytes()
     if how == "cut":
