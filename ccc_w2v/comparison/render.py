@@ -81,7 +81,7 @@ def _table(rows: Sequence[Mapping[str, Any]], arms: Mapping[str, str], measure: 
 
 
 def _cell(cell: Sequence[Mapping[str, Any]], measure: str) -> str:
-    """Return the mean of an arm's seeds, and the mean ends of their intervals (over speakers)."""
+    """Return the mean of an arm's seeds, the mean ends of their intervals (over speakers), and how far seeds reach."""
     if not cell:
         return "-"
     value = f"{100 * mean(row[measure] for row in cell):.1f}"
@@ -89,7 +89,9 @@ def _cell(cell: Sequence[Mapping[str, Any]], measure: str) -> str:
     if len(intervals) < len(cell):
         return value
     low, high = (100 * mean(interval[end] for interval in intervals) for end in (0, 1))
-    return f"{value} ({low:.1f} to {high:.1f})"
+    rates = [100 * row[measure] for row in cell]
+    seeds = f", seeds {min(rates):.1f} to {max(rates):.1f}" if len(cell) > 1 else ""
+    return f"{value} ({low:.1f} to {high:.1f}{seeds})"
 
 
 def _compute_table(results: Mapping[str, Any]) -> list[str]:
@@ -126,26 +128,48 @@ def _choices_table(results: Mapping[str, Any]) -> list[str]:
 
 def _comparison_table(results: Mapping[str, Any]) -> list[str]:
     """Lay out the paired comparisons: negative where the first arm errs less."""
-    arms = results["arms"]
-    lines = [
-        "| A - B | labels | decoder | condition | CER, points | p | WER, points | p | p, MAPSSWE | holds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in results["comparisons"]:
+    arms, compared = results["arms"], results["comparisons"]
+    several = any(len(row.get("seeds", ())) > 1 for row in compared)
+    heads = ["A - B", "labels", "decoder", "condition", "CER, points", "p", "WER, points", "p", "p, MAPSSWE", "holds"]
+    if several:
+        heads += ["CER by seed", "WER by seed", "holds over seeds"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for row in compared:
         of_letters, of_words, matched = (f"{row[f'{test}_p_adjusted']:.4f}" for test in ("cer", "wer", "mapsswe"))
-        differs = {"CER": row["cer_p_adjusted"] < 1 - LEVEL, "WER": row["holds"]}
-        holds = " and ".join(measure for measure, differing in differs.items() if differing) or "neither"
+        holds = _which({"CER": row["cer_p_adjusted"] < 1 - LEVEL, "WER": row["holds"]})
         what = [f"{arms[row['a']]} - {arms[row['b']]}", row["labels"], row["decoder"], row["condition"]]
         measured = [_difference(row["cer"]), of_letters, _difference(row["wer"]), of_words, matched]
-        lines.append(f"| {' | '.join([*what, *measured, holds])} |")
-    return lines if results["comparisons"] else ["No two arms with a common seed are compared yet."]
+        lines.append(f"| {' | '.join([*what, *measured, holds, *(_by_seed(row) if several else [])])} |")
+    return lines if compared else ["No two arms with a common seed are compared yet."]
+
+
+def _by_seed(row: Mapping[str, Any]) -> list[str]:
+    """Return the differences of each seed with the interval of their mean, and which of CER and WER it tells apart."""
+    shown = []
+    for measure in MEASURES:
+        each = ", ".join(f"{100 * value:+.1f}" for value in row["seed_differences"][measure])
+        shown.append(f"{each}{_ends(row['seed_interval'][measure])}")
+    apart = {name: _without_zero(row["seed_interval"][measure]) for measure, name in MEASURES.items()}
+    return [*shown, _which(apart) if row["seed_interval"]["cer"] else "one seed"]
+
+
+def _without_zero(interval: Sequence[float] | None) -> bool:
+    return interval is not None and not interval[0] <= 0 <= interval[1]
+
+
+def _which(differs: Mapping[str, bool]) -> str:
+    return " and ".join(measure for measure, differing in differs.items() if differing) or "neither"
+
+
+def _ends(interval: Sequence[float] | None) -> str:
+    """Return an interval in points, in brackets; nothing where there is none."""
+    return f" ({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})" if interval else ""
 
 
 def _difference(difference: Mapping[str, Any] | None) -> str:
     if difference is None:
         return "-"
-    low, high = (100 * end for end in difference["interval"])
-    return f"{100 * difference['value']:+.1f} ({low:+.1f} to {high:+.1f})"
+    return f"{100 * difference['value']:+.1f}{_ends(difference['interval'])}"
 
 
 def _plot(rows: Sequence[Mapping[str, Any]], arms: Mapping[str, str], title: str, path: Path) -> None:

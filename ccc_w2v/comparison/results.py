@@ -18,6 +18,7 @@ from ccc_w2v.score.compare import compare_texts
 from ccc_w2v.score.error_rate import LEVEL, RESAMPLES
 from ccc_w2v.score.options import ScoringOptions
 from ccc_w2v.score.scorecard import measure_texts
+from ccc_w2v.score.seeds import seeds_interval
 from ccc_w2v.score.wer import score
 
 SCORING = ScoringOptions(speakers="librispeech")
@@ -38,7 +39,10 @@ def measure_comparison(settings: Settings) -> dict[str, Any]:
         "scale": settings.scale.name,
         "arms": {arm.name: arm.title for arm in settings.arms},
         "rows": rows,
-        "comparisons": _comparisons(settings, [(arm, seed) for arm, seed, _ in chains]),
+        "comparisons": [
+            {**pair, **_over_seeds(pair, rows)}
+            for pair in _comparisons(settings, [(arm, seed) for arm, seed, _ in chains])
+        ],
     }
 
 
@@ -49,7 +53,9 @@ def write_results(settings: Settings, path: Path) -> dict[str, Any]:
     (of pre-training, and of fine-tuning), finetuning (the one that dev chose, where the scale has several), commit. A
     comparison: arms a and b, labels, condition, decoder, the seeds that both have, and for cer and wer the difference
     a - b with its interval and p (paired bootstrap over speakers);
-    for wer MAPSSWE's p as well, both adjusted by Holm for the pairs of one condition, and whether it holds.
+    for wer MAPSSWE's p as well, both adjusted by Holm for the pairs of one condition, and whether it holds. All that is
+    of the networks that were trained. Of others, with other seeds, seed_differences (of each seed's rates) and
+    seed_interval (Student's t over the seeds, None with one) speak.
     """
     results = measure_comparison(settings)
     write_whole(path, json.dumps(results, indent=1) + "\n")
@@ -138,6 +144,19 @@ def _compare(
         "wer": asdict(words.bootstrap) if words.bootstrap else None,
         "mapsswe": asdict(words.matched_pairs),
     }
+
+
+def _over_seeds(pair: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the difference that each common seed shows, and the interval of their mean."""
+    cell = ("labels", "condition", "decoder")
+    of_pair = [row for row in rows if all(row[key] == pair[key] for key in cell)]
+    rates = {(row["arm"], row["seed"]): row for row in of_pair}
+    differences = {
+        measure: [rates[pair["a"], seed][measure] - rates[pair["b"], seed][measure] for seed in pair["seeds"]]
+        for measure in ("cer", "wer")
+    }
+    intervals = {measure: seeds_interval(values, LEVEL) for measure, values in differences.items()}
+    return {"seed_differences": differences, "seed_interval": intervals}
 
 
 def _adjusted(together: list[dict[str, Any]]) -> list[dict[str, Any]]:
