@@ -144,11 +144,11 @@ def _comparison_table(results: Mapping[str, Any]) -> list[str]:
 
 
 def _by_seed(row: Mapping[str, Any]) -> list[str]:
-    """Return the differences of each seed with the interval of their mean, and which of CER and WER it tells apart."""
+    """Return the difference of each seed with the interval of their mean, and which of CER and WER it tells apart."""
     shown = []
     for measure in MEASURES:
-        each = ", ".join(f"{100 * value:+.1f}" for value in row["seed_differences"][measure])
-        shown.append(f"{each}{_ends(row['seed_interval'][measure])}")
+        values = ", ".join(f"{100 * value:+.1f}" for value in row["seed_differences"][measure])
+        shown.append(f"{values}{_ends(row['seed_interval'][measure])}")
     apart = {name: _without_zero(row["seed_interval"][measure]) for measure, name in MEASURES.items()}
     return [*shown, _which(apart) if row["seed_interval"]["cer"] else "one seed"]
 
