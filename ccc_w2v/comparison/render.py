@@ -204,7 +204,8 @@ def _plot(rows: Sequence[Mapping[str, Any]], arms: Mapping[str, str], title: str
         panel.set(ylabel=f"{name}, %")
         panel.grid(axis="y", alpha=0.3)
     panels[0].set(title=title)
-    panels[0].legend(fontsize="small", ncols=2)
+    # Inside a panel it would cover bars.
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", fontsize="small", ncols=3)
     panels[-1].set_xticks(range(len(conditions)), conditions)
     # The same results make the same file.
     with rc_context({"svg.hashsalt": "results"}), whole(path, overwrite=True) as partial:
