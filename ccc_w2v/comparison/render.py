@@ -129,7 +129,8 @@ def _choices_table(results: Mapping[str, Any]) -> list[str]:
 def _comparison_table(results: Mapping[str, Any]) -> list[str]:
     """Lay out the paired comparisons: negative where the first arm errs less."""
     arms, compared = results["arms"], results["comparisons"]
-    several = any(len(row.get("seeds", ())) > 1 for row in compared)
+    # Results of before have no intervals over seeds.
+    several = any(row.get("seed_interval", {}).get("cer") for row in compared)
     heads = ["A - B", "labels", "decoder", "condition", "CER, points", "p", "WER, points", "p", "p, MAPSSWE", "holds"]
     if several:
         heads += ["CER by seed", "WER by seed", "holds over seeds"]

@@ -35,12 +35,13 @@ def measure_comparison(settings: Settings) -> dict[str, Any]:
         if (chain := settings.finished(arm, seed)) is not None
     ]
     rows = [row for chain in chains for row in _rows(settings, *chain)]
+    by_cell = {tuple(row[key] for key in ("arm", "seed", "labels", "decoder", "condition")): row for row in rows}
     return {
         "scale": settings.scale.name,
         "arms": {arm.name: arm.title for arm in settings.arms},
         "rows": rows,
         "comparisons": [
-            {**pair, **_over_seeds(pair, rows)}
+            {**pair, **_over_seeds(pair, by_cell)}
             for pair in _comparisons(settings, [(arm, seed) for arm, seed, _ in chains])
         ],
     }
@@ -146,15 +147,11 @@ def _compare(
     }
 
 
-def _over_seeds(pair: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the difference that each common seed shows, and the interval of their mean."""
-    cell = ("labels", "condition", "decoder")
-    of_pair = [row for row in rows if all(row[key] == pair[key] for key in cell)]
-    rates = {(row["arm"], row["seed"]): row for row in of_pair}
-    differences = {
-        measure: [rates[pair["a"], seed][measure] - rates[pair["b"], seed][measure] for seed in pair["seeds"]]
-        for measure in ("cer", "wer")
-    }
+def _over_seeds(pair: Mapping[str, Any], rows: Mapping[tuple[Any, ...], Any]) -> dict[str, dict[str, Any]]:
+    """Return the difference that each common seed shows, and the interval of their mean; rows by arm, seed and cell."""
+    cell = (pair["labels"], pair["decoder"], pair["condition"])
+    both = [(rows[(pair["a"], seed, *cell)], rows[(pair["b"], seed, *cell)]) for seed in pair["seeds"]]
+    differences = {measure: [a[measure] - b[measure] for a, b in both] for measure in ("cer", "wer")}
     intervals = {measure: seeds_interval(values, LEVEL) for measure, values in differences.items()}
     return {"seed_differences": differences, "seed_interval": intervals}
 

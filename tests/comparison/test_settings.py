@@ -57,7 +57,7 @@ def test_p_values_are_adjusted_for_the_pairs_of_a_condition():
 )
 def test_the_table_says_of_cer_and_wer_apart_whether_they_differ(cer, wer, matched, holds):
     difference = {"value": -0.06, "interval": [-0.07, -0.05]}
-    row = {"a": "x", "b": "y", "labels": "10m", "decoder": "greedy", "condition": "clean"}
+    row = {"a": "x", "b": "y", "labels": "10m", "decoder": "greedy", "condition": "clean", "seeds": [1, 2]}
     row |= {"cer": {**difference, "p": cer}, "wer": {**difference, "p": wer}, "mapsswe": {"p": matched}}
     table = _comparison_table({"arms": {"x": "X", "y": "Y"}, "comparisons": _adjusted([row])})
     assert table[-1].split(" | ")[-1].strip(" |") == holds
