@@ -4,54 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import tarfile
-from pathlib import Path
 
 import pytest
 
-from ccc_w2v.comparison.chain import claim_chain, run_chain
+from ccc_w2v.comparison.chain import run_chain
 from ccc_w2v.comparison.results import measure_comparison
-from ccc_w2v.comparison.settings import SearchedLanguageModel, Settings, choose_arms, load_scale
+from ccc_w2v.comparison.settings import SearchedLanguageModel
 from ccc_w2v.comparison.transcripts import archive_of, keep_transcripts, take_transcripts
 from ccc_w2v.errors import InputError
-
-RECIPE = Path(__file__).resolve().parents[2] / "recipes/small"
-TEXTS = {"1-2-0000": "the tame hen", "1-2-0001": "two hens", "3-4-0000": "a fox"}
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    """A recipe with the arms of the real one and one condition beside clean."""
-    (tmp_path / "recipe/conditions").mkdir(parents=True)
-    (tmp_path / "recipe/config").symlink_to(RECIPE / "config")
-    (tmp_path / "recipe/conditions/noise10.yaml").touch()
-    return tmp_path / "recipe"
-
-
-def settings(recipe, out, **changed):
-    values = {"recipe": recipe, "data": recipe.parent / "data", "out": out, "seeds": (1,), "labels": ("10m",)}
-    return Settings(**{**values, "arms": choose_arms(recipe, ["none"]), "scale": load_scale(recipe, "tiny"), **changed})
-
-
-def trn(texts):
-    return "".join(f"{text} ({name})\n" for name, text in texts.items())
-
-
-def finish(comparison, number=0, seed=1):
-    """Write what the chain of an arm, by its number, leaves, each cell with hypotheses of its own; returns the arm."""
-    arm = comparison.arms[number]
-    folder = comparison.folder(arm, seed)
-    claim_chain(folder, arm)
-    for lost, cell in enumerate(comparison.cells, number * seed):
-        texts = comparison.transcripts(arm, seed, *cell)
-        texts.mkdir(parents=True)
-        (texts / "ref.trn").write_text(trn(TEXTS))
-        (texts / "hyp.trn").write_text(trn({name: text[lost:] for name, text in TEXTS.items()}))
-    tuned = {"10m": {"chosen": "all", "dev": {"all": 50.0}}}
-    chain = {"arm": arm.name, "seed": seed, "commit": "c0ffee", "encoder_passes": 0, "pretraining_seconds": 0.0}
-    (folder / "chain.json").write_text(json.dumps({**chain, "finetuning_seconds": {"10m": 2.5}, "finetuning": tuned}))
-    return arm
+from tests.comparison.chains import TEXTS, finish, settings, trn
 
 
 def test_a_chain_taken_from_its_transcripts_measures_as_the_one_that_ran(recipe, tmp_path):
@@ -68,25 +30,6 @@ def test_a_chain_taken_from_its_transcripts_measures_as_the_one_that_ran(recipe,
     assert len(updates) == 1
     assert not take_transcripts(taken, arm, 1, tmp_path / "kept")
     assert not take_transcripts(taken, arm, 2, tmp_path / "kept")
-
-
-def test_a_comparison_has_the_difference_of_each_common_seed(recipe, tmp_path):
-    comparison = settings(recipe, tmp_path / "out", arms=choose_arms(recipe, ["none", "wav2vec2"]), seeds=(1, 2, 3))
-    for number, seed in ((0, 1), (0, 2), (0, 3), (1, 1), (1, 3)):
-        finish(comparison, number, seed)
-    results = measure_comparison(comparison)
-    for pair in results["comparisons"]:
-        rates = {
-            (row["arm"], row["seed"]): row["cer"]
-            for row in results["rows"]
-            if all(row[key] == pair[key] for key in ("labels", "condition", "decoder"))
-        }
-        assert pair["seeds"] == [1, 3]
-        expected = [rates["wav2vec2", seed] - rates["none", seed] for seed in (1, 3)]
-        assert pair["seed_differences"]["cer"] == expected
-        assert expected[0] != expected[1]
-        assert sum(pair["seed_interval"]["cer"]) / 2 == pytest.approx(sum(expected) / 2)
-        assert pair["cer"]["value"] == pytest.approx(sum(expected) / 2)
 
 
 def test_the_same_chain_gives_the_same_bytes(recipe, tmp_path):
