@@ -1,10 +1,11 @@
-"""Is a pre-training healthy? Judge a run by its signals: ok, watch or collapsed, with cause and remedy.
+"""Is a training healthy? Judge a run by its signals: ok, watch or collapsed, with cause and remedy.
 
     ccc-w2v health exp/prompts/seed1/pretrain
     ccc-w2v health outputs/run1 outputs/run2 --all
 
 RUN_DIR holds signals.jsonl, which every training of the task ccc_pretraining writes beside its checkpoints, or
-fairseq's log with common.log_format=json, of its own wav2vec 2.0 too. Exit code 0 for ok and watch, 3 for collapsed.
+fairseq's log with common.log_format=json, of its own wav2vec 2.0 and of a CTC fine-tuning too. Exit code 0 for ok and
+watch, 3 for collapsed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Curves of pre-trainings side by side, with the bands of health behind them: OUT.png and OUT.html.
+"""Curves of trainings side by side, with the bands of health behind them: OUT.png and OUT.html.
 
     ccc-w2v plot exp/run1 exp/run2 --out curves
     ccc-w2v plot exp/run1 --out curves --against hours

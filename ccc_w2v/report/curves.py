@@ -1,4 +1,4 @@
-"""Curves of pre-trainings on one page: several runs, against updates, hours processed and seconds, with the bands."""
+"""Curves of trainings on one page: several runs, against updates, hours processed and seconds, with the bands."""
 
 from __future__ import annotations
 
@@ -58,6 +58,8 @@ PANELS = (
     Panel("near_positive_share", "Negatives called near positives", "low: enough clusters", bottom=0),
     Panel("context_variance", "Variance of contexts (0 all alike)", "dips at the start, then rises", scale="log"),
     Panel("view_cosine_target", "Nearness of the two views", "below 1, else the views are the same"),
+    Panel("valid_letter_error", "Letter error in validation [%]", "near 100 is the plateau of the CTC loss", bottom=0),
+    Panel("valid_loss", "Loss in validation [bits a letter]", "a rise says that labels are learnt by heart", bottom=0),
     Panel("gnorm", "Gradient norm", "no spikes that stay", scale="log"),
 )
 

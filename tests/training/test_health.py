@@ -135,7 +135,8 @@ def test_measured_healthy_runs_give_no_alarm(name):
     for count in range(1, len(rows) + 1):
         assert judge(rows[:count], RULES).status == "ok", judge(rows[:count], RULES).sentence()
     if name == "healthy_signals":
-        assert {condition.signal for rule in RULES for condition in rule.conditions} <= set(rows[0]) | {"skipped_share"}
+        elsewhere = {"skipped_share", "valid_letter_error"}  # of half precision, of fine-tunings
+        assert {condition.signal for rule in RULES for condition in rule.conditions} <= set(rows[0]) | elsewhere
 
 
 def test_codes_of_loudness_alone():

@@ -107,6 +107,41 @@ def test_the_command_reads_fairseqs_own_log(tmp_path, capsys):
     assert capsys.readouterr().out == "health after update 50: ok\n"
 
 
+def finetuning_log(folder, letter_errors, every=300):
+    """Write the log of a fine-tuning as fairseq does, each of its validations after the row of the same update."""
+    lines = []
+    for number, error in enumerate(letter_errors, start=1):
+        row = {"loss": "4.0", "gnorm": "1.2", "num_updates": str(number * every)}
+        measured = {"uer": str(error), "loss": "3.9", "num_updates": str(number * every)}
+        lines.append(f"[2026-11-27 01:00:00,000][train_inner][INFO] - {json.dumps(row)}")
+        named = {f"dev_{name}": value for name, value in measured.items()}
+        lines.append(f"[2026-11-27 01:00:01,000][dev][INFO] - {json.dumps({'epoch': 1, **named})}")
+    folder.mkdir()
+    (folder / "hydra_train.log").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_a_fine_tuning_on_the_plateau_is_watched(tmp_path, capsys):
+    # Letter errors on dev of recipes/small, an hour of labels, seed 2 (docs/evidence.md): mask_prob 0.5 and 0.15.
+    stuck = finetuning_log(tmp_path / "stuck", [97.8, 98.9, 98.9, 98.9])
+    learns = finetuning_log(tmp_path / "learns", [65.0, 59.3, 56.1, 54.4])
+    assert read_history(learns)[1] == {
+        "update": 600,
+        "num_updates": 600,
+        "loss": 4.0,
+        "gnorm": 1.2,
+        "valid_letter_error": 59.3,
+        "valid_loss": 3.9,
+    }
+    assert run_with("health", stuck, learns) == 0
+    watched, ok = capsys.readouterr().out.splitlines()
+    assert "watch: valid_letter_error is 98.9 (above 90 for 300 updates)" in watched
+    assert "lower model.mask_prob" in watched
+    assert ok == f"{learns}: health after update 1200: ok"
+    assert run_with("plot", stuck, learns, "--out", tmp_path / "curves") == 0
+    assert "Letter error in validation" in (tmp_path / "curves.html").read_text()
+
+
 def test_a_folder_without_a_run(tmp_path, capsys):
     with pytest.raises(InputError, match="log_format=json"):
         read_history(tmp_path)

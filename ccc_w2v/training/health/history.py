@@ -9,10 +9,12 @@ from typing import Any
 
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
-from ccc_w2v.training.log import read_records
+from ccc_w2v.training.log import parse_line
 
 SIGNALS, VERDICTS = "signals.jsonl", "verdicts.jsonl"
 LOGS = ("hydra_train.log", "train.log")
+# What a validation of fairseq's CTC fine-tuning logs, and the signals that it is here.
+FINETUNING = {"uer": "valid_letter_error", "loss": "valid_loss"}
 
 
 def folder_of_run(save_dir: str | Path) -> Path:
@@ -77,13 +79,26 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _logged_rows(run: Path) -> Iterator[dict[str, float]]:
-    for name in LOGS:
-        if (run / name).is_file():
-            with open(run / name, encoding="utf-8", errors="replace") as lines:
-                for record in read_records(lines, "train_inner"):
-                    yield {**record, "update": record["num_updates"]}
-            return
+def _logged_rows(run: Path) -> list[dict[str, float]]:
+    """Return the rows of the first log that a run has; a validation of a fine-tuning joins the row of its update."""
+    path = next((run / name for name in LOGS if (run / name).is_file()), None)
+    if path is None:
+        return []
+    rows: list[dict[str, float]] = []
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        for tag, values in filter(None, map(parse_line, lines)):
+            update = values.get("num_updates")
+            if update is None:
+                continue
+            if tag == "train_inner":
+                rows.append({**values, "update": update})
+            elif "uer" in values:
+                measured = {ours: values[theirs] for theirs, ours in FINETUNING.items() if theirs in values}
+                if rows and rows[-1]["update"] == update:
+                    rows[-1] |= measured
+                else:
+                    rows.append({**measured, "update": update})
+    return rows
 
 
 def _without_repeats(rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> list[dict[str, Any]]:
