@@ -108,14 +108,15 @@ def test_the_command_reads_fairseqs_own_log(tmp_path, capsys):
 
 
 def finetuning_log(folder, letter_errors, every=300):
-    """Write the log of a fine-tuning as fairseq does, each of its validations after the row of the same update."""
+    """Write the log of a fine-tuning as fairseq does, validations of two subsets after the row of the same update."""
     lines = []
     for number, error in enumerate(letter_errors, start=1):
         row = {"loss": "4.0", "gnorm": "1.2", "num_updates": str(number * every)}
         measured = {"uer": str(error), "loss": "3.9", "num_updates": str(number * every)}
         lines.append(f"[2026-11-27 01:00:00,000][train_inner][INFO] - {json.dumps(row)}")
-        named = {f"dev_{name}": value for name, value in measured.items()}
-        lines.append(f"[2026-11-27 01:00:01,000][dev][INFO] - {json.dumps({'epoch': 1, **named})}")
+        for subset, values in (("dev", measured), ("other", {**measured, "uer": "100"})):
+            named = {f"{subset}_{name}": value for name, value in values.items()}
+            lines.append(f"[2026-11-27 01:00:01,000][{subset}][INFO] - {json.dumps({'epoch': 1, **named})}")
     folder.mkdir()
     (folder / "hydra_train.log").write_text("\n".join(lines) + "\n")
     return folder

@@ -80,7 +80,10 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _logged_rows(run: Path) -> list[dict[str, float]]:
-    """Return the rows of the first log that a run has; a validation of a fine-tuning joins the row of its update."""
+    """Return the rows of the first log that a run has; a validation of a fine-tuning joins the row of its update.
+
+    Of several subsets the first counts, as it does for fairseq's best checkpoint.
+    """
     path = next((run / name for name in LOGS if (run / name).is_file()), None)
     if path is None:
         return []
@@ -95,7 +98,7 @@ def _logged_rows(run: Path) -> list[dict[str, float]]:
             elif "uer" in values:
                 measured = {ours: values[theirs] for theirs, ours in FINETUNING.items() if theirs in values}
                 if rows and rows[-1]["update"] == update:
-                    rows[-1] |= measured
+                    rows[-1] = measured | rows[-1]
                 else:
                     rows.append({**measured, "update": update})
     return rows
