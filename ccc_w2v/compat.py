@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import inspect
 import logging
 import os
 from collections.abc import Callable
@@ -36,6 +37,7 @@ def prepare() -> None:
     check_half_convolutions()
     keep_task_state()
     look_for_validation_sets_in_folders()
+    draw_masks_by_the_trainers_seed()
 
 
 def allow_fairseq_checkpoints() -> None:
@@ -184,6 +186,31 @@ def keep_task_state() -> None:
         return extra_state, epoch_iterator
 
     Trainer.save_checkpoint, checkpoint_utils.load_checkpoint = save_checkpoint, load_checkpoint
+
+
+def draw_masks_by_the_trainers_seed() -> None:
+    """Let fairseq's wav2vec 2.0 draw its masks from torch's generator, which the trainer seeds at every update.
+
+    fairseq-fixed draws them from the operating system's entropy, so that a fine-tuning ends elsewhere each time,
+    whatever its seed; 0.12.2 from numpy's generator, which a resumed training finds in another state.
+    """
+    from fairseq.data.data_utils import numpy_seed
+    from fairseq.models.wav2vec import wav2vec2
+
+    original = wav2vec2.compute_mask_indices
+    if hasattr(original, "__wrapped__"):
+        return
+    seeded = {"seed", "epoch", "indices"} <= set(inspect.signature(original).parameters)
+
+    @functools.wraps(original)
+    def compute_mask_indices(shape: tuple[int, int], *args: Any, **kwargs: Any) -> Any:
+        drawn = int(torch.randint(2**31, (1,)))
+        if seeded and kwargs.get("seed") is None:
+            kwargs |= {"seed": drawn, "epoch": 0, "indices": torch.arange(shape[0])}
+        with numpy_seed(drawn):
+            return original(shape, *args, **kwargs)
+
+    wav2vec2.compute_mask_indices = compute_mask_indices
 
 
 def look_for_validation_sets_in_folders() -> None:

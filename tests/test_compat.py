@@ -1,12 +1,15 @@
 import os
 import pickle
 
+import numpy as np
 import pytest
+import torch
+from fairseq.models.wav2vec import wav2vec2
 from fairseq.tasks.audio_finetuning import AudioFinetuningConfig, AudioFinetuningTask
 from omegaconf import OmegaConf
 
 from ccc_w2v.checkpoint.read import load_checkpoint
-from ccc_w2v.compat import setting
+from ccc_w2v.compat import prepare, setting
 from ccc_w2v.errors import InputError
 from ccc_w2v.training.finetuning_labels import check_finetuning_labels
 from tests.fake_corpora import RATE, write_corpus, write_labels
@@ -67,3 +70,25 @@ def test_a_setting_is_found_by_its_path_and_none_where_there_is_none():
     assert setting(cfg, "model.w2v_args.task") is None
     for path in ("model.w2v_args.task._name", "model.text._name", "model.open", "criterion.post_process", "x"):
         assert setting(cfg, path) is None
+
+
+def test_fairseqs_masks_follow_the_seed_of_the_update():
+    def drawn(seed):
+        torch.manual_seed(seed)
+        padding = torch.zeros(2, 60, dtype=torch.bool)
+        padding[1, 40:] = True
+        # Time and channels, as fairseq's fine-tuning draws them.
+        times = [wav2vec2.compute_mask_indices((2, 60), padding, 0.5, 5, min_masks=2) for _ in range(2)]
+        return np.concatenate([*times, wav2vec2.compute_mask_indices((2, 60), None, 0.25, 8)])
+
+    prepare()
+    prepare()
+    np.random.seed(1)
+    first, state = drawn(3), np.random.get_state()[1].copy()
+    np.random.rand(5)
+    np.testing.assert_array_equal(drawn(3), first)
+    assert not np.array_equal(drawn(4), first)
+    assert not np.array_equal(first[:2], first[2:4])
+    np.random.seed(1)
+    drawn(3)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
