@@ -285,12 +285,12 @@ def test_what_is_tested_is_the_finetuning_that_dev_chose(finished):
 
 
 def test_dev_chooses_the_finetuning_and_equals_are_the_first(tmp_path, monkeypatch):
-    comparison = settings(["none"], "long", out=tmp_path)
+    comparison = settings(["none"], "gpu", out=tmp_path)
     trained, counted = {}, []
 
     def train(folder, _settings, _name, overrides, progress):
         trained[folder.name] = set(overrides)
-        progress(600)
+        progress(6000)
 
     monkeypatch.setattr("ccc_w2v.comparison.finetuning.run_training", train)
     for dev, chosen in (({"all": 70.0, "encoder_frozen": 65.5, "output_first": 65.5}, "encoder_frozen"), (None, "all")):
@@ -304,13 +304,13 @@ def test_dev_chooses_the_finetuning_and_equals_are_the_first(tmp_path, monkeypat
         assert tuned.seconds == 4.5
     assert trained["encoder_frozen"] - trained["all"] == {"model.feature_grad_mult=0.0"}
     assert trained["output_first"] - trained["all"] == {"model.freeze_finetune_updates=200"}
-    assert counted[:3] == [600, 1200, 1800]
-    assert comparison.all_finetuning_updates("10m") == 1800
+    assert counted[:3] == [6000, 12000, 18000]
+    assert comparison.all_finetuning_updates("10m") == 18000
 
 
 def test_a_comparison_without_choices_keeps_its_record():
     assert "finetune_choices" not in as_record(settings(["none"], "small"))["scale"]
-    assert "output_first" in as_record(settings(["none"], "long"))["scale"]["finetune_choices"]
+    assert "output_first" in as_record(settings(["none"], "gpu"))["scale"]["finetune_choices"]
 
 
 def test_a_paired_difference_is_that_of_the_rows(finished):
