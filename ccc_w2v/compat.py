@@ -38,6 +38,7 @@ def prepare() -> None:
     keep_task_state()
     look_for_validation_sets_in_folders()
     draw_masks_by_the_trainers_seed()
+    drop_layers_by_the_trainers_seed()
 
 
 def allow_fairseq_checkpoints() -> None:
@@ -211,6 +212,26 @@ def draw_masks_by_the_trainers_seed() -> None:
             return original(shape, *args, **kwargs)
 
     wav2vec2.compute_mask_indices = compute_mask_indices
+
+
+def drop_layers_by_the_trainers_seed() -> None:
+    """Let fairseq's trainer seed numpy's generator at every update, as it seeds torch's.
+
+    fairseq's encoder draws from it which layers to leave out (layerdrop), so that a fine-tuning that was stopped and
+    goes on would leave out others than one that was not stopped.
+    """
+    from fairseq.trainer import Trainer
+
+    original = Trainer._set_seed
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def set_seed(trainer: Any) -> None:
+        original(trainer)
+        np.random.seed((trainer.cfg.common.seed + trainer.get_num_updates()) % 2**32)
+
+    Trainer._set_seed = set_seed
 
 
 def look_for_validation_sets_in_folders() -> None:

@@ -8,8 +8,9 @@ import time
 import pytest
 import torch
 
-from tests.fake_corpora import write_corpus
-from tests.integration.test_training import command, state
+from tests.fake_corpora import write_corpus, write_labels
+from tests.integration.test_training import ROOT, command, state
+from tests.tiny_ctc import raw_state
 
 PATIENCE_S = 3600  # no claim about speed: only so that a hang fails
 # Four updates an epoch; a validation and a checkpoint at the end of each.
@@ -21,6 +22,12 @@ EPOCHS = [
 PLATEAU = ["lr_scheduler._name=reduce_lr_on_plateau", "lr_scheduler.warmup_updates=0", "+lr_scheduler.lr_shrink=0.5"]
 # Any loss of validation is no improvement then.
 PLATEAU += ["+lr_scheduler.lr_threshold=100"]
+# Everything that draws: masks of time and of channels, dropout, layers left out; a save after every other update.
+FINETUNING = [
+    *("dataset.max_tokens=64000", "optimization.max_update=9", "common.cpu=true", "common.tensorboard_logdir=null"),
+    *("model.mask_channel_prob=0.5", "model.layerdrop=0.3", "dataset.disable_validation=true"),
+    *("checkpoint.save_interval_updates=2", "checkpoint.keep_interval_updates=-1"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +82,31 @@ def test_a_run_that_goes_on_from_an_epochs_end_equals_the_uninterrupted_one(warm
             assert same(expected[part], resumed[part]), part
         for part in ("train_iterator", "val_loss", "best", "CccPretrainingTask"):
             assert same(expected["extra_state"][part], resumed["extra_state"][part]), part
+
+
+def test_a_finetuning_that_goes_on_equals_the_uninterrupted_one(warm, corpus, tmp_path):
+    done(warm.run(arguments(corpus, tmp_path / "base", "optimization.max_update=1"), tmp_path / "log"))
+    write_labels(corpus / "pretrain.tsv", ["THE CAT", "A HAT", "IT IS"] * 4)
+    settings = [
+        *("--config-dir", ROOT / "recipes/small/config", "--config-name", "finetune"),
+        *(f"common.user_dir={ROOT / 'ccc_w2v'}", f"task.data={corpus}", "dataset.train_subset=pretrain"),
+        *(f"model.w2v_path={tmp_path / 'base/checkpoints/checkpoint_last.pt'}", *FINETUNING),
+    ]
+    done(warm.run([*settings, f"hydra.run.dir={tmp_path / 'straight'}"], tmp_path / "log"))
+    expected = raw_state(tmp_path / "straight" / "checkpoints" / "checkpoint_last.pt")
+    saved = sorted((tmp_path / "straight" / "checkpoints").glob("checkpoint_?_?.pt"))
+    # In the midst of an epoch, and at its end.
+    assert [path.stem for path in saved] == [
+        f"checkpoint_{epoch}_{update}" for epoch, update in ((1, 2), (1, 4), (2, 6), (2, 8))
+    ]
+    for first in saved[:2]:
+        folder = tmp_path / f"from_{first.stem}"
+        (folder / "checkpoints").mkdir(parents=True)
+        shutil.copy(first, folder / "checkpoints" / "checkpoint_last.pt")
+        done(warm.run([*settings, f"hydra.run.dir={folder}"], tmp_path / "log"))
+        resumed = raw_state(folder / "checkpoints" / "checkpoint_last.pt")
+        for part in ("model", "last_optimizer_state", "optimizer_history"):
+            assert same(expected[part], resumed[part]), part
 
 
 @pytest.mark.parametrize(
