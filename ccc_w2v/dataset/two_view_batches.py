@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -57,10 +54,6 @@ class TwoViewBatches(ListedAudio):
         self.epoch = 1
         self.at_once = 1  # utterances of a batch that are read side by side, where reading is waiting
         self.set_bucket_info(0)
-        # Without data workers, fairseq reads ahead in a daemon thread. An interpreter that ends while that thread is
-        # inside torch aborts ("terminate called without an active exception"), so at its end no batch may be begun.
-        self._at_work = threading.Lock()
-        atexit.register(self._at_work.acquire)
 
     def _read(self, index: int) -> dict[str, Any]:
         """Read one utterance, as __getitem__ returns it."""
@@ -91,20 +84,15 @@ class TwoViewBatches(ListedAudio):
         """The order of utterances changes from epoch to epoch, their batches need not."""
         return True
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the lock behind: a spawned data worker has no such thread and needs none."""
-        return {**self.__dict__, "_at_work": nullcontext()}
-
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Read one utterance: {"id": its index, "source": wave (S,)}; unreadable ones have None and perhaps "error"."""
-        with self._at_work:
-            return self._read(index)
+        return self._read(index)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Read the utterances of a batch, as torch's data loader asks for them, in this order."""
         if self.at_once == 1:
             return [self[index] for index in indices]
-        with self._at_work, ThreadPoolExecutor(self.at_once) as pool:
+        with ThreadPoolExecutor(self.at_once) as pool:
             return list(pool.map(self._read, indices))
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -114,10 +102,6 @@ class TwoViewBatches(ListedAudio):
         batch with an utterance that must end the run is its message alone: {"error": message}. One without any readable
         utterance is noise and has "lost": every process must take part in an update, and this one counts for nothing.
         """
-        with self._at_work:
-            return self._collate(samples)
-
-    def _collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         if not samples:
             return {}
         read = [sample for sample in samples if sample["source"] is not None]

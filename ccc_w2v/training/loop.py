@@ -7,6 +7,7 @@ from ccc_w2v.training.health.stop import stop_when_collapsed
 from ccc_w2v.training.memory import end_out_of_memory
 from ccc_w2v.training.network_checks import check_networks
 from ccc_w2v.training.ranks import leave_process_group
+from ccc_w2v.training.reading_ahead import end_reading_ahead
 from ccc_w2v.training.resume import (
     end_where_finished,
     keep_checkpoints_whole,
@@ -22,7 +23,8 @@ def extend_training_loop() -> None:
     """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, describe each start.
 
     Labels, masks and memory are checked first. A batch that a GPU's memory cannot hold ends the run; a teacher's
-    momentum follows its schedule; processes leave their group at the end. Harmless when repeated.
+    momentum follows its schedule; processes leave their group, and stop reading ahead, at the end. Harmless when
+    repeated.
     """
     keep_checkpoints_whole()
     keep_place_in_epoch()
@@ -32,6 +34,7 @@ def extend_training_loop() -> None:
     stop_when_collapsed()
     end_out_of_memory()
     leave_process_group()
+    end_reading_ahead()
     check_finetuning_labels()
     check_networks()
     schedule_teacher()

@@ -84,15 +84,21 @@ def test_a_run_that_goes_on_from_an_epochs_end_equals_the_uninterrupted_one(warm
             assert same(expected["extra_state"][part], resumed["extra_state"][part]), part
 
 
-def test_a_finetuning_that_goes_on_equals_the_uninterrupted_one(warm, corpus, tmp_path):
-    done(warm.run(arguments(corpus, tmp_path / "base", "optimization.max_update=1"), tmp_path / "log"))
+@pytest.fixture(scope="module")
+def finetuning(warm, corpus, tmp_path_factory):
+    """The arguments of a fine-tuning of a network that was hardly pre-trained."""
+    folder = tmp_path_factory.mktemp("base")
+    done(warm.run(arguments(corpus, folder, "optimization.max_update=1"), folder / "log"))
     write_labels(corpus / "pretrain.tsv", ["THE CAT", "A HAT", "IT IS"] * 4)
-    settings = [
+    return [
         *("--config-dir", ROOT / "recipes/small/config", "--config-name", "finetune"),
         *(f"common.user_dir={ROOT / 'ccc_w2v'}", f"task.data={corpus}", "dataset.train_subset=pretrain"),
-        *(f"model.w2v_path={tmp_path / 'base/checkpoints/checkpoint_last.pt'}", *FINETUNING),
+        *(f"model.w2v_path={folder / 'checkpoints/checkpoint_last.pt'}", *FINETUNING),
     ]
-    done(warm.run([*settings, f"hydra.run.dir={tmp_path / 'straight'}"], tmp_path / "log"))
+
+
+def test_a_finetuning_that_goes_on_equals_the_uninterrupted_one(warm, finetuning, tmp_path):
+    done(warm.run([*finetuning, f"hydra.run.dir={tmp_path / 'straight'}"], tmp_path / "log"))
     expected = raw_state(tmp_path / "straight" / "checkpoints" / "checkpoint_last.pt")
     saved = sorted((tmp_path / "straight" / "checkpoints").glob("checkpoint_?_?.pt"))
     # In the midst of an epoch, and at its end.
@@ -103,10 +109,15 @@ def test_a_finetuning_that_goes_on_equals_the_uninterrupted_one(warm, corpus, tm
         folder = tmp_path / f"from_{first.stem}"
         (folder / "checkpoints").mkdir(parents=True)
         shutil.copy(first, folder / "checkpoints" / "checkpoint_last.pt")
-        done(warm.run([*settings, f"hydra.run.dir={folder}"], tmp_path / "log"))
+        done(warm.run([*finetuning, f"hydra.run.dir={folder}"], tmp_path / "log"))
         resumed = raw_state(folder / "checkpoints" / "checkpoint_last.pt")
         for part in ("model", "last_optimizer_state", "optimizer_history"):
             assert same(expected[part], resumed[part]), part
+
+
+def test_a_training_ends_in_peace_while_it_still_reads_ahead(warm, finetuning, tmp_path):
+    settings = [*finetuning, f"hydra.run.dir={tmp_path}", "optimization.max_update=3"]
+    done(warm.run(settings, tmp_path / "log", before="tests.integration.warm_train:read_slowly_in_torch"))
 
 
 @pytest.mark.parametrize(

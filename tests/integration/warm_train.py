@@ -91,6 +91,22 @@ def start_slowly():
     tasks.setup_task = setup_task
 
 
+def read_slowly_in_torch():
+    """Let each recording that fairseq's own data set reads take a while, inside torch."""
+    import torch
+    from fairseq.data import FileAudioDataset
+
+    read = FileAudioDataset.__getitem__
+
+    def read_slowly(dataset, index):
+        give_up = time.monotonic() + 0.2
+        while time.monotonic() < give_up:
+            torch.arange(20000).sort()
+        return read(dataset, index)
+
+    FileAudioDataset.__getitem__ = read_slowly
+
+
 def run_out_of_gpu_memory():
     """Let the model's first batch be too large for a GPU."""
     import torch
