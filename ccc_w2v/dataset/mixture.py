@@ -171,8 +171,9 @@ class MixtureDataset(TwoViewBatches):
         corpus, utterance = self.entries.place(index)
         return self.parts[corpus]._bad(error, utterance)
 
-    def _collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = super()._collate(samples)
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Make a batch as of one corpus; ``processed`` has the samples of each corpus in it."""
+        batch = super().collater(samples)
         if "net_input" not in batch:
             return batch
         processed = dict.fromkeys(self.names, 0)
