@@ -199,6 +199,7 @@ def is_running(pid):
 def test_interrupted_it_leaves_nothing(tmp_path, temporary, number):
     pytest.importorskip("aiohttp", reason="extra streams")
     environment = {**os.environ, "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("TQDM_DISABLE", None)  # its progress says where it is
     few = ("--seconds", "0.5", "--batch", "1", "--batches", "200", "--rounds", "1", "--workers", "2")
     command = [sys.executable, TOOL, "streams", *few, "--requests", "1", "--latency-ms", "300"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True) as tool:
