@@ -1,4 +1,4 @@
-"""Runs that are started again: at an epoch's end, after their end, after Ctrl-C, as without the stop."""
+"""Runs that are started again: within an epoch, at its end, after their end, after Ctrl-C, as without the stop."""
 
 import os
 import shutil
