@@ -1,5 +1,6 @@
 """`ccc_pretraining`: a manifest becomes a two-view dataset; the run states its plan and counts what it processes."""
 
+import functools
 import logging
 from typing import Any
 
@@ -214,7 +215,7 @@ class CccPretrainingTask(AudioPretrainingTask):
     ) -> tuple[Any, Any, dict[str, Any]]:
         """Run fairseq's step and log how many unreadable utterances the batch lost; end the run if it must end."""
         end_on_bad_audio(sample)
-        if self._watch.batches % self._accumulated() == 0:
+        if self._watch.batches % self._accumulated == 0:
             for part in self._trained_apart().values():
                 part.forget()  # of an update that fp16 has skipped
         if not self._training and (policy := self._negative_policy()) is not None:
@@ -235,7 +236,7 @@ class CccPretrainingTask(AudioPretrainingTask):
         A batch that is ``ignored`` is a copy of an earlier one, whose losses are counted already.
         """
         counted: dict[str, Any] = dict(zip(DATA_TIMES, self._clock.lap(), strict=True))
-        if hint := self._clock.hint(str(self.cfg.augment_device), self.cfg.num_workers):
+        if hint := self._clock.hint(str(self.cfg.augment_device), self._workers):
             logger.warning(hint)
         counted |= {"flops": 0.0, "bad_audio": 0 if ignored else sample.get("bad_audio", 0)}
         for name, samples in sample.get("processed", {}).items():
@@ -249,15 +250,21 @@ class CccPretrainingTask(AudioPretrainingTask):
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
         """Look at the gradients now and then, and make the optimiser's step."""
-        self._skipped = self._watch.stepped(model, update_num, self._accumulated())
+        self._skipped = self._watch.stepped(model, update_num, self._accumulated)
         super().optimizer_step(optimizer, model, update_num)
         if self._prediction is not None:
             self._prediction.step(update_num)
         if (membership := self._trained_apart().get("membership")) is not None:
             membership.step()
 
+    # What every update reads of other sections' settings is looked up once: omegaconf takes a quarter of a millisecond.
+    @functools.cached_property
+    def _workers(self) -> int:
+        return self.cfg.num_workers
+
+    @functools.cached_property
     def _accumulated(self) -> int:
-        """Return how many batches make an update."""
+        """How many batches make an update."""
         update_freq = self.cfg.update_freq
         return max(update_freq) if isinstance(update_freq, (list, ListConfig)) else update_freq or 1
 

@@ -6,8 +6,9 @@
 
 The arms share data order, initial weights and everything but what recipes/small/config/arms.yaml names; lengths and
 sizes are in scales.yaml beside it. Everything is made in OUT (default exp/small/SCALE) and kept: a comparison that was
-stopped or killed continues with the same command, and arms and seeds may be added. --render writes RESULTS.md's tables
-and plots from results.json, and does nothing else.
+stopped or killed continues with the same command, and arms and seeds may be added. --finished runs nothing, and makes
+the results of what has ended here or is kept among --transcripts, whichever arms have which seeds. --render writes
+RESULTS.md's tables and plots from results.json, and does nothing else.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def arguments() -> argparse.Namespace:
     )
     add("--lexicon", help="words of the n-gram model, one a line")
     add("--recipe", type=Path, help="folder of config/ and conditions/ (default recipes/small)")
+    add("--finished", action="store_true", help="results of the arms and seeds that have ended, and nothing is run")
     add("--render", action="store_true", help="write RESULTS.md beside the results, from them alone")
     add_old_spelling(parser, "--source", "source")
     return parser.parse_args()
@@ -84,7 +86,7 @@ def main() -> None:
 def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
     from ccc_w2v.capacity import refuse_missing_gpu
     from ccc_w2v.comparison.results import write_results
-    from ccc_w2v.comparison.run import run_comparison
+    from ccc_w2v.comparison.run import run_comparison, take_finished
     from ccc_w2v.comparison.settings import LABELS, Settings, choose_arms, load_scale, size_of
 
     labels = split(options.labels)
@@ -106,11 +108,16 @@ def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
         language_model=language_model(options, recipe),
         kept=options.transcripts,
     )
-    refuse_missing_gpu(options.device)
+    if not options.finished:
+        refuse_missing_gpu(options.device)
     if options.data is None or options.source:
         from ccc_w2v.corpora.small.prepare import prepare
 
         prepare(settings.data, source=options.source)
+    if options.finished:
+        take_finished(settings)
+        write_results(settings, results)
+        return
     side_by_side = 1 if options.device == "cuda" else len(os.sched_getaffinity(0))
     jobs = side_by_side if options.jobs is None else options.jobs
     run_comparison(settings, jobs, lambda: write_results(settings, results))

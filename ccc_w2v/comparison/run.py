@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ccc_w2v.comparison.chain import chain_updates, run_chain
 from ccc_w2v.comparison.settings import Arm, Settings, as_record, check_data
 from ccc_w2v.comparison.training import die_with_parent
-from ccc_w2v.comparison.transcripts import keep_transcripts, take_transcripts
+from ccc_w2v.comparison.transcripts import archive_of, keep_transcripts, take_transcripts
 from ccc_w2v.errors import InputError
 from ccc_w2v.files import write_whole
 from ccc_w2v.run_folder import Output, claim, keep_record
@@ -55,6 +55,22 @@ def run_comparison(settings: Settings, jobs: int, finished: Callable[[], object]
             raise
     if failures:
         raise InputError(f"{len(failures)} of {len(chains)} runs failed: {'; '.join(failures)}")
+
+
+def take_finished(settings: Settings) -> None:
+    """Let every chain of which there are kept transcripts be theirs, and run none.
+
+    Raises InputError where no chain has ended, here or elsewhere, and for a folder or an archive of other settings.
+    """
+    chains = [(arm, seed) for seed in settings.seeds for arm in settings.arms]
+    kept = [] if settings.kept is None else [archive_of(settings.kept, *chain) for chain in chains]
+    if not any(path.is_file() for path in kept) and not any(settings.finished(*chain) for chain in chains):
+        where = f"{settings.out}, nor among {settings.kept}" if kept else str(settings.out)
+        raise InputError(f"none of these arms and seeds has ended in {where}; leave out --finished to run them")
+    _claim(settings)
+    if settings.kept is not None:
+        for arm, seed in chains:
+            take_transcripts(settings, arm, seed, settings.kept)
 
 
 def commit_of(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,15 @@ class Totals:
         self.cfg = cfg
         self._limit: float | None = None  # FLOPs per second that the device reaches in a matrix product
 
+    # Other sections' settings are looked up once: omegaconf takes a quarter of a millisecond.
+    @functools.cached_property
+    def _world_size(self) -> int:
+        return int(self.cfg.world_size)
+
+    @functools.cached_property
+    def _max_update(self) -> int:
+        return int(self.cfg.max_update)
+
     def flops(self, sample: dict[str, Any], model: Any, criterion: Any) -> float:
         """Return what a batch costs the network, forward and backward, and a teacher, forward."""
         waves_BS = sample["crops"].waves_BS if "crops" in sample else sample["net_input"]["source"]
@@ -51,14 +61,14 @@ class Totals:
         if passed:
             metrics.log_scalar("data_wait_share", waited / passed, weight=passed, round=4)
         # Each process passes the same time.
-        seconds = passed / self.cfg.world_size
+        seconds = passed / self._world_size
         if update is not None and seconds:
             audio = _total(logs, "audio_samples") / self.cfg.sample_rate
             metrics.log_scalar("audio_per_update", audio, round=1)
             metrics.log_scalar("times_real_time", audio / seconds, weight=seconds, round=2)
             metrics.log_scalar("audio_hours_per_device_hour", audio / passed, weight=passed, round=2)
             self._log_utilisation(_total(logs, "flops"), passed, model)
-            left = max(self.cfg.max_update - update - 1, 0)
+            left = max(self._max_update - update - 1, 0)
             metrics.log_scalar("hours_left", left * seconds / 3600, round=3)
         # Weight 0: a total is shown as it stands, not averaged over the logging interval.
         metrics.log_scalar("audio_seconds", counts["audio_samples"] / self.cfg.sample_rate, weight=0, round=1)

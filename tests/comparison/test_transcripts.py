@@ -10,7 +10,8 @@ import pytest
 
 from ccc_w2v.comparison.chain import run_chain
 from ccc_w2v.comparison.results import measure_comparison
-from ccc_w2v.comparison.settings import SearchedLanguageModel
+from ccc_w2v.comparison.run import take_finished
+from ccc_w2v.comparison.settings import SearchedLanguageModel, choose_arms
 from ccc_w2v.comparison.transcripts import archive_of, keep_transcripts, take_transcripts
 from ccc_w2v.errors import InputError
 from tests.comparison.chains import TEXTS, finish, settings, trn
@@ -30,6 +31,22 @@ def test_a_chain_taken_from_its_transcripts_measures_as_the_one_that_ran(recipe,
     assert len(updates) == 1
     assert not take_transcripts(taken, arm, 1, tmp_path / "kept")
     assert not take_transcripts(taken, arm, 2, tmp_path / "kept")
+
+
+def test_results_of_what_has_ended_are_of_the_seeds_that_each_arm_has(recipe, tmp_path):
+    arms = choose_arms(recipe, ["none", "wav2vec2"])
+    here = settings(recipe, tmp_path / "here", arms=arms, seeds=(1, 2), kept=tmp_path / "kept")
+    with pytest.raises(InputError, match=r"has ended in .*here, nor among .*kept; leave out --finished"):
+        take_finished(here)
+    assert not list(tmp_path.glob("here/*"))
+    finish(here, 0, seed=1)
+    elsewhere = settings(recipe, tmp_path / "elsewhere", arms=arms, seeds=(2,))
+    for number in (0, 1):
+        keep_transcripts(elsewhere, finish(elsewhere, number, seed=2), 2, tmp_path / "kept")
+    take_finished(here)
+    results = measure_comparison(here)
+    assert {(row["arm"], row["seed"]) for row in results["rows"]} == {("none", 1), ("none", 2), ("wav2vec2", 2)}
+    assert {(pair["a"], pair["b"], *pair["seeds"]) for pair in results["comparisons"]} == {("wav2vec2", "none", 2)}
 
 
 def test_the_same_chain_gives_the_same_bytes(recipe, tmp_path):

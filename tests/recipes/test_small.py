@@ -484,6 +484,7 @@ def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
         (["--data", "nothing"], "unlabelled.tsv: no such manifest"),
         (["--recipe", "nothing"], "--recipe takes the folder recipes/small"),
         (["--render", "--results", "none.json"], "none.json: no such results"),
+        (["--finished", "--transcripts", "kept"], "has ended in"),
     ],
 )
 def test_bad_options_are_one_line(place, tmp_path, capsys, monkeypatch, options, message):
