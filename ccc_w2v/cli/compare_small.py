@@ -14,7 +14,9 @@ RESULTS.md's tables and plots from results.json, and does nothing else.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +77,8 @@ def main() -> None:
     options = arguments()
     recipe = (options.recipe or shared_folder("recipes/small")).resolve()
     results = options.results or recipe / "results.json"
+    # Before fairseq, which would let matplotlib tell where it keeps its fonts.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     from ccc_w2v.comparison.render import render_results
 
     if not options.render:

@@ -403,6 +403,7 @@ def test_kept_transcripts_give_the_results_where_nothing_was_trained(place, fini
     process = compare(place, tmp_path / "run/out", *keep)
     printed, _ = process.communicate()
     assert process.returncode == 0, printed[-3000:]
+    assert "DEBUG" not in printed  # which importing fairseq turns on
     assert (tmp_path / "run/results.json").read_text() == (finished.parent / "results.json").read_text()
     assert not list((tmp_path / "run").rglob("train.log"))
 
