@@ -37,7 +37,7 @@ def run_comparison(settings: Settings, jobs: int, finished: Callable[[], object]
         raise InputError(f"--jobs {jobs}: expected a whole number of at least 1")
     check_data(settings)
     _claim(settings)
-    chains = [(arm, seed) for seed in settings.seeds for arm in settings.arms]
+    chains = settings.chains
     commit = commit_of(settings.recipe)
     arms, seeds = ", ".join(arm.name for arm in settings.arms), ", ".join(map(str, settings.seeds))
     print(f"{arms}; seeds {seeds}; {jobs} side by side, in {settings.out}", flush=True)
@@ -62,7 +62,7 @@ def take_finished(settings: Settings) -> None:
 
     Raises InputError where no chain has ended, here or elsewhere, and for a folder or an archive of other settings.
     """
-    chains = [(arm, seed) for seed in settings.seeds for arm in settings.arms]
+    chains = settings.chains
     kept = [] if settings.kept is None else [archive_of(settings.kept, *chain) for chain in chains]
     if not any(path.is_file() for path in kept) and not any(settings.finished(*chain) for chain in chains):
         where = f"{settings.out}, nor among {settings.kept}" if kept else str(settings.out)

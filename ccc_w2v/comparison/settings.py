@@ -95,6 +95,11 @@ class Settings:
             path.stem: self.data / "conditions" / f"test_{path.stem}.tsv" for path in noisy
         }
 
+    @property
+    def chains(self) -> list[tuple[Arm, int]]:
+        """Every arm with every seed, in the order in which they run."""
+        return [(arm, seed) for seed in self.seeds for arm in self.arms]
+
     def folder(self, arm: Arm, seed: int) -> Path:
         """Return the folder of an arm's run with a seed."""
         return self.out / arm.name / f"seed{seed}"
