@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ccc_w2v.comparison.settings import Settings, key_overrides
+from ccc_w2v.comparison.settings import Settings, key_overrides, size_of
 from ccc_w2v.comparison.training import DEVICE_OVERRIDES, Progress, beyond, end_of, run_training
 
 
@@ -58,6 +58,7 @@ def finetuning_overrides(settings: Settings, plain: Path, labels: str, seed: int
         "model.w2v_path": str(plain),
         **DEVICE_OVERRIDES[settings.device],
         **settings.scale.finetune,
+        **settings.scale.finetune_by_labels.get(size_of(labels), {}),
         **(settings.scale.finetune_choices[choice] if choice else {}),
     }
     return key_overrides(settings.recipe / "config/finetune.yaml", values)

@@ -45,7 +45,8 @@ class Scale:
     """Lengths and sizes: updates of an arm with two passes, updates between checkpoints, overrides, the probe's.
 
     ``warm_start`` holds settings of the warm start (ccc_w2v/warm_start.py) of the arms that have one,
-    ``finetune_choices`` further overrides by name: each is a fine-tuning that every arm tries.
+    ``finetune_by_labels`` overrides of the fine-tunings on one size of subset, ``finetune_choices`` further overrides
+    by name: each is a fine-tuning that every arm tries.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Scale:
     finetune_updates: Mapping[str, int]
     probe: Mapping[str, Any]
     finetune_choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    finetune_by_labels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -227,8 +229,9 @@ def arm_record(arm: Arm) -> dict[str, Any]:
 def as_record(settings: Settings) -> dict[str, Any]:
     """Return what decides a comparison's numbers, as plain data."""
     record = dataclasses.asdict(settings)
-    if not settings.scale.finetune_choices:
-        del record["scale"]["finetune_choices"]  # comparisons from before there were any go on
+    for name in ("finetune_choices", "finetune_by_labels"):
+        if not record["scale"][name]:
+            del record["scale"][name]  # comparisons from before there were any go on
     return json.loads(json.dumps({key: record[key] for key in ("scale", "labels", "device", "language_model")}))
 
 

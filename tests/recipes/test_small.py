@@ -308,9 +308,16 @@ def test_dev_chooses_the_finetuning_and_equals_are_the_first(tmp_path, monkeypat
     assert comparison.all_finetuning_updates("10m") == 18000
 
 
+@pytest.mark.parametrize(("labels", "rate"), [("10m", 0.001), ("10m_chosen", 0.001), ("1h", 0.003)])
+def test_a_size_of_subset_has_its_own_finetuning(labels, rate, tmp_path):
+    overrides = finetuning_overrides(settings(["none"], "medium", out=tmp_path), Path("/plain.pt"), labels, 1)
+    assert compose_config(RECIPE / "config/finetune.yaml", overrides).optimization.lr == [rate]
+
+
 def test_a_comparison_without_choices_keeps_its_record():
-    assert "finetune_choices" not in as_record(settings(["none"], "small"))["scale"]
-    assert "output_first" in as_record(settings(["none"], "gpu"))["scale"]["finetune_choices"]
+    plain, chosen = (as_record(settings(["none"], scale))["scale"] for scale in ("small", "gpu"))
+    assert ("finetune_choices" in plain, "finetune_choices" in chosen) == (False, True)
+    assert ("finetune_by_labels" in plain, "finetune_by_labels" in chosen) == (True, False)
 
 
 def test_a_paired_difference_is_that_of_the_rows(finished):
