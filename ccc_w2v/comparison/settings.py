@@ -195,11 +195,16 @@ def choose_arms(recipe: Path, names: Sequence[str]) -> tuple[Arm, ...]:
 
 
 def load_scale(recipe: Path, name: str) -> Scale:
-    """Read one scale of the recipe; raises InputError for an unknown one."""
-    scales = _read(recipe / "config/scales.yaml")
+    """Read one scale of the recipe; raises InputError for an unknown one, and for settings of unknown labels."""
+    path = recipe / "config/scales.yaml"
+    scales = _read(path)
     if name not in scales:
         raise InputError(f"unknown scale '{name}'; available: {', '.join(scales)}")
-    return Scale(name, **scales[name])
+    scale = Scale(name, **scales[name])
+    if unknown := [labels for labels in scale.finetune_by_labels if labels not in scale.finetune_updates]:
+        known = ", ".join(scale.finetune_updates)
+        raise InputError(f"{path}: {name}.finetune_by_labels has '{unknown[0]}'; finetune_updates has: {known}")
+    return scale
 
 
 def check_data(settings: Settings) -> None:

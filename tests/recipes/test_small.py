@@ -314,6 +314,15 @@ def test_a_size_of_subset_has_its_own_finetuning(labels, rate, tmp_path):
     assert compose_config(RECIPE / "config/finetune.yaml", overrides).optimization.lr == [rate]
 
 
+def test_a_finetuning_of_unknown_labels_is_refused(tmp_path):
+    text = (RECIPE / "config/scales.yaml").read_text()
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/scales.yaml").write_text(text.replace("&rates {10m:", "&rates {10min:"))
+    with pytest.raises(InputError, match="medium.finetune_by_labels has '10min'; finetune_updates has: 10m, 1h"):
+        load_scale(tmp_path, "medium")
+    assert not load_scale(tmp_path, "gpu").finetune_by_labels
+
+
 def test_a_comparison_without_choices_keeps_its_record():
     plain, chosen = (as_record(settings(["none"], scale))["scale"] for scale in ("small", "gpu"))
     assert ("finetune_choices" in plain, "finetune_choices" in chosen) == (False, True)
