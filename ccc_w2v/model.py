@@ -18,6 +18,7 @@ from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
 from fairseq.modules import GradMultiply
 from torch.profiler import record_function
 
+from ccc_w2v.bf16_layers import under_bf16
 from ccc_w2v.data.masking import frame_padding, masked_frames, masked_places, span_mask, valid_samples
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.feature_encoder import masked_features, recompute_activations
@@ -42,6 +43,7 @@ class CccWav2Vec2Model(Wav2Vec2Model):
 
     def __init__(self, cfg: CccWav2Vec2Config):
         super().__init__(cfg)
+        under_bf16(self)
         if cfg.compile_layers:
             for layer in self.encoder.layers:
                 # In place, so that the state dict keeps its names; dynamic, since every batch has its own length.

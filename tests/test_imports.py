@@ -23,6 +23,7 @@ ROWS = [
     ["augment", "losses", "corpora"],
     ["data"],
     [
+        "bf16_layers",
         "capacity",
         "compat",
         "compat_half",

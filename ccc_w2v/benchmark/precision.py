@@ -19,6 +19,7 @@ import torch
 from ccc_w2v.benchmark import measure
 from ccc_w2v.benchmark.sizes import SIZES
 from ccc_w2v.benchmark.step import RATE, Bench
+from ccc_w2v.bf16_layers import as_in_fairseq
 from ccc_w2v.compat_half import check_half_convolutions
 from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.data.randomness import seed_for
@@ -31,6 +32,7 @@ from ccc_w2v.settings.model import CccWav2Vec2Config
 from ccc_w2v.training.precision import bf16_instructions
 
 SINGLE, AUTOCAST, WEIGHTS = "fp32", "bf16 autocast", "bf16 weights"
+FAIRSEQ = "bf16 autocast, fairseq's layers"  # what bf16_layers.py saves
 WINDOWS = 10  # of a curve: their means are compared
 RECORDINGS = 32
 
@@ -131,19 +133,25 @@ def _time_ratios(args: argparse.Namespace) -> dict[str, float]:
     """Return how long a step of 4 x 10 s takes in bfloat16, of float32's time in the same round."""
     options = {"utterances": 4, "seconds": 10.0, "negatives": 100, "size": args.size, "device": args.device}
     off = dict.fromkeys(("checkpoint_activations", "checkpoint_features", "compile"), False)
+    own = {AUTOCAST: {"autocast": "bf16"}, FAIRSEQ: {"autocast": "bf16"}}
+    measured = (SINGLE, AUTOCAST, WEIGHTS) if args.device != "cpu" else (SINGLE, AUTOCAST, FAIRSEQ, WEIGHTS)
     benches = {
         precision: Bench(
             argparse.Namespace(**options, **off, precision="bf16" if precision == WEIGHTS else "fp32"),
-            own={"autocast": "bf16"} if precision == AUTOCAST else None,
+            own=own.get(precision),
         )
-        for precision in (SINGLE, AUTOCAST, WEIGHTS)
+        for precision in measured
     }
+    if FAIRSEQ in benches:
+        as_in_fairseq(benches[FAIRSEQ].model)
     taken = measure.interleaved(
         {precision: bench.ours for precision, bench in benches.items()}, args.rounds, torch.device(args.device)
     )
     for precision, seconds in taken.items():
-        print(f"{precision:>14}: {statistics.median(seconds):.3f} s for a step of 4 x 10 s")
+        print(f"{precision:>31}: {statistics.median(seconds):.3f} s for a step of 4 x 10 s")
+    names = {AUTOCAST: "autocast", FAIRSEQ: "fairseqs_layers", WEIGHTS: "weights"}
     return {
-        f"{name}_time_ratio": round(measure.median_ratio(taken[precision], taken[SINGLE]), 4)
-        for precision, name in ((AUTOCAST, "autocast"), (WEIGHTS, "weights"))
+        f"{names[precision]}_time_ratio": round(measure.median_ratio(seconds, taken[SINGLE]), 4)
+        for precision, seconds in taken.items()
+        if precision != SINGLE
     }

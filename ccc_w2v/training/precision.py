@@ -1,7 +1,8 @@
 """What model.autocast comes to on a machine: whether the two-view pass multiplies in bfloat16.
 
-`auto` asks for AMX. With AVX512-BF16 alone a step of recipes/small took four fifths of float32's time, and its curve
-was further from float32's than seeds are from each other: no bargain (docs/benchmarks.md).
+`auto` asks for AMX, with which a step of recipes/small takes two thirds of float32's time. With AVX512-BF16 alone it
+took four fifths, and its curve was further from float32's than seeds are from each other: no bargain
+(docs/benchmarks.md).
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def fold(model: CtcModel) -> None:
 
 def _pack_layer(layer: Any) -> None:
     layer.self_attn = PackedAttention(layer.self_attn)
-    gelu = layer.activation_fn is fairseq_gelu
+    gelu = layer.activation_fn in (fairseq_gelu, F.gelu)  # bf16_layers.py puts torch's there
     layer.fc1 = PackedLinear(layer.fc1.weight, layer.fc1.bias, gelu=gelu)
     layer.fc2 = PackedLinear(layer.fc2.weight, layer.fc2.bias)
     if gelu:
