@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from ccc_w2v.benchmark import measure
 from ccc_w2v.benchmark.sizes import SIZES
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train and measure; return step time ratios to float32, and differences of the curves in spreads of the seeds."""
     keep_freed_memory()
-    check_half_convolutions()
+    check_half_convolutions()  # for the steps that are timed, too
     print(f"{args.size}, {measure.machine(torch.device(args.device))}")
     print(f"instructions for bfloat16: {bf16_instructions() or 'none'}")
     curves = {
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def train(args: argparse.Namespace, precision: str, seed: int) -> list[float]:
     """Return the loss [nats per masked frame] of each update of a tiny training, from its seed alone."""
+    check_half_convolutions()
     device = torch.device(args.device)
     autocast = "bf16" if precision == AUTOCAST else "none"
     with torch.random.fork_rng(devices=[]):
@@ -87,7 +89,7 @@ def train(args: argparse.Namespace, precision: str, seed: int) -> list[float]:
         recordings = torch.from_numpy(
             np.stack([voice(draw, round(args.seconds * RATE)) for _ in range(RECORDINGS)]).astype(np.float32)
         )
-        for update in range(args.updates):
+        for update in tqdm(range(args.updates), f"{precision}, seed {seed}", unit="update", leave=False):
             model.set_num_updates(update)
             generator = torch.Generator().manual_seed(seed_for(seed, "batch", update))
             source = recordings[torch.randperm(RECORDINGS, generator=generator)[:4]]
