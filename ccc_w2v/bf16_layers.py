@@ -14,8 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fairseq.modules import Fp32GroupNorm, MultiheadAttention
-from fairseq.modules.gelu import gelu
+from fairseq.modules import Fp32GroupNorm, MultiheadAttention, gelu
 from torch import Tensor, nn
 
 

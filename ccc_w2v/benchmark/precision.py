@@ -52,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train and measure; return step time ratios to float32, and differences of the curves in spreads of the seeds."""
     keep_freed_memory()
-    check_half_convolutions()  # for the steps that are timed, too
     print(f"{args.size}, {measure.machine(torch.device(args.device))}")
     print(f"instructions for bfloat16: {bf16_instructions() or 'none'}")
     curves = {
