@@ -48,7 +48,13 @@ def arguments() -> argparse.Namespace:
         help="labelled subsets to fine-tune on (default 10m,1h); 10m_NAME reads train_10m_NAME.tsv of --data",
     )
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where networks run (default cpu)")
-    add("--jobs", type=int, help="arms side by side (default: one for each core; 1 with cuda)")
+    add("--jobs", type=int, help="arms side by side (default: as many as cores have room for; 1 with cuda)")
+    add(
+        "--processes",
+        type=int,
+        default=1,
+        help="ranks of each pre-training, on a core or a GPU each, which share an update's speech (default 1)",
+    )
     add("--data", type=Path, help="folder of ccc-w2v prepare small (default exp/small/data, prepared if need be)")
     add("--from", dest="source", help="folder of unpacked repositories to prepare the data from; else they are fetched")
     add("--out", type=Path, help="folder for everything that is made (default exp/small/SCALE)")
@@ -88,10 +94,12 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
+    from torch.cuda import device_count
+
     from ccc_w2v.capacity import refuse_missing_gpu
     from ccc_w2v.comparison.results import write_results
     from ccc_w2v.comparison.run import run_comparison, take_finished
-    from ccc_w2v.comparison.settings import LABELS, Settings, choose_arms, load_scale, size_of
+    from ccc_w2v.comparison.settings import LABELS, Settings, check_processes, choose_arms, load_scale, size_of
 
     labels = split(options.labels)
     if unknown := [name for name in labels if size_of(name) not in LABELS]:
@@ -111,9 +119,11 @@ def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
         device=options.device,
         language_model=language_model(options, recipe),
         kept=options.transcripts,
+        processes=options.processes,
     )
     if not options.finished:
         refuse_missing_gpu(options.device)
+        check_processes(settings, device_count())
     if options.data is None or options.source:
         from ccc_w2v.corpora.small.prepare import prepare
 
@@ -122,7 +132,7 @@ def compare(options: argparse.Namespace, recipe: Path, results: Path) -> None:
         take_finished(settings)
         write_results(settings, results)
         return
-    side_by_side = 1 if options.device == "cuda" else len(os.sched_getaffinity(0))
+    side_by_side = 1 if options.device == "cuda" else max(1, len(os.sched_getaffinity(0)) // options.processes)
     jobs = side_by_side if options.jobs is None else options.jobs
     run_comparison(settings, jobs, lambda: write_results(settings, results))
 

@@ -59,6 +59,7 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
         "commit": commit,
         "encoder_passes": passes,
         "pretraining_seconds": seconds,
+        **({"processes": settings.processes} if arm.passes and settings.processes > 1 else {}),
         "finetuning_seconds": {labels: of.seconds for labels, of in tuned.items()},
     }
     if settings.scale.finetune_choices:
@@ -92,7 +93,7 @@ def _pretrained(settings: Settings, arm: Arm, seed: int, progress: Progress) -> 
         if not plain.is_file():
             write_start(settings.recipe / "config/pretrain.yaml", overrides, plain)
         return plain, 0.0
-    run_training(folder / "pretrain", settings, "pretrain", overrides, progress)
+    run_training(folder / "pretrain", settings, "pretrain", overrides, progress, settings.processes)
     if not plain.is_file():
         export_plain(folder / "pretrain/checkpoints/checkpoint_last.pt", plain)
     return plain, round(float(end_of(folder / "pretrain")["previous_training_time"]), 1)
@@ -130,6 +131,8 @@ def pretraining_overrides(settings: Settings, arm: Arm, seed: int) -> list[str]:
         **settings.scale.pretrain,
         **arm.overrides,
     }
+    if settings.processes > 1:
+        values["dataset.max_tokens"] = settings.samples_of_update(arm) // settings.processes
     if arm.warm_start:
         values["checkpoint.finetune_from_model"] = str(settings.warm_start(seed))
     return key_overrides(settings.recipe / "config/pretrain.yaml", values)

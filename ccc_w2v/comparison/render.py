@@ -95,13 +95,13 @@ def _cell(cell: Sequence[Mapping[str, Any]], measure: str) -> str:
 
 
 def _compute_table(results: Mapping[str, Any]) -> list[str]:
-    lines = ["| pre-training | encoder passes | seconds, mean | seeds | commit |", "|---|---|---|---|---|"]
+    lines = ["| pre-training | encoder passes | seconds x processes, mean | seeds | commit |", "|---|---|---|---|---|"]
     for arm, title in results["arms"].items():
         runs = {row["seed"]: row for row in results["rows"] if row["arm"] == arm}
         if runs:
             passes = sorted({row["encoder_passes"] for row in runs.values()})
             commits = sorted({row["commit"] for row in runs.values()})
-            seconds = mean(row["seconds"] for row in runs.values())
+            seconds = mean(row["seconds"] * row.get("processes", 1) for row in runs.values())
             seeds = ", ".join(map(str, sorted(runs)))
             lines.append(
                 f"| {title} | {', '.join(map(str, passes))} | {seconds:.0f} | {seeds} | {', '.join(commits)} |"

@@ -75,7 +75,8 @@ class SearchedLanguageModel:
 class Settings:
     """A whole comparison. ``data`` is a folder of ccc-w2v prepare small, ``out`` holds everything that is made.
 
-    ``kept`` is a folder of archived transcripts (transcripts.py): chains that are there do not run again.
+    ``kept`` is a folder of archived transcripts (transcripts.py): chains that are there do not run again. Each
+    pre-training runs in ``processes`` ranks, which share an update's speech.
     """
 
     recipe: Path
@@ -88,6 +89,7 @@ class Settings:
     device: str = "cpu"
     language_model: SearchedLanguageModel | None = None
     kept: Path | None = None
+    processes: int = 1
 
     @property
     def conditions(self) -> dict[str, Path]:
@@ -138,6 +140,12 @@ class Settings:
     def pretraining_updates(self, arm: Arm) -> int:
         """Return how many updates an arm is pre-trained for."""
         return round(arm.updates * self.scale.updates)
+
+    def samples_of_update(self, arm: Arm) -> int:
+        """Return how many samples of audio an update of an arm's pre-training has at most, all processes together."""
+        config = _read(self.recipe / "config/pretrain.yaml")
+        values = {"dataset.max_tokens": config["dataset"]["max_tokens"], **self.scale.pretrain, **arm.overrides}
+        return int(values["dataset.max_tokens"])
 
     def finetuning_updates(self, labels: str) -> int:
         """Return how many updates one fine-tuning on a labelled subset takes: as many as others of its size."""
@@ -215,6 +223,24 @@ def check_data(settings: Settings) -> None:
     for arm in settings.arms:
         if arm.file and not (settings.data / arm.file).is_file():
             raise InputError(f"arm {arm.name} reads {settings.data / arm.file}, which is not there; see {README}")
+
+
+def check_processes(settings: Settings, gpus: int) -> None:
+    """Raise InputError where a process would have none of the machine's ``gpus``, or less speech than a crop."""
+    count = settings.processes
+    if count < 1:
+        raise InputError(f"--processes {count}: expected a whole number of at least 1")
+    if settings.device == "cuda" and count > gpus:
+        raise InputError(f"--processes {count}: each needs a GPU, and torch finds {gpus}")
+    longest = _read(settings.recipe / "config/pretrain.yaml")["task"]["max_sample_size"]
+    longest = settings.scale.pretrain.get("task.max_sample_size", longest)
+    for arm in settings.arms:
+        samples = settings.samples_of_update(arm)
+        if samples // count < longest:
+            raise InputError(
+                f"--processes {count}: an update's {samples} samples of audio give each less than a crop of {longest}; "
+                f"expected at most {samples // longest}"
+            )
 
 
 def key_overrides(base: Path, values: Mapping[str, Any]) -> list[str]:

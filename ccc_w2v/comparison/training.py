@@ -13,6 +13,7 @@ from typing import Any
 
 from ccc_w2v.comparison.settings import Settings
 from ccc_w2v.errors import InputError
+from ccc_w2v.shared_files import shared_folder
 from ccc_w2v.training.log import parse_line
 
 # What a device adds to both YAMLs: a GPU computes in half precision, and would wait for speech read in its own process.
@@ -26,8 +27,10 @@ def beyond(progress: Progress, done: int) -> Progress:
     return lambda count: progress(done + count)
 
 
-def run_training(folder: Path, settings: Settings, name: str, overrides: list[str], progress: Progress) -> None:
-    """Train by the recipe's YAML ``name``, from the last checkpoint if there is one, to the end.
+def run_training(
+    folder: Path, settings: Settings, name: str, overrides: list[str], progress: Progress, processes: int = 1
+) -> None:
+    """Train by the recipe's YAML ``name`` in ``processes`` ranks, from the last checkpoint if there is one, to the end.
 
     All that it prints goes to train.log. Raises InputError for a training that fails, naming that log.
     """
@@ -35,8 +38,10 @@ def run_training(folder: Path, settings: Settings, name: str, overrides: list[st
     if marker.is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
+    tools = Path(sys.executable).parent
+    alone = [str(tools / "fairseq-hydra-train")]
     command = [
-        str(Path(sys.executable).with_name("fairseq-hydra-train")),
+        *(alone if processes == 1 else ["bash", str(shared_folder("recipes/launch") / "one_node.sh"), str(processes)]),
         *("--config-dir", str(settings.recipe / "config"), "--config-name", name),
         f"common.user_dir={Path(__file__).resolve().parents[1]}",
         f"hydra.run.dir={folder}",
@@ -44,7 +49,8 @@ def run_training(folder: Path, settings: Settings, name: str, overrides: list[st
     ]
     if settings.device == "cpu":
         command.append("common.cpu=true")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # The launcher finds Python and fairseq by their names.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
     with (
         open(log_path, "a", encoding="utf-8") as log,
         subprocess.Popen(

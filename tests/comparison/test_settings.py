@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-from ccc_w2v.comparison.settings import key_overrides
+import pytest
+
+from ccc_w2v.comparison.chain import pretraining_overrides
+from ccc_w2v.comparison.settings import check_processes, key_overrides, load_scale
+from ccc_w2v.errors import InputError
+from tests.comparison.chains import settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,3 +32,20 @@ def test_overrides_take_a_plus_where_a_component_does_not_name_the_key():
         "common.fp16=true",
         "task.data='/a b'",
     ]
+
+
+@pytest.mark.parametrize(("scale", "samples"), [("small", 480000), ("medium", 1920000)])
+def test_processes_share_the_speech_of_an_update(tmp_path, scale, samples):
+    for processes in (1, 2, 4):
+        comparison = settings(ROOT / "recipes/small", tmp_path, scale=load_scale(ROOT / "recipes/small", scale))
+        comparison = dataclasses.replace(comparison, processes=processes)
+        named = [x for x in pretraining_overrides(comparison, comparison.arms[0], 1) if "max_tokens" in x]
+        # Of one process pretrain.yaml's own, where the scale has no other.
+        assert named == ([f"dataset.max_tokens={samples // processes}"] if (processes, scale) != (1, "small") else [])
+
+
+def test_on_gpus_each_process_has_one(tmp_path):
+    comparison = settings(ROOT / "recipes/small", tmp_path, device="cuda", processes=2)
+    check_processes(comparison, gpus=2)
+    with pytest.raises(InputError, match="--processes 2: each needs a GPU, and torch finds 1"):
+        check_processes(comparison, gpus=1)

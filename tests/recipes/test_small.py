@@ -231,7 +231,10 @@ def wait_for(what, process):
 
 @pytest.fixture(scope="module")
 def finished(place):
-    """A comparison of three arms, killed while the first is being pre-trained, then run to its end; its folder."""
+    """A comparison killed while its first arm is being pre-trained, then run to its end; its folder.
+
+    At last an arm is added that is pre-trained in two processes.
+    """
     out = place / "run/out"
     out.parent.mkdir()
     saved = out / "ccc_scale/seed1/pretrain/checkpoints/checkpoint_last.pt"
@@ -240,9 +243,10 @@ def finished(place):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "ccc_scale/seed1/chain.json").exists()
-    process = compare(place, out, "--arms", ",".join(RUN))
-    printed, _ = process.communicate()
-    assert process.returncode == 0, printed[-3000:]
+    for others in (["--arms", "none,ccc_scale"], ["--arms", ",".join(RUN), "--processes", "2"]):
+        process = compare(place, out, *others)
+        printed, _ = process.communicate()
+        assert process.returncode == 0, printed[-3000:]
     return out
 
 
@@ -259,6 +263,9 @@ def test_the_comparison_ends_with_a_row_for_every_cell(finished):
     passes = {row["arm"]: row["encoder_passes"] for row in results["rows"]}
     assert passes == {"none": 0, "wav2vec2": 4, "ccc_scale": 8}
     assert rows["ccc_scale", "10m", "greedy", "clean"]["seconds"] > 0
+    processes = {row["arm"]: row["processes"] for row in results["rows"]}
+    assert processes == {"none": 1, "wav2vec2": 2, "ccc_scale": 1}
+    assert "plan: 2 process(es)" in (finished / "wav2vec2/seed1/pretrain/train.log").read_text()
     pairs = {(row["a"], row["b"]) for row in results["comparisons"]}
     assert pairs == {("wav2vec2", "none"), ("ccc_scale", "none"), ("ccc_scale", "wav2vec2")}
     assert len(results["comparisons"]) == 3 * len(measured) * len(CONDITIONS)
@@ -497,6 +504,8 @@ def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
         (["--seeds", "1,1"], "different positive seeds"),
         (["--labels", "5m"], "unknown subset '5m'; available: 10m, 1h"),
         (["--jobs", "0"], "--jobs 0"),
+        (["--processes", "0"], "--processes 0: expected a whole number"),
+        (["--processes", "3"], "give each less than a crop of 32000; expected at most 2"),
         (["--lm", "x.arpa"], "expected both or neither"),
         (["--lm", "x.arpa", "--lexicon", "y"], "x.arpa: no such file"),
         (["--device", "cuda"], "torch finds no GPU"),
