@@ -7,6 +7,7 @@ send it to every process of a job, torchrun to a rank and the data workers that 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -58,7 +59,9 @@ class StopRequest:
             if number == signal.SIGINT:
                 # A second Ctrl-C is Python's own: it does not wait for the update.
                 signal.signal(number, signal.default_int_handler)
-                os.write(2, b"\ninterrupted: saving after this update; Ctrl-C again ends without saving\n")
+                # The same Ctrl-C may end who reads this; an error here would end the update without saving.
+                with contextlib.suppress(OSError):
+                    os.write(2, b"\ninterrupted: saving after this update; Ctrl-C again ends without saving\n")
             self.code = max(self.code, EXIT_CODES[signal.Signals(number)])
         elif number == signal.SIGTERM and self._leaving.value:
             signal.signal(number, signal.SIG_DFL)

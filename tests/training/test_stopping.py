@@ -31,6 +31,22 @@ def test_a_signal_is_noted_and_its_exit_code_agreed_on(number, code):
     assert in_child(act) == code
 
 
+def test_an_interrupt_is_noted_where_nobody_reads_what_is_printed():
+    """As under ccc-w2v small, which the same Ctrl-C ends."""
+
+    def act():
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, 2)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        request = StopRequest()
+        request.listen()
+        os.kill(os.getpid(), signal.SIGINT)
+        os._exit(request.code)
+
+    assert in_child(act) == 130
+
+
 def test_signals_that_something_else_handles_are_left_to_it():
     def act():
         signal.signal(signal.SIGUSR1, lambda *_: os._exit(8))
