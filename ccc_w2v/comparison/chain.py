@@ -132,7 +132,7 @@ def pretraining_overrides(settings: Settings, arm: Arm, seed: int) -> list[str]:
         **arm.overrides,
     }
     if settings.processes > 1:
-        values["dataset.max_tokens"] = settings.samples_of_update(arm) // settings.processes
+        values["dataset.max_tokens"] = settings.pretraining_value(arm, "dataset.max_tokens") // settings.processes
     if arm.warm_start:
         values["checkpoint.finetune_from_model"] = str(settings.warm_start(seed))
     return key_overrides(settings.recipe / "config/pretrain.yaml", values)

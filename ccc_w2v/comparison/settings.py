@@ -141,11 +141,11 @@ class Settings:
         """Return how many updates an arm is pre-trained for."""
         return round(arm.updates * self.scale.updates)
 
-    def samples_of_update(self, arm: Arm) -> int:
-        """Return how many samples of audio an update of an arm's pre-training has at most, all processes together."""
-        config = _read(self.recipe / "config/pretrain.yaml")
-        values = {"dataset.max_tokens": config["dataset"]["max_tokens"], **self.scale.pretrain, **arm.overrides}
-        return int(values["dataset.max_tokens"])
+    def pretraining_value(self, arm: Arm, key: str) -> Any:
+        """Return what pretrain.yaml has for a key, unless the scale, or the arm, has another value for it."""
+        section, name = key.split(".")
+        default = _read(self.recipe / "config/pretrain.yaml")[section][name]
+        return {key: default, **self.scale.pretrain, **arm.overrides}[key]
 
     def finetuning_updates(self, labels: str) -> int:
         """Return how many updates one fine-tuning on a labelled subset takes: as many as others of its size."""
@@ -232,10 +232,9 @@ def check_processes(settings: Settings, gpus: int) -> None:
         raise InputError(f"--processes {count}: expected a whole number of at least 1")
     if settings.device == "cuda" and count > gpus:
         raise InputError(f"--processes {count}: each needs a GPU, and torch finds {gpus}")
-    longest = _read(settings.recipe / "config/pretrain.yaml")["task"]["max_sample_size"]
-    longest = settings.scale.pretrain.get("task.max_sample_size", longest)
     for arm in settings.arms:
-        samples = settings.samples_of_update(arm)
+        samples = settings.pretraining_value(arm, "dataset.max_tokens")
+        longest = settings.pretraining_value(arm, "task.max_sample_size")
         if samples // count < longest:
             raise InputError(
                 f"--processes {count}: an update's {samples} samples of audio give each less than a crop of {longest}; "
