@@ -17,6 +17,7 @@ from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from ccc_w2v.benchmark import measure
 from ccc_w2v.benchmark.family import family_steps
 from ccc_w2v.benchmark.sizes import SIZES
+from ccc_w2v.compat_half import check_half_convolutions
 from ccc_w2v.criterion import CccCriterion
 from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.freed_memory import keep_freed_memory
@@ -128,6 +129,7 @@ class Bench:
         criterion: dict[str, Any] | None = None,
         own: dict[str, Any] | None = None,
     ):
+        check_half_convolutions()  # what is measured is a step whose numbers are right
         self.device, self.dtype = torch.device(args.device), DTYPES[args.precision]
         self.shared = {**SIZES[args.size], "num_negatives": args.negatives, **(model or {})}
         self.shared["checkpoint_activations"] = args.checkpoint_activations

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torch import nn
 
-from ccc_w2v.benchmark import precision
+from ccc_w2v.benchmark import precision, step
 from ccc_w2v.benchmark.step import SIZES
 from tests.run_tool import run_with
 from tests.tiny_models import TINY
@@ -48,6 +49,20 @@ def test_the_command_compares_three(tmp_path, capsys):
     assert result.keys() >= {"autocast_difference_in_spreads", "weights_within_seed_spread", "instructions"}
     curves = json.loads((tmp_path / "curves.json").read_text())
     assert {len(curve) for losses in curves.values() for curve in losses} == {10}
+
+
+def test_a_measured_step_computes_no_convolution_wrongly(monkeypatch):
+    convolve = nn.Conv1d._conv_forward
+    monkeypatch.setattr(nn.Conv1d, "_conv_forward", getattr(convolve, "__wrapped__", convolve))
+    monkeypatch.setattr(step, "check_half_convolutions", step.check_half_convolutions.__wrapped__)
+    monkeypatch.setitem(SIZES, "tiny", {**TINY, "encoder_layers": 1})
+    parser = argparse.ArgumentParser()
+    step.add_arguments(parser)
+    bench = step.Bench(
+        parser.parse_args(["--size", "tiny", "--precision", "bf16", "--device", "cpu", "--seconds", "0.5"])
+    )
+    bench.ours()
+    assert nn.Conv1d._conv_forward.known.right
 
 
 def test_the_small_size_is_the_recipes():
