@@ -2,9 +2,9 @@
 
 Trainings are processes of fairseq-hydra-train, which resume from their checkpoints; everything else happens here. What
 is written below <out>/<arm>/seed<N>/: pretrain/ and finetune_<labels>/ (fairseq's runs, a log each; where a scale has
-several fine-tunings, finetune_<labels>/<choice>/), plain.pt, <decoder>_<labels>/<condition>/ and probe/<condition>/
-(ref.trn, hyp.trn), chain.json (compute, choices, commit), written last. Arms with a warm start share
-<out>/warm_start/seed<N>.pt.
+several fine-tunings, finetune_<labels>/<choice>/; finetune_<labels>_again/ for one that stayed on the plateau),
+plain.pt, <decoder>_<labels>/<condition>/ and probe/<condition>/ (ref.trn, hyp.trn), chain.json (compute, choices,
+commit), written last. Arms with a warm start share <out>/warm_start/seed<N>.pt.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def run_chain(settings: Settings, arm: Arm, seed: int, commit: str, progress: Pr
         **({"processes": settings.processes} if arm.passes and settings.processes > 1 else {}),
         "finetuning_seconds": {labels: of.seconds for labels, of in tuned.items()},
     }
-    if settings.scale.finetune_choices:
+    if settings.scale.finetune_choices or settings.scale.finetune_again:
         record["finetuning"] = {labels: {"chosen": of.choice, "dev": of.dev} for labels, of in tuned.items()}
     write_whole(folder / "chain.json", json.dumps(record, indent=1) + "\n")
     return folder

@@ -1,7 +1,8 @@
 """Fine-tunings of an arm on one labelled subset: as scales.yaml has it, or the best on dev of several that it names.
 
 The fine-tuning that suits one pre-training does not suit another (docs/evidence.md). Where a scale has
-finetune_choices, every arm tries each of them, and dev alone chooses before the test set is decoded.
+finetune_choices, every arm tries each of them, and dev alone chooses before the test set is decoded. Where it has
+finetune_again, one that has not left the plateau of the CTC loss is done once more, and dev chooses, too.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 from ccc_w2v.comparison.settings import Settings, key_overrides, size_of
 from ccc_w2v.comparison.training import DEVICE_OVERRIDES, Progress, beyond, end_of, run_training
 
+FIRST, AGAIN = "first", "again"  # names of fine-tunings that are not among a scale's choices
+
 
 @dataclass(frozen=True)
 class Finetuned:
-    """The chosen fine-tuning: its best checkpoint, its name ("" where there was no choice), and what was tried.
+    """The chosen fine-tuning: its best checkpoint, its name (FIRST, AGAIN or one of the scale's), and what was tried.
 
-    ``dev`` has the lowest letter error (%) of each choice on dev, ``seconds`` is the time of all their updates.
+    ``dev`` has the lowest letter error (%) of each of them on dev, ``seconds`` is the time of all their updates.
     """
 
     checkpoint: Path
@@ -33,21 +36,38 @@ def finetune(settings: Settings, folder: Path, plain: Path, labels: str, seed: i
 
     Of equals, the first in scales.yaml. Raises InputError for a training that fails, naming its log.
     """
-    runs = folder / f"finetune_{labels}"
+    base, choices = folder / f"finetune_{labels}", settings.scale.finetune_choices
+    runs = {choice: base / choice for choice in choices} or {FIRST: base}
     updates = settings.finetuning_updates(labels)
-    seconds, dev = 0.0, {}
-    for number, choice in enumerate(settings.scale.finetune_choices or {"": {}}):
-        overrides = finetuning_overrides(settings, plain, labels, seed, choice)
-        run_training(runs / choice, settings, "finetune", overrides, beyond(progress, number * updates))
-        end = end_of(runs / choice)
-        seconds += float(end["previous_training_time"])
-        dev[choice] = float(end["best"])
+    dev, seconds = {}, 0.0
+    for number, name in enumerate(runs):
+        overrides = finetuning_overrides(settings, plain, labels, seed, choices.get(name))
+        dev[name], spent = _trained(runs[name], settings, overrides, beyond(progress, number * updates))
+        seconds += spent
     chosen = min(dev, key=dev.__getitem__)
-    return Finetuned(runs / chosen / "checkpoints/checkpoint_best.pt", chosen, dev, round(seconds, 1))
+    again = settings.scale.finetune_again.get(size_of(labels))
+    if again and dev[chosen] > again["above"]:
+        overrides = finetuning_overrides(settings, plain, labels, seed, {**choices.get(chosen, {}), **again["set"]})
+        # Shown in the place of the one before it: the total of updates does not know of another.
+        before = beyond(progress, (len(runs) - 1) * updates)
+        runs[AGAIN] = folder / f"finetune_{labels}_again"
+        dev[AGAIN], spent = _trained(runs[AGAIN], settings, overrides, before)
+        seconds += spent
+        chosen = min(dev, key=dev.__getitem__)
+    return Finetuned(runs[chosen] / "checkpoints/checkpoint_best.pt", chosen, dev, round(seconds, 1))
 
 
-def finetuning_overrides(settings: Settings, plain: Path, labels: str, seed: int, choice: str = "") -> list[str]:
-    """Return the overrides of a fine-tuning, the same for all arms; ``choice`` is one of the scale's."""
+def _trained(run: Path, settings: Settings, overrides: list[str], progress: Progress) -> tuple[float, float]:
+    """Fine-tune in a folder; returns the lowest letter error (%) on dev, and the seconds of its updates."""
+    run_training(run, settings, "finetune", overrides, progress)
+    end = end_of(run)
+    return float(end["best"]), float(end["previous_training_time"])
+
+
+def finetuning_overrides(
+    settings: Settings, plain: Path, labels: str, seed: int, further: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Return the overrides of a fine-tuning, the same for all arms; ``further`` are those of one of several."""
     values: dict[str, Any] = {
         "task.data": str(settings.data),
         "common.seed": seed,
@@ -59,6 +79,6 @@ def finetuning_overrides(settings: Settings, plain: Path, labels: str, seed: int
         **DEVICE_OVERRIDES[settings.device],
         **settings.scale.finetune,
         **settings.scale.finetune_by_labels.get(size_of(labels), {}),
-        **(settings.scale.finetune_choices[choice] if choice else {}),
+        **(further or {}),
     }
     return key_overrides(settings.recipe / "config/finetune.yaml", values)

@@ -110,19 +110,19 @@ def _compute_table(results: Mapping[str, Any]) -> list[str]:
 
 
 def _choices_table(results: Mapping[str, Any]) -> list[str]:
-    """Lay out which fine-tuning dev chose for each seed of an arm, where there was a choice; else nothing."""
+    """Lay out which fine-tuning dev chose for each seed of an arm, of those whose record says it; else nothing."""
     chosen = {
         (row["arm"], row["labels"], row["seed"]): row["finetuning"] for row in results["rows"] if "finetuning" in row
     }
     if not chosen:
         return []
     labels = sorted({of_labels for _, of_labels, _ in chosen})
-    lines = [f"| fine-tuning chosen on dev | {' | '.join(labels)} |", f"|---|{'---|' * len(labels)}"]
+    lines = [f"| fine-tuning chosen on dev | seeds | {' | '.join(labels)} |", f"|---|---|{'---|' * len(labels)}"]
     for arm, title in results["arms"].items():
         seeds = sorted({seed for other, _, seed in chosen if other == arm})
         cells = [", ".join(chosen.get((arm, of_labels, seed), "-") for seed in seeds) for of_labels in labels]
         if seeds:
-            lines.append(f"| {title} | {' | '.join(cells)} |")
+            lines.append(f"| {title} | {', '.join(map(str, seeds))} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 

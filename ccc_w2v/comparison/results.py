@@ -52,9 +52,10 @@ def write_results(settings: Settings, path: Path) -> dict[str, Any]:
 
     A row: arm, labels, condition, decoder, seed, cer, wer and their intervals (1.0 is 100 %), encoder_passes, seconds
     (of pre-training, and of fine-tuning), processes (ranks of the pre-training), finetuning (the one that dev chose,
-    where the scale has several), commit. A comparison: arms a and b, labels, condition, decoder, the seeds that both
-    have, and for cer and wer the difference a - b with its interval and p (paired bootstrap over speakers); for wer
-    MAPSSWE's p as well, both adjusted by Holm for the pairs of one condition, and whether it holds. All that is of the
+    where the scale has several, or repeats one that failed), commit. A comparison: arms a and b, labels, condition,
+    decoder, the seeds that both have, and for cer and wer the difference a - b with its interval and p (paired
+    bootstrap over speakers); for wer MAPSSWE's p as well, both adjusted by Holm for the pairs of one condition, and
+    whether it holds. All that is of the
     networks that were trained. Of others, with other seeds, seed_differences (of each seed's rates) and seed_interval
     (Student's t over the seeds, None with one) speak.
     """

@@ -46,7 +46,9 @@ class Scale:
 
     ``warm_start`` holds settings of the warm start (ccc_w2v/warm_start.py) of the arms that have one,
     ``finetune_by_labels`` overrides of the fine-tunings on one size of subset, ``finetune_choices`` further overrides
-    by name: each is a fine-tuning that every arm tries.
+    by name: each is a fine-tuning that every arm tries. ``finetune_again`` has, for a size of subset, the letter error
+    (%) on dev ``above`` which a fine-tuning has not left the plateau of the CTC loss, and overrides (``set``) by which
+    it is then done once more.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Scale:
     probe: Mapping[str, Any]
     finetune_choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     finetune_by_labels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    finetune_again: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -209,9 +212,14 @@ def load_scale(recipe: Path, name: str) -> Scale:
     if name not in scales:
         raise InputError(f"unknown scale '{name}'; available: {', '.join(scales)}")
     scale = Scale(name, **scales[name])
-    if unknown := [labels for labels in scale.finetune_by_labels if labels not in scale.finetune_updates]:
-        known = ", ".join(scale.finetune_updates)
-        raise InputError(f"{path}: {name}.finetune_by_labels has '{unknown[0]}'; finetune_updates has: {known}")
+    for part in ("finetune_by_labels", "finetune_again"):
+        if unknown := [labels for labels in getattr(scale, part) if labels not in scale.finetune_updates]:
+            known = ", ".join(scale.finetune_updates)
+            raise InputError(f"{path}: {name}.{part} has '{unknown[0]}'; finetune_updates has: {known}")
+    for labels, again in scale.finetune_again.items():
+        if again.keys() != {"above", "set"}:
+            found = ", ".join(again)
+            raise InputError(f"{path}: {name}.finetune_again.{labels} has {found}; expected above and set")
     return scale
 
 
@@ -259,7 +267,7 @@ def arm_record(arm: Arm) -> dict[str, Any]:
 def as_record(settings: Settings) -> dict[str, Any]:
     """Return what decides a comparison's numbers, as plain data."""
     record = dataclasses.asdict(settings)
-    for name in ("finetune_choices", "finetune_by_labels"):
+    for name in ("finetune_choices", "finetune_by_labels", "finetune_again"):
         if not record["scale"][name]:
             del record["scale"][name]  # comparisons from before there were any go on
     return json.loads(json.dumps({key: record[key] for key in ("scale", "labels", "device", "language_model")}))

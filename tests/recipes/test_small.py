@@ -174,7 +174,8 @@ def test_finetuning_composes(scale, labels, tmp_path):
     comparison = load_scale(RECIPE, scale)
     values = {"task.data": str(tmp_path), "model.w2v_path": "x.pt", "dataset.train_subset": f"train_{labels}"}
     values |= {"optimization.max_update": comparison.finetune_updates[labels], **comparison.finetune}
-    for choice in comparison.finetune_choices.values():
+    again = comparison.finetune_again.get(labels, {}).get("set", {})
+    for choice in (*comparison.finetune_choices.values(), again):
         compose_config(
             RECIPE / "config/finetune.yaml", key_overrides(RECIPE / "config/finetune.yaml", {**values, **choice})
         )
@@ -315,6 +316,54 @@ def test_dev_chooses_the_finetuning_and_equals_are_the_first(tmp_path, monkeypat
     assert comparison.all_finetuning_updates("10m") == 18000
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "tested", "folder"),
+    [
+        (59.9, None, "first", "finetune_1h"),
+        (66.1, 54.2, "again", "finetune_1h_again"),
+        (66.1, 70.3, "first", "finetune_1h"),
+    ],
+)
+def test_a_finetuning_on_the_plateau_is_done_again_and_dev_chooses(
+    tmp_path, monkeypatch, first, second, tested, folder
+):
+    comparison = settings(["none"], "medium", out=tmp_path)
+    trained, counted = {}, []
+
+    def train(run, _settings, _name, overrides, progress):
+        trained[run.name] = overrides
+        progress(1500)
+
+    best = {"finetune_1h": first, "finetune_1h_again": second}
+    monkeypatch.setattr("ccc_w2v.comparison.finetuning.run_training", train)
+    monkeypatch.setattr(
+        "ccc_w2v.comparison.finetuning.end_of", lambda run: {"previous_training_time": 2, "best": best[run.name]}
+    )
+    tuned = finetune(comparison, tmp_path, Path("/plain.pt"), "1h", 1, counted.append)
+    assert tuned.choice == tested
+    assert tuned.checkpoint == tmp_path / folder / "checkpoints/checkpoint_best.pt"
+    assert tuned.seconds == 2 * len(trained)
+    assert tuned.dev == {"first": first, **({} if second is None else {"again": second})}
+    assert set(counted) == {1500}
+    assert comparison.all_finetuning_updates("1h") == 1500
+    if second is not None:
+        rates = [
+            compose_config(RECIPE / "config/finetune.yaml", overrides).optimization.lr for overrides in trained.values()
+        ]
+        assert rates == [[0.003], [0.0015]]
+
+
+def test_what_decides_that_a_finetuning_is_repeated_is_checked(tmp_path):
+    text = (RECIPE / "config/scales.yaml").read_text()
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/scales.yaml").write_text(text.replace("{above: 60, set:", "{set:"))
+    with pytest.raises(InputError, match="small.finetune_again.1h has set; expected above and set"):
+        load_scale(tmp_path, "small")
+    (tmp_path / "config/scales.yaml").write_text(text.replace("&slower {1h:", "&slower {2h:"))
+    with pytest.raises(InputError, match="small.finetune_again has '2h'; finetune_updates has: 10m, 1h"):
+        load_scale(tmp_path, "small")
+
+
 @pytest.mark.parametrize(("labels", "rate"), [("10m", 0.001), ("10m_chosen", 0.001), ("1h", 0.003)])
 def test_a_size_of_subset_has_its_own_finetuning(labels, rate, tmp_path):
     overrides = finetuning_overrides(settings(["none"], "medium", out=tmp_path), Path("/plain.pt"), labels, 1)
@@ -336,6 +385,7 @@ def test_a_comparison_without_choices_keeps_its_record():
     assert "output_first" in chosen["finetune_choices"]
     assert "10m" in plain["finetune_by_labels"]
     assert "finetune_by_labels" not in chosen
+    assert "finetune_again" not in chosen
 
 
 def test_a_paired_difference_is_that_of_the_rows(finished):
@@ -470,7 +520,7 @@ def test_tables_and_plots_come_from_the_results_alone(finished, tmp_path, capsys
     assert f"{100 * row['cer']:.1f} ({100 * low:.1f} to {100 * high:.1f})" in text
     assert "no pre-training" in text
     assert "| wav2vec 2.0 | 4 |" in text
-    assert "| fine-tuning chosen on dev | 10m |" in text
+    assert "| fine-tuning chosen on dev | seeds | 10m |" in text
     for plot in ("results_10m_greedy.svg", "results_1h_probe.svg"):
         assert f"]({plot})" in text
         assert "telephone" in (tmp_path / plot).read_text()
