@@ -218,8 +218,8 @@ def load_scale(recipe: Path, name: str) -> Scale:
             raise InputError(f"{path}: {name}.{part} has '{unknown[0]}'; finetune_updates has: {known}")
     for labels, again in scale.finetune_again.items():
         if again.keys() != {"above", "set"}:
-            found = ", ".join(again)
-            raise InputError(f"{path}: {name}.finetune_again.{labels} has {found}; expected above and set")
+            names = ", ".join(again)
+            raise InputError(f"{path}: {name}.finetune_again.{labels} has {names}; expected above and set")
     return scale
 
 
