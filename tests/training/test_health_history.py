@@ -107,11 +107,11 @@ def test_the_command_reads_fairseqs_own_log(tmp_path, capsys):
     assert capsys.readouterr().out == "health after update 50: ok\n"
 
 
-def finetuning_log(folder, letter_errors, every=300):
+def finetuning_log(folder, letter_errors, every=300, losses=None):
     """Write the log of a fine-tuning as fairseq does, validations of two subsets after the row of the same update."""
     lines = []
     for number, error in enumerate(letter_errors, start=1):
-        row = {"loss": "4.0", "gnorm": "1.2", "num_updates": str(number * every)}
+        row = {"loss": str(losses[number - 1] if losses else 4.0), "gnorm": "1.2", "num_updates": str(number * every)}
         measured = {"uer": str(error), "loss": "3.9", "num_updates": str(number * every)}
         lines.append(f"[2026-11-27 01:00:00,000][train_inner][INFO] - {json.dumps(row)}")
         for subset, values in (("dev", measured), ("other", {**measured, "uer": "100"})):
@@ -141,6 +141,21 @@ def test_a_fine_tuning_on_the_plateau_is_watched(tmp_path, capsys):
     assert ok == f"{learns}: health after update 1200: ok"
     assert run_with("plot", stuck, learns, "--out", tmp_path / "curves") == 0
     assert "Letter error in validation" in (tmp_path / "curves.html").read_text()
+
+
+def test_a_fine_tuning_that_hardly_leaves_the_plateau_is_watched(tmp_path, capsys):
+    # recipes/small, an hour of labels, one pre-trained network: with seed 3 at 3e-3 and at 1.5e-3 (docs/evidence.md).
+    slow = [83.0, 73.3, 68.1, 73.2, 71.0, 71.7, 71.4, 68.7], [4.12, 3.93, 3.79, 3.73, 3.68, 3.70, 3.65, 3.59]
+    fast = [82.2, 69.8, 64.1, 65.9, 60.6, 59.9, 58.1, 57.6], [4.12, 3.54, 3.21, 3.01, 2.88, 2.74, 2.62, 2.50]
+    runs = [
+        finetuning_log(tmp_path / name, errors, 100, losses)
+        for name, (errors, losses) in {"slow": slow, "fast": fast}.items()
+    ]
+    assert run_with("health", *runs) == 0
+    watched, ok = capsys.readouterr().out.splitlines()
+    assert "watch: valid_letter_error is 68.7" in watched
+    assert "half of optimization.lr" in watched
+    assert ok == f"{runs[1]}: health after update 800: ok"
 
 
 def test_a_folder_without_a_run(tmp_path, capsys):
