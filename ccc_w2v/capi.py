@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from fairseq import utils
-from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from torch.profiler import record_function
@@ -16,7 +16,7 @@ from ccc_w2v.data.randomness import generator_for
 from ccc_w2v.losses.batch_signals import SLOW_EVERY
 from ccc_w2v.losses.signals import joined, vector_signals
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, HiddenViews
-from ccc_w2v.masked_prediction import MaskedPrediction
+from ccc_w2v.masked_prediction import HeadedCriterion, MaskedPrediction
 from ccc_w2v.settings.masked_prediction import MaskedPredictionConfig
 from ccc_w2v.training.signal_log import SIGNAL, log_signals
 
@@ -32,7 +32,7 @@ class CapiCriterionConfig(MaskedPredictionConfig):
 
 
 @register_criterion("capi", dataclass=CapiCriterionConfig)
-class CapiCriterion(FairseqCriterion):
+class CapiCriterion(HeadedCriterion):
     """The student's cross-entropy with the teacher's soft clusters at masked frames (CAPI, arXiv 2502.08769)."""
 
     def __init__(self, cfg: CapiCriterionConfig, task: Any):

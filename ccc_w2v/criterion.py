@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import torch
-from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.criterions import register_criterion
 from torch.profiler import record_function
 
 from ccc_w2v.data.randomness import generator_for
@@ -25,7 +25,7 @@ from ccc_w2v.losses.negative_sampling import NegativePolicy, draw_by_bins, empty
 from ccc_w2v.losses.negatives import equal_codes, near_positives, sample_negatives
 from ccc_w2v.losses.objective import TERMS, Negatives, Objective, Term
 from ccc_w2v.losses.views import AUGMENTED, ORIGINAL, SUFFIX, VIEWS, TwoViewOutput, View
-from ccc_w2v.masked_prediction import MaskedPrediction, Predicted
+from ccc_w2v.masked_prediction import HeadedCriterion, MaskedPrediction, Predicted
 from ccc_w2v.settings.criterion import CccCriterionConfig, check_objective
 from ccc_w2v.settings.membership import annotated_clusters
 from ccc_w2v.training.objective_log import log_objective
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 @register_criterion("ccc", dataclass=CccCriterionConfig)
-class CccCriterion(FairseqCriterion):
+class CccCriterion(HeadedCriterion):
     """The cross-contrastive loss of ccc-wav2vec 2.0 over the two views that the model returns."""
 
     def __init__(self, cfg: CccCriterionConfig, task: Any):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from fairseq.criterions import FairseqCriterion
 
 from ccc_w2v.data.masking import frames_of_mask
 from ccc_w2v.data.randomness import generator_for
@@ -25,6 +26,14 @@ class Predicted(NamedTuple):
 
     loss: torch.Tensor  # (), nats, summed over masked frames, the mean over views
     signals: dict[str, torch.Tensor]  # sums and counts, as they are logged
+
+
+class HeadedCriterion(FairseqCriterion):
+    """A criterion that may have a student's head, whose weights fairseq keeps in checkpoints beside the model's."""
+
+    def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load the head. A checkpoint whose training had none (None) leaves it as it was drawn."""
+        return super().load_state_dict(self.state_dict() if state_dict is None else state_dict, *args, **kwargs)
 
 
 class MaskedPrediction(torch.nn.Module):
