@@ -39,6 +39,7 @@ def prepare() -> None:
     look_for_validation_sets_in_folders()
     draw_masks_by_the_trainers_seed()
     drop_layers_by_the_trainers_seed()
+    start_averages_from_checkpoints()
 
 
 def allow_fairseq_checkpoints() -> None:
@@ -232,6 +233,38 @@ def drop_layers_by_the_trainers_seed() -> None:
         np.random.seed((trainer.cfg.common.seed + trainer.get_num_updates()) % 2**32)
 
     Trainer._set_seed = set_seed
+
+
+def start_averages_from_checkpoints() -> None:
+    """Let an average of the model (ema.store_ema) start from a checkpoint that has none, at that checkpoint's weights.
+
+    fairseq means to, but has dropped the weights from what it has read by then, and fails with KeyError: 'model'.
+    """
+    from fairseq import checkpoint_utils
+    from fairseq.trainer import Trainer
+
+    original = Trainer.load_checkpoint
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def load_checkpoint(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+        read = checkpoint_utils.load_checkpoint_to_cpu
+
+        def with_average(*places: Any, **options: Any) -> Any:
+            state = read(*places, **options)
+            state["extra_state"].setdefault("ema", state["model"])
+            return state
+
+        if not trainer.cfg.ema.store_ema:
+            return original(trainer, *args, **kwargs)
+        checkpoint_utils.load_checkpoint_to_cpu = with_average
+        try:
+            return original(trainer, *args, **kwargs)
+        finally:
+            checkpoint_utils.load_checkpoint_to_cpu = read
+
+    Trainer.load_checkpoint = load_checkpoint
 
 
 def look_for_validation_sets_in_folders() -> None:

@@ -61,6 +61,22 @@ def test_a_resumed_training_equals_the_uninterrupted_one(warm, corpus, tmp_path,
     assert not any(name.startswith("criterion") for name in expected["model"])
 
 
+@pytest.mark.parametrize("objective", [["criterion._name=capi"], ["+criterion.delta=0.5"]], ids=["capi", "ccc_delta"])
+def test_teacher_and_student_start_from_a_checkpoint_whose_training_had_none(warm, corpus, tmp_path, objective):
+    before = ["optimization.max_update=2", "lr_scheduler.warmup_updates=1", "dataset.max_tokens=64000"]
+    done(warm.run(arguments(corpus, tmp_path / "before", *before), tmp_path / "log"))
+    start = tmp_path / "before/checkpoints/checkpoint_last.pt"
+    weights = torch.load(start, weights_only=True)["model"]
+    # Without a step of the optimiser, and with a teacher that does not move, both are what they started from.
+    settings = [*SETTINGS, *objective, f"checkpoint.finetune_from_model={start}", "optimization.lr=[0.0]"]
+    settings += ["optimization.max_update=1", "lr_scheduler.warmup_updates=0", "checkpoint.save_interval_updates=1"]
+    done(warm.run(arguments(corpus, tmp_path / "run", *settings), tmp_path / "log"))
+    after = state(tmp_path / "run")
+    assert same(after["model"], weights)
+    # The average is rounded.
+    torch.testing.assert_close(dict(after["extra_state"]["ema"]), dict(weights), rtol=1e-6, atol=1e-8)
+
+
 def test_a_training_without_a_teacher_is_refused_in_one_line(warm, corpus, tmp_path):
     code, output = warm.run(arguments(corpus, tmp_path / "run", "criterion._name=capi"), tmp_path / "log")
     assert code == 2
