@@ -183,11 +183,17 @@ def keep_task_state() -> None:
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough: Any) -> Any:
         extra_state, epoch_iterator = load(cfg, trainer, **passthrough)
         task_state = (extra_state or {}).get(type(trainer.task).__name__)
-        if task_state and hasattr(trainer.task, "set_checkpoint_dict"):
+        resumes = not (cfg.reset_dataloader or starts_from_another(cfg, trainer))
+        if task_state and resumes and hasattr(trainer.task, "set_checkpoint_dict"):
             trainer.task.set_checkpoint_dict(task_state)
         return extra_state, epoch_iterator
 
     Trainer.save_checkpoint, checkpoint_utils.load_checkpoint = save_checkpoint, load_checkpoint
+
+
+def starts_from_another(cfg: Any, trainer: Any) -> bool:
+    """Tell whether what fairseq has loaded is another run's checkpoint, whose optimiser and place it has left out."""
+    return cfg.finetune_from_model is not None and trainer.get_num_updates() == 0
 
 
 def draw_masks_by_the_trainers_seed() -> None:

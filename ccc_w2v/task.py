@@ -74,14 +74,18 @@ class CccPretrainingTask(AudioPretrainingTask):
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
         """Take the task's state from the checkpoint that a training resumes from."""
-        state = dict(state)
-        parts = self._trained_apart()
-        for name in APART:
-            kept = state.pop(name, None)
-            if kept is not None and name in parts:
+        self._take_apart(state)
+        self.state.merge_state_dict({name: value for name, value in state.items() if name not in APART})
+
+    def start_from(self, state: dict[str, Any]) -> None:
+        """Take what another training, whose weights this one starts from, trained apart; optimisers start anew."""
+        self._take_apart({name: {**state[name], "optimizer": {}} for name in APART if name in state})
+
+    def _take_apart(self, state: dict[str, Any]) -> None:
+        for name, part in self._trained_apart().items():
+            if state.get(name) is not None:
                 with one_line_errors():
-                    parts[name].load_state_dict(kept)
-        self.state.merge_state_dict(state)
+                    part.load_state_dict(state[name])
 
     @property
     def _prediction(self) -> Any:

@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
     add(
         "--scale",
         default="small",
-        help="lengths and sizes, a name of scales.yaml: tiny, small, medium, long, gpu (default small)",
+        help="lengths and sizes, a name of scales.yaml: tiny, small, medium, short, long, gpu (default small)",
     )
     add(
         "--labels",

@@ -85,7 +85,7 @@ def _pretrained(settings: Settings, arm: Arm, seed: int, progress: Progress) -> 
     folder = settings.folder(arm, seed)
     plain = folder / "plain.pt"
     overrides = pretraining_overrides(settings, arm, seed)
-    if arm.warm_start:
+    if settings.starts_warm(arm):
         write_warm_start(settings, seed)
     if not arm.passes:
         if arm.warm_start and not plain.is_file():
@@ -133,7 +133,7 @@ def pretraining_overrides(settings: Settings, arm: Arm, seed: int) -> list[str]:
     }
     if settings.processes > 1:
         values["dataset.max_tokens"] = settings.pretraining_value(arm, "dataset.max_tokens") // settings.processes
-    if arm.warm_start:
+    if settings.starts_warm(arm):
         values["checkpoint.finetune_from_model"] = str(settings.warm_start(seed))
     return key_overrides(settings.recipe / "config/pretrain.yaml", values)
 

@@ -23,7 +23,7 @@ from ccc_w2v.score.wer import score
 
 SCORING = ScoringOptions(speakers="librispeech")
 # What every other arm is compared with.
-BASELINES = ("none", "wav2vec2", "wav2vec2_equal")
+BASELINES = ("none", "spectra", "wav2vec2", "wav2vec2_equal", "ccc_one_context")
 
 
 def measure_comparison(settings: Settings) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class Arm:
 class Scale:
     """Lengths and sizes: updates of an arm with two passes, updates between checkpoints, overrides, the probe's.
 
-    ``warm_start`` holds settings of the warm start (ccc_w2v/warm_start.py) of the arms that have one,
+    ``warm_start`` holds settings of the warm start (ccc_w2v/warm_start.py) of the arms that have one, with
+    ``after_spectra`` of all arms that are pre-trained;
     ``finetune_by_labels`` overrides of the fine-tunings on one size of subset, ``finetune_choices`` further overrides
     by name: each is a fine-tuning that every arm tries. ``finetune_again`` has, for a size of subset, the letter error
     (%) on dev ``above`` which a fine-tuning has not left the plateau of the CTC loss, and overrides (``set``) by which
@@ -62,6 +63,7 @@ class Scale:
     finetune_choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     finetune_by_labels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     finetune_again: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    after_spectra: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,10 @@ class Settings:
     def warm_start(self, seed: int) -> Path:
         """Return the checkpoint that the arms with a warm start begin with."""
         return self.out / "warm_start" / f"seed{seed}.pt"
+
+    def starts_warm(self, arm: Arm) -> bool:
+        """Tell whether an arm begins with that checkpoint."""
+        return arm.warm_start or (self.scale.after_spectra and arm.passes > 0)
 
     def pretraining_updates(self, arm: Arm) -> int:
         """Return how many updates an arm is pre-trained for."""
@@ -267,7 +273,7 @@ def arm_record(arm: Arm) -> dict[str, Any]:
 def as_record(settings: Settings) -> dict[str, Any]:
     """Return what decides a comparison's numbers, as plain data."""
     record = dataclasses.asdict(settings)
-    for name in ("finetune_choices", "finetune_by_labels", "finetune_again"):
+    for name in ("finetune_choices", "finetune_by_labels", "finetune_again", "after_spectra"):
         if not record["scale"][name]:
             del record["scale"][name]  # comparisons from before there were any go on
     return json.loads(json.dumps({key: record[key] for key in ("scale", "labels", "device", "language_model")}))

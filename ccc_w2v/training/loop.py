@@ -16,15 +16,15 @@ from ccc_w2v.training.resume import (
     stop_when_told,
 )
 from ccc_w2v.training.run_record import describe_runs
-from ccc_w2v.training.teacher import schedule_teacher
+from ccc_w2v.training.teacher import hand_on_what_trains_apart, schedule_teacher
 
 
 def extend_training_loop() -> None:
     """Keep checkpoints whole, resume within an epoch, stop on signals or collapse, describe each start.
 
     Labels, masks and memory are checked first. A batch that a GPU's memory cannot hold ends the run; a teacher's
-    momentum follows its schedule; processes leave their group, and stop reading ahead, at the end. Harmless when
-    repeated.
+    momentum follows its schedule, and what trains beside the model goes on where another run's weights do; processes
+    leave their group, and stop reading ahead, at the end. Harmless when repeated.
     """
     keep_checkpoints_whole()
     keep_place_in_epoch()
@@ -38,4 +38,5 @@ def extend_training_loop() -> None:
     check_finetuning_labels()
     check_networks()
     schedule_teacher()
+    hand_on_what_trains_apart()
     describe_runs()

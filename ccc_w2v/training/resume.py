@@ -15,6 +15,7 @@ from typing import Any
 
 import torch.distributed
 
+from ccc_w2v.compat import starts_from_another
 from ccc_w2v.errors import one_line_errors
 from ccc_w2v.training.checkpoint_files import LAST, copy_whole, restore_last, save_whole
 from ccc_w2v.training.stopping import StopRequest
@@ -122,7 +123,9 @@ def end_where_finished() -> None:
     @functools.wraps(load)
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough: Any) -> Any:
         extra_state, epoch_itr = load(cfg, trainer, **passthrough)
-        if extra_state is not None and not cfg.reset_dataloader:
+        if starts_from_another(cfg, trainer):
+            trainer._previous_training_time = 0  # else the other run's
+        elif extra_state is not None and not cfg.reset_dataloader:
             vars(early).update(extra_state["train_iterator"].get("patience", {}))
         why = _why_finished(trainer, getattr(early, "num_runs", 0))
         if extra_state is not None and why:

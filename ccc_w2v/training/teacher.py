@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from fairseq.models.ema import EMA
 
+from ccc_w2v.compat import starts_from_another
 from ccc_w2v.data.masking import frame_padding
 from ccc_w2v.forward_hooks import given_padding
 
@@ -57,6 +58,26 @@ def schedule_teacher() -> None:
             build(self)
 
     Trainer._build_ema = _build_ema
+
+
+@functools.cache
+def hand_on_what_trains_apart() -> None:
+    """Let a run that starts from another's weights (checkpoint.finetune_from_model) go on with its clusterings, too.
+
+    fairseq hands on the student's head and the teacher, but no task's state: the head would predict another clustering.
+    """
+    from fairseq import checkpoint_utils
+
+    load = checkpoint_utils.load_checkpoint
+
+    @functools.wraps(load)
+    def load_checkpoint(cfg: Any, trainer: Any, **passthrough: Any) -> Any:
+        extra_state, epoch_itr = load(cfg, trainer, **passthrough)
+        if extra_state is not None and starts_from_another(cfg, trainer) and hasattr(trainer.task, "start_from"):
+            trainer.task.start_from(extra_state.get(type(trainer.task).__name__, {}))
+        return extra_state, epoch_itr
+
+    checkpoint_utils.load_checkpoint = load_checkpoint
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ccc_w2v.comparison.chain import pretraining_overrides
-from ccc_w2v.comparison.settings import check_processes, key_overrides, load_scale
+from ccc_w2v.comparison.settings import as_record, check_processes, choose_arms, key_overrides, load_scale
 from ccc_w2v.errors import InputError
 from tests.comparison.chains import settings
 
@@ -49,3 +49,18 @@ def test_on_gpus_each_process_has_one(tmp_path):
     check_processes(comparison, gpus=2)
     with pytest.raises(InputError, match="--processes 2: each needs a GPU, and torch finds 1"):
         check_processes(comparison, gpus=1)
+
+
+def test_after_spectra_every_pretrained_arm_has_the_warm_start_and_a_frozen_feature_encoder(tmp_path):
+    recipe = ROOT / "recipes/small"
+    for name in ("short", "medium"):
+        comparison = settings(recipe, tmp_path, arms=choose_arms(recipe, []), scale=load_scale(recipe, name))
+        for arm in comparison.arms:
+            overrides = pretraining_overrides(comparison, arm, 1)
+            warm = [word for word in overrides if word.startswith("checkpoint.finetune_from_model")]
+            pretrained = name == "short" and arm.passes > 0
+            assert warm == (
+                [f"checkpoint.finetune_from_model={comparison.warm_start(1)}"] if pretrained or arm.warm_start else []
+            )
+            assert ("+model.feature_grad_mult=0.0" in overrides) == (name == "short")
+        assert ("after_spectra" in as_record(comparison)["scale"]) == (name == "short")

@@ -77,6 +77,24 @@ def test_teacher_and_student_start_from_a_checkpoint_whose_training_had_none(war
     torch.testing.assert_close(dict(after["extra_state"]["ema"]), dict(weights), rtol=1e-6, atol=1e-8)
 
 
+def test_a_training_that_starts_from_another_with_a_teacher_goes_on_with_its_clustering(warm, corpus, tmp_path):
+    objective = "criterion._name=capi"
+    done(warm.run(arguments(corpus, tmp_path / "before", *SETTINGS, objective), tmp_path / "log"))
+    start = tmp_path / "before/checkpoints/checkpoint_last.pt"
+    # Nothing learns in the one update that follows.
+    settings = [*SETTINGS, objective, f"checkpoint.finetune_from_model={start}", "optimization.lr=[0.0]"]
+    settings += ["optimization.max_update=1", "lr_scheduler.warmup_updates=0", "checkpoint.save_interval_updates=1"]
+    settings += ["++criterion.clustering_lr=1e-12"]
+    done(warm.run(arguments(corpus, tmp_path / "run", *settings), tmp_path / "log"))
+    before, after = torch.load(start, weights_only=True), state(tmp_path / "run")
+    for part in ("model", "criterion"):
+        assert same(before[part], after[part])
+    clusterings = [kept["extra_state"]["CccPretrainingTask"]["clustering"] for kept in (before, after)]
+    for name in ("weight", "bias"):
+        torch.testing.assert_close(*(kept[name] for kept in clusterings))
+    assert [int(kept["optimizer"][0]["step"]) for kept in clusterings] == [8, 1]
+
+
 def test_a_training_without_a_teacher_is_refused_in_one_line(warm, corpus, tmp_path):
     code, output = warm.run(arguments(corpus, tmp_path / "run", "criterion._name=capi"), tmp_path / "log")
     assert code == 2

@@ -140,6 +140,19 @@ def test_a_finished_run_says_so_and_leaves_its_checkpoints(warm, corpus, tmp_pat
     assert contents(tmp_path / "run" / "checkpoints") == before
 
 
+def test_a_run_that_starts_from_a_finished_one_is_not_finished(warm, corpus, tmp_path):
+    settings = ["optimization.max_update=20", *EPOCHS, "checkpoint.patience=1", "optimization.lr=[0.0]"]
+    done(warm.run(arguments(corpus, tmp_path / "before", *settings), tmp_path / "log"))
+    before = state(tmp_path / "before")
+    before["extra_state"]["previous_training_time"] = 7200.0
+    torch.save(before, tmp_path / "start.pt")
+    settings += [f"checkpoint.finetune_from_model={tmp_path / 'start.pt'}", "optimization.stop_time_hours=1"]
+    output = done(warm.run(arguments(corpus, tmp_path / "run", *settings), tmp_path / "log"))
+    assert "this run is finished" not in output
+    assert state(tmp_path / "run")["optimizer_history"][-1]["num_updates"] > 0
+    assert state(tmp_path / "run")["extra_state"]["previous_training_time"] < 7200
+
+
 def test_more_updates_than_before_train_on(warm, corpus, tmp_path):
     for updates in (2, 3):
         limit = f"optimization.max_update={updates}"

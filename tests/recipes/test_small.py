@@ -97,6 +97,8 @@ def test_arms_differ_in_what_is_named_alone():
     assert changed["wav2vec2_augmented"] == {"task.views"}
     assert changed["clustering"] == {"task.augment", "optimization.max_update", "model.latent_temp"}
     assert changed["ccc_one_context"] == {"optimization.max_update", "model.latent_temp"}
+    one_context = {"ccc_one_context", "ccc_block", "ccc_block_alone", "ccc_distance"}
+    assert {frozenset(changed[arm]) for arm in one_context} == {frozenset(changed["ccc_one_context"])}
     assert not changed.keys() & {"cross", "ccc_weight", "ccc_remove"}
 
 
@@ -549,7 +551,7 @@ def test_a_failing_arm_is_named_and_the_others_end(place, tmp_path):
         (["--arms", "ccc,none"], "unknown arm 'ccc'; available: none, spectra, wav2vec2"),
         (["--arms", "none,none"], "expected each once"),
         (["--arms", "ccc_annotated"], "train_1h.align.tsv, which is not there; see recipes/small/README.md"),
-        (["--scale", "huge"], "unknown scale 'huge'; available: tiny, small, medium, long, gpu"),
+        (["--scale", "huge"], "unknown scale 'huge'; available: tiny, small, medium, short, long, gpu"),
         (["--seeds", "0"], "--seeds 0: expected how many"),
         (["--seeds", "1,1"], "different positive seeds"),
         (["--labels", "5m"], "unknown subset '5m'; available: 10m, 1h"),
