@@ -45,11 +45,10 @@ class Scale:
     """Lengths and sizes: updates of an arm with two passes, updates between checkpoints, overrides, the probe's.
 
     ``warm_start`` holds settings of the warm start (ccc_w2v/warm_start.py) of the arms that have one, with
-    ``after_spectra`` of all arms that are pre-trained;
-    ``finetune_by_labels`` overrides of the fine-tunings on one size of subset, ``finetune_choices`` further overrides
-    by name: each is a fine-tuning that every arm tries. ``finetune_again`` has, for a size of subset, the letter error
-    (%) on dev ``above`` which a fine-tuning has not left the plateau of the CTC loss, and overrides (``set``) by which
-    it is then done once more.
+    ``after_spectra`` of all arms that are pre-trained; ``finetune_by_labels`` overrides of the fine-tunings on one size
+    of subset, ``finetune_choices`` further overrides by name: each is a fine-tuning that every arm tries.
+    ``finetune_again`` has, for a size of subset, the letter error (%) on dev ``above`` which a fine-tuning has not left
+    the plateau of the CTC loss, and overrides (``set``) by which it is then done once more.
     """
 
     name: str
